@@ -1,0 +1,47 @@
+//! Who the station is at the hub, and the one thing a private key may do: sign.
+//! Knows the TPM and the key file; knows nothing of AMQP. The key of a TPM never enters this process
+//! except on its way in, while provisioning.
+
+pub mod key_file;
+pub mod provision;
+pub mod sas_token;
+pub mod tpm;
+
+use serde::Serialize;
+
+/// The name of a device at a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Host name or IP of the hub, no port.
+    pub host: String,
+    /// Case-sensitive, at most 128 characters.
+    pub device_id: String,
+}
+
+/// Something that holds a device key and makes HMAC-SHA256 with it. Calls block (a TPM on SPI takes
+/// tens of milliseconds): use it inside `spawn_blocking`.
+pub trait Signer: Send {
+    /// Who the key belongs to, read anew (a replacing provision is picked up).
+    fn identity(&mut self) -> Result<Identity, IdentityError>;
+    /// HMAC-SHA256 over at most 1,024 bytes.
+    fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError>;
+}
+
+/// Why there is no identity or no signature. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The TPM holds no key or no name in this slot.
+    #[error("{what} in slot {slot} is not there: run `weather-station provision`")]
+    NotProvisioned { slot: u8, what: &'static str },
+    /// Anything else, with its remedy in the text.
+    #[error("{doing}: {remedy}")]
+    Failed {
+        /// What was being done, to what.
+        doing: String,
+        /// What was expected and what to do.
+        remedy: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}

@@ -1,0 +1,182 @@
+//! What each part says of itself, in one place: the document behind `status --json`, `/api/status`, the
+//! page and `/metrics`. Parts write their own piece; readers put the pieces together. Nothing secret is here.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::clock::{ClockStatus, Timekeeper};
+use crate::identity::Identity;
+
+/// One `watch` channel a part: the part's task holds the sender's end through this board and nobody else
+/// writes to it. Cloned by `Arc`.
+#[derive(Debug, Default)]
+pub struct Board {
+    pub sensor: watch::Sender<SensorStatus>,
+    pub store: watch::Sender<StoreStatus>,
+    pub cloud: watch::Sender<CloudStatus>,
+    pub identity: watch::Sender<IdentityStatus>,
+    /// Value in force and where it came from, per key (`sensor.interval` and so on).
+    pub configuration: watch::Sender<BTreeMap<String, InForce>>,
+}
+
+/// A configuration value in force.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InForce {
+    pub value: serde_json::Value,
+    /// `default`, `file` or `twin`.
+    pub from: &'static str,
+}
+
+/// `sensor` of the status document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SensorStatus {
+    /// `starting`, `ok`, `failing` or `absent`.
+    pub state: SensorState,
+    /// Why it is not ok.
+    pub reason: Option<String>,
+    /// What the chip is: `BME280 at 0x76 on /dev/i2c-1`.
+    pub chip: Option<String>,
+    /// The last reading, in telemetry's keys.
+    pub last_reading: Option<serde_json::Value>,
+    /// Samples that were due and not taken since the process started.
+    pub missed: u64,
+    /// Samples taken since the process started.
+    pub taken: u64,
+    /// How late the last samples began, in milliseconds: median and worst.
+    pub jitter_median: f64,
+    pub jitter_worst: f64,
+}
+
+/// See [`SensorStatus::state`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SensorState {
+    #[default]
+    Starting,
+    Ok,
+    Failing,
+    Absent,
+}
+
+/// `store` of the status document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreStatus {
+    /// `ok` or what is wrong, in a sentence.
+    pub state: StoreState,
+    pub reason: Option<String>,
+    pub store_id: String,
+    /// The newest sequence number that is on disk; 0 for an empty store.
+    pub last_sequence: u64,
+    /// Readings on disk that the hub has not accepted.
+    pub pending: u64,
+    pub oldest_pending_time: Option<DateTime<Utc>>,
+    /// Readings in memory, not yet on disk (`max_loss`, or a full disk).
+    pub in_memory: u64,
+    /// Database and journal.
+    pub bytes: u64,
+    pub dead_letters: u64,
+}
+
+/// See [`StoreStatus::state`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreState {
+    #[default]
+    Starting,
+    Ok,
+    Failing,
+}
+
+/// `cloud` of the status document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudStatus {
+    pub state: CloudState,
+    pub since: Option<DateTime<Utc>>,
+    /// Why it is not online, in a sentence.
+    pub reason: Option<String>,
+    pub last_accepted: Option<DateTime<Utc>>,
+    /// Highest sequence that the hub has accepted.
+    pub last_accepted_sequence: u64,
+    /// Messages accepted since the process started.
+    pub accepted: u64,
+    pub token_expires: Option<DateTime<Utc>>,
+    pub token_renew_at: Option<DateTime<Utc>>,
+    /// `amqp` or `websocket`, while connected.
+    pub transport: Option<&'static str>,
+    /// When the backlog will be sent at the present rate.
+    pub eta: Option<DateTime<Utc>>,
+    /// Connections made since the process started.
+    pub connections: u64,
+    /// Messages from the cloud, newest first, at most ten.
+    pub messages: Vec<serde_json::Value>,
+}
+
+/// See [`CloudStatus::state`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudState {
+    Online,
+    Connecting,
+    #[default]
+    Offline,
+}
+
+/// `identity` of the status document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityStatus {
+    /// `tpm` or `key-file`.
+    pub source: &'static str,
+    #[serde(flatten)]
+    pub identity: Option<Identity>,
+    /// Why there is none, with the remedy.
+    pub reason: Option<String>,
+    /// Vendor and firmware of the TPM.
+    pub tpm: Option<String>,
+}
+
+impl Board {
+    /// The whole document, as `status --json` and `/api/status` give it.
+    pub fn document(&self, timekeeper: &Timekeeper) -> Document {
+        let store = self.store.borrow().clone();
+        Document {
+            version: env!("CARGO_PKG_VERSION"),
+            time: timekeeper.now(),
+            station: StationPart { store_id: store.store_id.clone() },
+            sensor: self.sensor.borrow().clone(),
+            store,
+            cloud: self.cloud.borrow().clone(),
+            identity: self.identity.borrow().clone(),
+            clock: timekeeper.status(),
+            configuration: self.configuration.borrow().clone(),
+        }
+    }
+}
+
+/// See [`Board::document`].
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    pub version: &'static str,
+    pub time: DateTime<Utc>,
+    pub station: StationPart,
+    pub sensor: SensorStatus,
+    pub store: StoreStatus,
+    pub cloud: CloudStatus,
+    pub identity: IdentityStatus,
+    pub clock: ClockStatus,
+    pub configuration: BTreeMap<String, InForce>,
+}
+
+/// `station` of the status document.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StationPart {
+    pub store_id: String,
+}
