@@ -149,3 +149,26 @@ pub struct Reading {
     pub sequence: u64,
     pub sample: Sample,
 }
+
+/// What comes out of the sensor task, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromSensor {
+    Sample(Sample),
+    /// An episode without readings has ended: these samples were due and could not be taken.
+    Missed {
+        count: u64,
+        from: Stamp,
+        until: Stamp,
+        /// For people: `no answer at 0x76 on /dev/i2c-1 (ENXIO)`.
+        reason: String,
+    },
+}
+
+/// What others may ask of the sensor task.
+#[derive(Debug)]
+pub enum SensorRequest {
+    /// Take one reading now, besides the schedule; it is stored and sent like any other.
+    ReadNow(tokio::sync::oneshot::Sender<Result<Sample, String>>),
+    /// Re-initialise the chip (and reopen the bus) before the next sample.
+    Restart(tokio::sync::oneshot::Sender<Result<(), String>>),
+}

@@ -1,0 +1,36 @@
+//! The settings in force that the cloud may change while the station runs: the file's values, with the twin's laid
+//! over them. Parts watch them; only the twin (and the start-up) writes them. Pure.
+
+use std::time::Duration;
+
+use crate::config::{Config, Offset, Oversampling};
+
+/// What the sensor, the store and the cloud task go by at this moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Time between two samples, 1 s to 24 h.
+    pub sample_interval: Duration,
+    pub oversampling: Oversampling,
+    /// Added to what the chip gives. The twin's value replaces the file's, it is never added to it.
+    pub offset: Offset,
+    /// Metres above mean sea level.
+    pub altitude: Option<f64>,
+    /// Readings in one message, 1 to 1,000.
+    pub readings_per_message: usize,
+    /// Sent readings older than this are pruned.
+    pub keep: Duration,
+}
+
+impl Settings {
+    /// What the file says.
+    pub fn from_file(config: &Config) -> Self {
+        Self {
+            sample_interval: config.sensor.interval,
+            oversampling: config.sensor.oversampling,
+            offset: config.sensor.offset,
+            altitude: config.station.altitude,
+            readings_per_message: config.telemetry.readings_per_message,
+            keep: config.store.keep,
+        }
+    }
+}
