@@ -1,13 +1,19 @@
 //! The configuration file: what can be said in it, the defaults, and every check before any device is opened.
 //! Knows the file and nothing else; what the cloud changes at run time is not here.
 
-pub mod parse;
-mod units;
+mod in_force;
+mod parse;
+mod section;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-//pub use self::parse::{ConfigError, load, parse};
+pub use self::in_force::{identity_source, in_force, sensor_source, transport};
+pub use self::parse::{ConfigError, load, parse};
 
 /// The whole file. Each section has working defaults.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -149,7 +155,7 @@ pub struct Telemetry {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub path: PathBuf,
-    /// Bytes, database and journal together; at least 2 MiB.
+    /// Bytes, database and journal together; at least 1 MiB.
     pub max_size: u64,
     /// Sent readings older than this are pruned.
     pub keep: Duration,

@@ -1,0 +1,131 @@
+//! The file as people get it wrong.
+
+use std::time::Duration;
+
+use super::*;
+
+fn problems(text: &str) -> String {
+    parse(text).unwrap_err().join("\n")
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_of_the_contract_is_read() {
+    let config = parse(
+        r#"
+        [station]
+        altitude = 120
+        [sensor]
+        source = "simulated"
+        bus = "/dev/i2c-3"
+        address = 0x77
+        interval = "5s"
+        oversampling = { temperature = 2, pressure = 16, humidity = 4 }
+        offset = { temperature = -0.5, pressure = 1.25, humidity = 3 }
+        trace = "weather.csv"
+        speed = 600
+        [identity]
+        source = "key-file"
+        tcti = "swtpm:host=127.0.0.1,port=2321"
+        slot = 9
+        key_file = "/etc/weather-station/identity"
+        [provisioning]
+        id_scope = "0ne00123ABC"
+        endpoint = "127.0.0.1:8443"
+        registration_id = "mast-7"
+        [hub]
+        transport = "websocket"
+        port = 15671
+        websocket_port = 8443
+        ca_file = "ca.pem"
+        token_lifetime = "2m"
+        [telemetry]
+        batch = 100
+        max_messages_per_second = 100
+        readings_per_message = 10
+        [store]
+        path = "readings.db"
+        max_size = "64MiB"
+        keep = "30d"
+        max_loss = "60s"
+        [showcase]
+        listen = ""
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.station.altitude, Some(120.0));
+    assert_eq!(config.sensor.source, SensorSource::Simulated);
+    assert_eq!(config.sensor.address, Some(0x77));
+    assert_eq!(config.sensor.interval, Duration::from_secs(5));
+    assert_eq!(config.sensor.oversampling, Oversampling { temperature: 2, pressure: 16, humidity: 4 });
+    assert_eq!(config.sensor.offset, Offset { temperature: -0.5, pressure: 1.25, humidity: 3.0 });
+    assert_eq!(config.identity.slot, 9);
+    assert_eq!(config.provisioning.endpoint, "127.0.0.1:8443");
+    assert_eq!(config.hub.transport, Transport::Websocket);
+    assert_eq!(config.hub.token_lifetime, Duration::from_secs(120));
+    assert_eq!(config.telemetry.readings_per_message, 10);
+    assert_eq!(config.store.max_size, 64 << 20);
+    assert_eq!(config.store.max_loss, Duration::from_secs(60));
+    assert_eq!(config.showcase.listen, None);
+    let shown = in_force(&config);
+    assert_eq!(
+        (shown["store.max_size"].value.as_str(), shown["store.max_size"].from),
+        (Some("64MiB"), "file")
+    );
+    let keys = config.set_in_file.iter().filter(|key| key.matches('.').count() == 1).count();
+    assert_eq!(shown.len(), keys, "status shows every key");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_line_value_and_expectation() {
+    for (text, expected) in [
+        ("[sensor]\ninterval = \"0s\"", "line 2: `sensor.interval` is \"0s\", expected 1s to 24h"),
+        (
+            "[sensor]\nintervall = \"5s\"",
+            "line 2: `sensor.intervall` is not a key; this section has: source, bus, address, interval",
+        ),
+        ("[senser]\n", "line 1: `senser` is not a section; there are: station, sensor"),
+        ("[sensor]\naddress = 0x75", "`sensor.address` is 0x75, expected 0x76 or 0x77"),
+        (
+            "[sensor]\noversampling = { temperature = 3 }",
+            "`sensor.oversampling.temperature` is 3, expected 1, 2, 4, 8 or 16",
+        ),
+        (
+            "[sensor]\nsource = \"bmp280\"",
+            "`sensor.source` is \"bmp280\", expected \"bme280\" or \"simulated\"",
+        ),
+        ("[identity]\nslot = 10", "`identity.slot` is 10, expected 0 to 9"),
+        ("[identity]\ntcti = \"device\"", "`identity.tcti` is \"device\", expected \"device:/dev/tpmrm0\""),
+        ("[identity]\nsource = \"key-file\"", "`identity.key_file` is empty"),
+        ("[hub]\ntoken_lifetime = \"1m\"", "expected 2m to 24h"),
+        ("[hub]\nport = 0", "expected a TCP port, 1 to 65535"),
+        ("[telemetry]\nbatch = 0", "expected 1 to 10000 readings"),
+        ("[store]\nmax_size = 12", "`store.max_size` is 12, expected 1MiB to 1TiB"),
+        ("[showcase]\nlisten = \"8080\"", "expected \"ADDRESS:PORT\""),
+        ("station = 3", "`station` is an integer, expected a section `[station]`"),
+        ("[sensor\n", "line 1: not TOML"),
+    ] {
+        let problems = problems(text);
+        assert!(problems.contains(expected), "{text:?} gave {problems:?}, expected {expected:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let text = "[sensor]\ninterval = \"0s\"\nbus = 3\n[hub]\nport = -1\nwhat = 1\n";
+    assert_eq!(parse(text).unwrap_err().len(), 4);
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let text = "[identity]\nslot = \"HostName=h;DeviceId=d;SharedAccessKey=c2VjcmV0c2VjcmV0\"";
+    let problems = problems(text);
+    assert!(
+        problems.contains("`identity.slot` is a long string") && !problems.contains("c2Vj"),
+        "{problems}"
+    );
+}
