@@ -2,11 +2,12 @@
 //! everybody else holds a [`StoreHandle`]. Knows nothing of AMQP; sending never deletes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::reading::Reading;
+use crate::reading::{Celsius, Hectopascal, Percent, Reading};
 
 /// Asks the store task. Cheap to clone; every request is answered or fails with [`StoreError::Gone`].
 #[derive(Clone, Debug)]
@@ -45,8 +46,38 @@ pub struct Event {
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
+/// Readings of one stretch of time, folded: what a chart draws.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Aligned to a whole number of `length` since 1970-01-01T00:00Z.
+    pub start: DateTime<Utc>,
+    pub length: Duration,
+    /// Readings in it, at least 1: an empty stretch has no bucket.
+    pub count: u32,
+    pub air_temperature: Spread<Celsius>,
+    pub relative_humidity: Spread<Percent>,
+    pub station_pressure: Spread<Hectopascal>,
+}
+
+/// Least, mean and greatest value of a quantity in a [`Bucket`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread<T> {
+    pub min: T,
+    pub mean: T,
+    pub max: T,
+}
+
 #[derive(Debug)]
 pub(crate) enum Request {
+    History {
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        step: Duration,
+        reply: oneshot::Sender<Result<Vec<Bucket>, StoreError>>,
+    },
+    Latest {
+        reply: oneshot::Sender<Result<Option<Reading>, StoreError>>,
+    },
     Pending {
         after: Option<Position>,
         limit: usize,
@@ -131,6 +162,23 @@ impl StoreHandle {
     pub async fn set_value(&self, key: &str, value: Option<String>) -> Result<(), StoreError> {
         let key = key.to_owned();
         self.ask(|reply| Request::SetValue { key, value, reply }).await
+    }
+
+    /// What was measured in `[since, until)`, in buckets of `step` (whole seconds, at least 1 s), oldest first.
+    /// The caller bounds `(until - since) / step`. Read from closed rollups where `step` is a whole number of
+    /// them, and never with an SQL `GROUP BY` or `ORDER BY` that writes a temporary file.
+    pub async fn history(
+        &self,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        step: Duration,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        self.ask(|reply| Request::History { since, until, step, reply }).await
+    }
+
+    /// The newest stored reading.
+    pub async fn latest(&self) -> Result<Option<Reading>, StoreError> {
+        self.ask(|reply| Request::Latest { reply }).await
     }
 
     async fn ask<T>(
