@@ -1,1 +1,117 @@
-//! Not yet.
+//! The signer for a station without a TPM: a device connection string in a file that only its owner
+//! reads. Anybody who can read the file, or the card it is on, can be this device: that is what a TPM
+//! is for. Reads the file anew each time, so that a replaced file is picked up.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::connection_string::{ProvisionRequest, parse_connection_string};
+use super::{Identity, IdentityError, Signer};
+
+/// What is lost without a TPM, for the log and for `check`.
+pub const WARNING: &str = "the device key is in a file: whoever reads the card can copy the key and be \
+                           this device; with a TPM it could not leave the board";
+
+/// A connection string is a few hundred bytes; more is another file by mistake.
+const MAX_SIZE: usize = 4096;
+
+/// Signs with the key in a file. Keeps the path, not the key.
+pub struct KeyFileSigner {
+    path: PathBuf,
+    /// What [`Signer::identity`] saw last.
+    seen: Option<Identity>,
+}
+
+impl KeyFileSigner {
+    /// Opens nothing yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), seen: None }
+    }
+}
+
+impl Signer for KeyFileSigner {
+    fn identity(&mut self) -> Result<Identity, IdentityError> {
+        let identity = read(&self.path)?.identity();
+        self.seen = Some(identity.clone());
+        Ok(identity)
+    }
+
+    fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError> {
+        let request = read(&self.path)?;
+        let identity = request.identity();
+        if self.seen.as_ref().is_some_and(|seen| *seen != identity) {
+            return Err(IdentityError::failed(
+                format!("signing with the key file {}", self.path.display()),
+                "it now holds another device's identity; the station reads it anew and signs in again",
+            ));
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(&request.key).expect("HMAC takes keys of any length");
+        mac.update(data);
+        Ok(mac.finalize().into_bytes().into())
+    }
+}
+
+fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
+    let doing = || format!("reading the key file {}", path.display());
+    let failed = |error: std::io::Error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "there is no such file; write the device's connection string into it (mode 0600), or set \
+                 identity.key_file to where it is"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "it may not be read; it must belong to the user that the station runs as"
+            }
+            _ => "it cannot be read; it must be a plain file with the device's connection string",
+        };
+        IdentityError::because(doing(), remedy, error)
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    // Asked of the open file, so that it cannot be exchanged between the question and the reading.
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(IdentityError::failed(doing(), "expected a plain file with a connection string in it"));
+    }
+    if others_can_read(&metadata) {
+        return Err(IdentityError::failed(
+            doing(),
+            format!(
+                "its mode is {:04o}, so that others can read the key; expected 0600: run `chmod 600 {}`, and \
+                 give the device a new key if others had access",
+                metadata.permissions().mode() & 0o7777,
+                path.display()
+            ),
+        ));
+    }
+    let mut bytes = Zeroizing::new(vec![0; MAX_SIZE]);
+    let mut length = 0;
+    while length < MAX_SIZE {
+        match file.read(&mut bytes[length..]).map_err(failed)? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    let text = std::str::from_utf8(&bytes[..length]).ok().filter(|_| length < MAX_SIZE).ok_or_else(|| {
+        IdentityError::failed(doing(), "expected one line of text, the device's connection string")
+    })?;
+    parse_connection_string(text).map_err(|error| match error {
+        IdentityError::Failed { doing: inner, remedy, source } => {
+            IdentityError::Failed { doing: format!("{}: {inner}", doing()), remedy, source }
+        }
+        other => other,
+    })
+}
+
+/// A credential that systemd hands to a service is readable by root (0440, root:root, plus an access list
+/// for the service's user that shows in the group bits), in a folder that only the service can enter.
+fn others_can_read(metadata: &std::fs::Metadata) -> bool {
+    let mode = metadata.mode();
+    let root_only = metadata.uid() == 0 && metadata.gid() == 0 && mode & 0o007 == 0 && mode & 0o030 == 0;
+    mode & 0o077 != 0 && !root_only
+}

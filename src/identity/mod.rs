@@ -2,12 +2,26 @@
 //! Knows the TPM and the key file; knows nothing of AMQP. The key of a TPM never enters this process
 //! except on its way in, while provisioning.
 
+mod connection_string;
 pub mod key_file;
 pub mod provision;
+mod quiet;
 pub mod sas_token;
 pub mod tpm;
 
 use serde::Serialize;
+
+pub use self::quiet::quiet_libtss2;
+use crate::config;
+
+/// Opens what `[identity]` names. It succeeds without a TPM and without a key file: the first use says
+/// what is missing, so that the station starts and records without either.
+pub fn open(config: &config::Identity) -> Result<Box<dyn Signer>, IdentityError> {
+    Ok(match config.source {
+        config::IdentitySource::Tpm => Box::new(tpm::TpmSigner::new(&config.tcti, config.slot)),
+        config::IdentitySource::KeyFile => Box::new(key_file::KeyFileSigner::new(&config.key_file)),
+    })
+}
 
 /// The name of a device at a hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,11 +34,12 @@ pub struct Identity {
 }
 
 /// Something that holds a device key and makes HMAC-SHA256 with it. Calls block (a TPM on SPI takes
-/// tens of milliseconds): use it inside `spawn_blocking`.
+/// tens of milliseconds): use it inside `spawn_blocking`, from one owner.
 pub trait Signer: Send {
     /// Who the key belongs to, read anew (a replacing provision is picked up).
     fn identity(&mut self) -> Result<Identity, IdentityError>;
-    /// HMAC-SHA256 over at most 1,024 bytes.
+    /// HMAC-SHA256 over at most 1,024 bytes, by the key that [`Signer::identity`] last saw: a key that
+    /// was replaced since is an error, and `identity` has to be asked again.
     fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError>;
 }
 
@@ -44,4 +59,18 @@ pub enum IdentityError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+}
+
+impl IdentityError {
+    fn failed(doing: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Failed { doing: doing.into(), remedy: remedy.into(), source: None }
+    }
+
+    fn because(
+        doing: impl Into<String>,
+        remedy: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Failed { doing: doing.into(), remedy: remedy.into(), source: Some(Box::new(source)) }
+    }
 }

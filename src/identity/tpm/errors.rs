@@ -1,0 +1,129 @@
+//! Gives every TPM failure a sentence and a remedy. Knows response codes (TCG TPM 2.0 Part 2, 6.6) and
+//! errno; takes no action.
+
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use tss_esapi::Error;
+use tss_esapi::constants::response_code::Tss2ResponseCode;
+
+use crate::identity::IdentityError;
+
+/// The TPM could not be opened. libtss2 says the same for every reason (0xa000a), so it is tried again
+/// without it, to learn which.
+pub fn unreachable(tcti: &str, error: Error) -> IdentityError {
+    let doing = format!("opening the TPM {tcti}");
+    if let Some(path) = tcti.strip_prefix("device:") {
+        let Err(errno) = std::fs::OpenOptions::new().read(true).write(true).open(path) else {
+            return IdentityError::because(
+                doing,
+                "it can be opened, but it is not a TPM that answers; expected a TPM 2.0's device node such as \
+                 /dev/tpmrm0",
+                error,
+            );
+        };
+        let remedy = match errno.kind() {
+            ErrorKind::NotFound => format!(
+                "there is no {path}; is the TPM module seated and `dtoverlay=tpm-slb9670` in \
+                 /boot/firmware/config.txt (then reboot)? Without a TPM set identity.source = \"key-file\""
+            ),
+            ErrorKind::PermissionDenied => format!(
+                "this user may not use {path}; it must be in the group tss: `sudo usermod -aG tss $USER` and \
+                 log in again (the service's unit has it already), or run with sudo"
+            ),
+            ErrorKind::ResourceBusy => format!(
+                "another program holds {path}; use the kernel's resource manager instead: \
+                 identity.tcti = \"device:/dev/tpmrm0\", which many can share"
+            ),
+            _ => format!("{path} does not open; expected a TPM 2.0's device node such as /dev/tpmrm0"),
+        };
+        return IdentityError::because(doing, remedy, errno);
+    }
+    if let Some(address) = tcti.strip_prefix("swtpm:") {
+        let part = |key| address.split(',').find_map(|part| part.strip_prefix(key));
+        let host = part("host=").unwrap_or("localhost");
+        let port = part("port=").and_then(|port| port.parse::<u16>().ok()).unwrap_or(2321);
+        let remedy = format!(
+            "no swtpm answers at {host} port {port} (and {} for control); start it, or set identity.tcti to \
+             where it listens",
+            u32::from(port) + 1
+        );
+        let address = (host, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        let tried =
+            address.map(|address| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)));
+        return match tried {
+            Some(Err(errno)) => IdentityError::because(doing, remedy, errno),
+            _ => IdentityError::because(doing, remedy, error),
+        };
+    }
+    IdentityError::because(doing, "it does not open; expected \"device:/dev/tpmrm0\"", error)
+}
+
+/// A TPM command failed.
+pub fn explain(doing: &str, tcti: &str, error: Error) -> IdentityError {
+    let Some(code) = response_code(error) else {
+        return IdentityError::because(doing, "libtss2 refused to send the command; this is a bug", error);
+    };
+    let remedy = match code {
+        0x9_0000..=0xB_FFFF | 0x7_0007 => format!(
+            "the TPM at {tcti} went away in the middle; check its seat and supply. The station keeps trying"
+        ),
+        0x100 => "the TPM is not started; a kernel or firmware does that at power-on: reboot, or run \
+                  `tpm2_startup -c`"
+            .into(),
+        0x101 => {
+            "the TPM reports a failure of its own (failure mode); take its power away and give it back, \
+                  and if that does not help, replace the module"
+                .into()
+        }
+        0x921 => "the TPM is locked after too many wrong passwords; wait for its recovery time, or run \
+                  `tpm2_dictionarylockout --clear-lockout` (with the lockout password, if one is set)"
+            .into(),
+        0x922 => "the TPM limits how often it writes; try again in a few seconds".into(),
+        0x14B => "the TPM has no room for one more key or index; see what is there with `tpm2_getcap \
+                  handles-persistent` and `tpm2_getcap handles-nv-index` and remove what is not needed"
+            .into(),
+        0x14C => "something else is already at this place of the TPM; choose another identity.slot, or look \
+                  at it with `tpm2_readpublic` and remove it"
+            .into(),
+        0x902..=0x906 => "the TPM has no free memory for one more key or session; use the kernel's resource \
+                          manager: identity.tcti = \"device:/dev/tpmrm0\""
+            .into(),
+        _ if is(code, 0x22) || is(code, 0x0E) => {
+            "a password is set where an empty one was expected: somebody has taken ownership of this TPM \
+             (owner password), or set one on the key. Remove it with `tpm2_changeauth -c owner -p PASSWORD`, \
+             or, if all in it may be lost, `tpm2_clear`"
+                .into()
+        }
+        _ if is(code, 0x0B) => {
+            "what was looked for is not in the TPM any more; was it cleared? Run `weather-station provision` \
+             again"
+                .into()
+        }
+        _ if is(code, 0x1F) => {
+            "the data is damaged, or made for another TPM (its integrity check fails)".into()
+        }
+        _ => "the TPM refuses; look the code up with `tpm2_rc_decode`".into(),
+    };
+    IdentityError::Failed {
+        doing: doing.into(),
+        remedy,
+        source: Some(format!("response code {code:#x}").into()),
+    }
+}
+
+/// Whether a format-one code is this error, whichever handle, session or parameter it is about.
+fn is(code: u32, error: u32) -> bool {
+    code & !0xFFF == 0 && code & 0x80 != 0 && code & 0x3F == error
+}
+
+/// The number itself: the crate shows it only in the text of the inner error.
+pub fn response_code(error: Error) -> Option<u32> {
+    let text = match error {
+        Error::Tss2Error(Tss2ResponseCode::FormatZero(code)) => code.to_string(),
+        Error::Tss2Error(Tss2ResponseCode::FormatOne(code)) => code.to_string(),
+        _ => return None,
+    };
+    u32::from_str_radix(text.rsplit("0x").next()?, 16).ok()
+}

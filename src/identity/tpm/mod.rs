@@ -1,0 +1,12 @@
+//! The TPM 2.0 as the station's signer: layout and commands. Nobody outside this folder knows a TPM.
+//! A context is opened for each use and closed after it: nothing is stale after the TPM was away, the
+//! key is looked up anew, and other programs find the device free.
+
+pub mod context;
+pub mod errors;
+pub mod layout;
+pub mod provision;
+pub mod show;
+pub mod sign;
+
+pub use self::sign::TpmSigner;

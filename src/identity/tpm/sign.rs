@@ -1,0 +1,118 @@
+//! The signer: reads who the slot's key belongs to, and signs with it. Writes nothing.
+
+use sha2::{Digest as _, Sha256};
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::structures::{MaxBuffer, Name};
+
+use super::context::Tpm;
+use super::layout;
+use crate::identity::connection_string::checked_identity;
+use crate::identity::{Identity, IdentityError, Signer};
+
+/// Signs with the key in a slot. Holds no connection to the TPM between calls.
+pub struct TpmSigner {
+    tcti: String,
+    slot: u8,
+    /// The TPM's name of the key (a hash of its public part) when the identity was read.
+    seen: Option<Name>,
+}
+
+impl TpmSigner {
+    /// Opens nothing yet.
+    pub fn new(tcti: &str, slot: u8) -> Self {
+        Self { tcti: tcti.to_owned(), slot, seen: None }
+    }
+}
+
+impl Signer for TpmSigner {
+    fn identity(&mut self) -> Result<Identity, IdentityError> {
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let key = device_key(&mut tpm, self.slot)?;
+        let before = name(&mut tpm, key)?;
+        let identity = read_identity(&mut tpm, self.slot)?;
+        // Provisioning removes the name before it changes the key: the same key before and after the
+        // reading means that they belong together.
+        let after = name(&mut tpm, key)?;
+        if before != after {
+            return Err(replaced(self.slot));
+        }
+        if self.seen.as_ref().is_some_and(|seen| *seen != after) {
+            tracing::warn!(
+                slot = self.slot,
+                "the device key in the TPM was replaced: signing in with the new one"
+            );
+        }
+        self.seen = Some(after);
+        Ok(identity)
+    }
+
+    fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError> {
+        let expected = match &self.seen {
+            Some(name) => name.clone(),
+            None => {
+                self.identity()?;
+                self.seen.clone().expect("identity() has just noted it")
+            }
+        };
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let key = device_key(&mut tpm, self.slot)?;
+        let signature = tpm.run("signing with the TPM's device key", |context| {
+            context.hmac(key.into(), MaxBuffer::try_from(data)?, HashingAlgorithm::Sha256)
+        })?;
+        // Asked after signing: a key that was replaced at any time before shows another name now.
+        if name(&mut tpm, key)? != expected {
+            return Err(replaced(self.slot));
+        }
+        <[u8; 32]>::try_from(signature.as_slice()).map_err(|_| {
+            IdentityError::failed(
+                "signing with the TPM's device key",
+                "the TPM gave a signature of the wrong length",
+            )
+        })
+    }
+}
+
+/// The slot's key, checked to be one that signs.
+pub(super) fn device_key(tpm: &mut Tpm, slot: u8) -> Result<KeyHandle, IdentityError> {
+    tpm.persistent(layout::key(slot))?.ok_or(IdentityError::NotProvisioned { slot, what: "the device key" })
+}
+
+/// The slot's `hostname/deviceId`. An empty device id stands for the predecessor's "hardware device id".
+pub(super) fn read_identity(tpm: &mut Tpm, slot: u8) -> Result<Identity, IdentityError> {
+    let content = tpm
+        .nv_read(layout::name(slot))?
+        .ok_or(IdentityError::NotProvisioned { slot, what: "the hub's and the device's name" })?;
+    let text = std::str::from_utf8(&content).unwrap_or_default().trim_end_matches('\0');
+    let (host, device_id) = text.split_once('/').unwrap_or((text, ""));
+    if device_id.is_empty() {
+        let device_id = hardware_device_id(tpm, slot)?;
+        return checked_identity(host, &device_id);
+    }
+    checked_identity(host, device_id)
+}
+
+/// SHA-256 over the slot as four little-endian bytes and the SRK's name, in hexadecimal (Limpet.cs,
+/// `GetHardwareDeviceId`).
+fn hardware_device_id(tpm: &mut Tpm, slot: u8) -> Result<String, IdentityError> {
+    let srk = tpm
+        .persistent(layout::SRK)?
+        .ok_or(IdentityError::NotProvisioned { slot, what: "the storage root key" })?;
+    let name = name(tpm, srk)?;
+    let digest =
+        Sha256::new().chain_update(u32::from(slot).to_le_bytes()).chain_update(name.value()).finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The TPM's name of an object, as it is now.
+pub(super) fn name(tpm: &mut Tpm, key: KeyHandle) -> Result<Name, IdentityError> {
+    tpm.ask("reading the public part of a key in the TPM", |context| Ok(context.read_public(key)?.1))
+}
+
+fn replaced(slot: u8) -> IdentityError {
+    IdentityError::failed(
+        format!("signing with the TPM's device key in slot {slot}"),
+        "the key was replaced in the meantime; the station reads the identity anew and signs in again. If \
+         nobody provisioned this station, somebody else uses its TPM: run `weather-station provision --show`",
+    )
+}
