@@ -1,1 +1,96 @@
-//! Not yet.
+//! The page for the people beside the station, with its JSON, its live stream, `/metrics` and the TPM form.
+//! Reads what the others say of themselves and asks the store for history; it owns nothing of theirs, and
+//! nothing that happens to it may touch sampling or sending. It knows no SQL, no AMQP and no TPM commands.
+
+mod admission;
+mod assets;
+mod connection;
+mod history;
+mod listener;
+mod live;
+mod origin;
+mod pulse;
+mod read_now;
+mod routes;
+pub mod setup_code;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Timekeeper;
+use crate::config::Config;
+use crate::reading::SensorRequest;
+use crate::settings::Settings;
+use crate::status::Board;
+use crate::store::StoreHandle;
+
+/// Time between two attempts to listen on an address that cannot be had.
+const BIND_AGAIN: Duration = Duration::from_secs(30);
+
+/// The showcase task: handed to `station`, which runs it.
+pub struct Task {
+    pub config: Arc<Config>,
+    pub board: Arc<Board>,
+    pub timekeeper: Timekeeper,
+    pub store: StoreHandle,
+    pub sensor: mpsc::Sender<SensorRequest>,
+    pub settings: watch::Receiver<Settings>,
+    /// Where the setup code is written: see [`setup_code::runtime_directory`].
+    pub runtime_directory: PathBuf,
+    /// True once the station ends.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Task {
+    /// Serves until `stop`. An address that cannot be had is a warning and another attempt every 30 s:
+    /// the station records without its page. Ends at once where the page is turned off.
+    pub async fn run(mut self) {
+        let Some(address) = self.config.showcase.listen else { return };
+        if let Some(listener) = bind(address, &mut self.stop).await {
+            self.serve(listener).await;
+        }
+    }
+
+    /// Serves on a listener that exists.
+    pub async fn serve(self, listener: TcpListener) {
+        match listener.local_addr() {
+            Ok(address) => tracing::info!("the page is at http://{address}/"),
+            Err(error) => tracing::warn!(%error, "the page's listener has no address"),
+        }
+        let (app, publisher) = routes::build(&self);
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = publisher.run() => {}
+            () = listener::serve(listener, app) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, stop: &mut watch::Receiver<bool>) -> Option<TcpListener> {
+    let mut warned = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Some(listener),
+            Err(error) if !warned => {
+                warned = true;
+                tracing::warn!(
+                    %error,
+                    "could not listen on {address} ([showcase] listen), so there is no page yet; \
+                     the station goes on and tries again every {} s",
+                    BIND_AGAIN.as_secs()
+                );
+            }
+            Err(error) => tracing::debug!(%error, "could not listen on {address}"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BIND_AGAIN) => {}
+            _ = stop.wait_for(|stop| *stop) => return None,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The live stream: the status document, rendered once for all readers whenever a part has something new.
+//! A reader that is slow gets the newest document next, never a queue of old ones.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+use tokio_stream::wrappers::WatchStream;
+
+use super::connection::Connection;
+use super::pulse::Pulse;
+use super::routes::Shared;
+use crate::clock::{ClockStatus, Timekeeper};
+use crate::status::{Board, CloudStatus, IdentityStatus, SensorStatus, StoreStatus};
+
+/// Streams at one time; more are told to come back.
+pub const STREAMS: usize = 40;
+/// Changes within this time become one event.
+const GATHER: Duration = Duration::from_millis(200);
+/// Without a change the document goes out this often: its clock part has no channel of its own.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(20);
+/// A line without meaning that keeps proxies and phones from closing the stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The readers' end.
+pub struct Feed {
+    newest: watch::Receiver<Arc<str>>,
+    places: Arc<Semaphore>,
+}
+
+/// The writer's end: one loop.
+pub struct Publisher {
+    board: Arc<Board>,
+    timekeeper: Timekeeper,
+    pulse: Arc<Pulse>,
+    newest: watch::Sender<Arc<str>>,
+}
+
+/// A feed and its publisher.
+pub fn channel(board: Arc<Board>, timekeeper: Timekeeper, pulse: Arc<Pulse>) -> (Feed, Publisher) {
+    let (sender, newest) = watch::channel(render(&board, &timekeeper));
+    let publisher = Publisher { board, timekeeper, pulse, newest: sender };
+    (Feed { newest, places: Arc::new(Semaphore::new(STREAMS)) }, publisher)
+}
+
+impl Publisher {
+    /// Runs for ever.
+    pub async fn run(self) {
+        let mut sensor = self.board.sensor.subscribe();
+        let mut store = self.board.store.subscribe();
+        let mut cloud = self.board.cloud.subscribe();
+        let mut identity = self.board.identity.subscribe();
+        loop {
+            self.pulse.note(&sensor.borrow_and_update(), &store.borrow_and_update());
+            cloud.borrow_and_update();
+            identity.borrow_and_update();
+            self.newest.send_replace(render(&self.board, &self.timekeeper));
+            tokio::select! {
+                _ = sensor.changed() => {}
+                _ = store.changed() => {}
+                _ = cloud.changed() => {}
+                _ = identity.changed() => {}
+                () = tokio::time::sleep(AT_LEAST_EVERY) => {}
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+}
+
+/// The status document without its configuration, which the page does not show.
+#[derive(Serialize)]
+struct Live<'a> {
+    version: &'static str,
+    time: chrono::DateTime<chrono::Utc>,
+    sensor: &'a SensorStatus,
+    store: &'a StoreStatus,
+    cloud: &'a CloudStatus,
+    identity: &'a IdentityStatus,
+    clock: ClockStatus,
+}
+
+fn render(board: &Board, timekeeper: &Timekeeper) -> Arc<str> {
+    let document = board.document(timekeeper);
+    let live = Live {
+        version: document.version,
+        time: document.time,
+        sensor: &document.sensor,
+        store: &document.store,
+        cloud: &document.cloud,
+        identity: &document.identity,
+        clock: document.clock.clone(),
+    };
+    // Maps with text keys and numbers: there is nothing that cannot be written.
+    serde_json::to_string(&live).unwrap_or_default().into()
+}
+
+/// Server-sent events, each named `status`.
+pub async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+) -> Response {
+    let Ok(place) = shared.live.places.clone().try_acquire_owned() else {
+        let text = format!("{STREAMS} pages are open already: try again later\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "30")], text).into_response();
+    };
+    connection.mark_streaming();
+    let events = WatchStream::new(shared.live.newest.clone()).map(move |document| {
+        // The place is held as long as the stream lives.
+        let _held = &place;
+        Ok::<_, Infallible>(Event::default().event("status").data(&*document))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}

@@ -1,0 +1,42 @@
+//! `POST /api/read`: one reading now, for `weather-station read` beside a running station, which holds the bus.
+//! For this machine only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use tokio::sync::oneshot;
+
+use super::connection::Connection;
+use super::origin;
+use super::routes::Shared;
+use crate::observation::Observation;
+use crate::reading::SensorRequest;
+
+/// The reading in telemetry's keys; it is stored and sent like any other.
+pub async fn read(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = origin::check(&connection, &headers, origin::Sender::Program) {
+        return (StatusCode::FORBIDDEN, format!("{refusal}\n")).into_response();
+    }
+    let (reply, answer) = oneshot::channel();
+    if shared.sensor.try_send(SensorRequest::ReadNow(reply)).is_err() {
+        let text = "the sensor task is busy with other requests: try again\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response();
+    }
+    match answer.await {
+        Ok(Ok(sample)) => {
+            let identity = shared.board.identity.borrow().identity.clone();
+            let device_id = identity.map(|identity| identity.device_id).unwrap_or_default();
+            let altitude = shared.settings.borrow().altitude;
+            Json(Observation::of_sample(&sample, &device_id, altitude)).into_response()
+        }
+        Ok(Err(reason)) => (StatusCode::BAD_GATEWAY, format!("{reason}\n")).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the sensor task has ended\n").into_response(),
+    }
+}
