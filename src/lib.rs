@@ -19,6 +19,7 @@ pub mod config;
 pub mod derived;
 pub mod identity;
 pub mod observation;
+pub mod outlook;
 pub mod reading;
 pub mod sensor;
 pub mod settings;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
 use crate::identity::Identity;
+use crate::outlook::Outlook;
 
 /// One `watch` channel a part: the part's task holds the sender's end through this board and nobody else
 /// writes to it. Cloned by `Arc`.
@@ -20,6 +21,8 @@ pub struct Board {
     pub identity: watch::Sender<IdentityStatus>,
     /// Value in force and where it came from, per key (`sensor.interval` and so on).
     pub configuration: watch::Sender<BTreeMap<String, InForce>>,
+    /// What the settings in force cost a day; the showcase looks at the disk once a minute and writes it.
+    pub outlook: watch::Sender<Option<Outlook>>,
 }
 
 /// A configuration value in force.
@@ -155,6 +158,7 @@ impl Board {
             identity: self.identity.borrow().clone(),
             clock: timekeeper.status(),
             configuration: self.configuration.borrow().clone(),
+            outlook: self.outlook.borrow().clone(),
         }
     }
 }
@@ -172,6 +176,7 @@ pub struct Document {
     pub identity: IdentityStatus,
     pub clock: ClockStatus,
     pub configuration: BTreeMap<String, InForce>,
+    pub outlook: Option<Outlook>,
 }
 
 /// `station` of the status document.

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::pulse::Pulse;
 use super::routes::Shared;
 use crate::clock::{ClockStatus, Timekeeper};
+use crate::outlook::Outlook;
 use crate::status::{Board, CloudStatus, IdentityStatus, SensorStatus, StoreStatus};
 
 /// Streams at one time; more are told to come back.
@@ -85,6 +86,7 @@ struct Live<'a> {
     cloud: &'a CloudStatus,
     identity: &'a IdentityStatus,
     clock: ClockStatus,
+    outlook: Option<Outlook>,
 }
 
 fn render(board: &Board, timekeeper: &Timekeeper) -> Arc<str> {
@@ -97,6 +99,7 @@ fn render(board: &Board, timekeeper: &Timekeeper) -> Arc<str> {
         cloud: &document.cloud,
         identity: &document.identity,
         clock: document.clock.clone(),
+        outlook: document.outlook.clone(),
     };
     // Maps with text keys and numbers: there is nothing that cannot be written.
     serde_json::to_string(&live).unwrap_or_default().into()
