@@ -1,0 +1,156 @@
+//! A software TPM for a test: its own process, ports, and state folder; gone when the test ends.
+//! Knows how to run swtpm and tpm2-tools; knows nothing of the station.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A running swtpm. Dropping it kills it and removes its state.
+pub struct Swtpm {
+    child: Option<Child>,
+    state: tempfile::TempDir,
+    port: u16,
+}
+
+impl Swtpm {
+    /// A TPM as it comes from the factory, started.
+    pub fn new() -> Self {
+        let state = tempfile::Builder::new().prefix("swtpm-").tempdir().expect("a temporary folder");
+        let mut tpm = Self { child: None, state, port: 0 };
+        tpm.start();
+        tpm
+    }
+
+    /// A copy of another TPM with all that is in it. The other one must be stopped.
+    pub fn copy_of(other: &Swtpm) -> Self {
+        assert!(other.child.is_none(), "a running TPM cannot be copied");
+        let state = tempfile::Builder::new().prefix("swtpm-").tempdir().expect("a temporary folder");
+        for entry in std::fs::read_dir(other.state.path()).expect("the state folder") {
+            let entry = entry.expect("an entry of the state folder");
+            std::fs::copy(entry.path(), state.path().join(entry.file_name())).expect("a copy of the state");
+        }
+        let mut tpm = Self { child: None, state, port: 0 };
+        tpm.start();
+        tpm
+    }
+
+    /// For `identity.tcti`, and for tpm2-tools.
+    pub fn tcti(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// Commands; one higher is the control port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it keeps what is in it (in clear: that is not the station's fault).
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Power on. On the same ports as before where they are free.
+    pub fn start(&mut self) {
+        self.start_with("not-need-init,startup-clear");
+    }
+
+    /// Power on with other flags, for example a TPM that nobody has started: `not-need-init`.
+    pub fn start_with(&mut self, flags: &str) {
+        for _ in 0..50 {
+            let port = if self.port == 0 { free_pair() } else { self.port };
+            let mut child = Command::new("swtpm")
+                .args(["socket", "--tpm2", "--tpmstate"])
+                .arg(format!("dir={}", self.state.path().display()))
+                .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1")])
+                .args(["--ctrl", &format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1)])
+                .args(["--flags", flags])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("swtpm is installed (apt-get install swtpm)");
+            let mut ended = false;
+            wait_until("swtpm listens", || {
+                ended = child.try_wait().expect("its state").is_some();
+                ended || TcpStream::connect(("127.0.0.1", port + 1)).is_ok()
+            });
+            // Another test may have taken the port between the search and the start.
+            if !ended {
+                self.child = Some(child);
+                self.port = port;
+                return;
+            }
+            if self.port == 0 {
+                continue;
+            }
+            pause();
+        }
+        panic!("swtpm does not start");
+    }
+
+    /// Power off, without warning.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("swtpm can be killed");
+            child.wait().expect("swtpm ends");
+        }
+    }
+
+    /// Runs one of tpm2-tools against it.
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> Output {
+        self.tool_in(self.state.path(), name, arguments)
+    }
+
+    /// The same in a folder, where the files are that the arguments name.
+    pub fn tool_in(&self, folder: &Path, name: &str, arguments: &[&str]) -> Output {
+        Command::new(name)
+            .args(arguments)
+            .current_dir(folder)
+            .env("TPM2TOOLS_TCTI", self.tcti())
+            .stdin(Stdio::null())
+            .output()
+            .expect("tpm2-tools are installed (apt-get install tpm2-tools)")
+    }
+
+    /// Runs a tool that has to succeed, and gives its standard output.
+    pub fn tool_ok(&self, folder: &Path, name: &str, arguments: &[&str]) -> Vec<u8> {
+        let output = self.tool_in(folder, name, arguments);
+        assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Two free ports next to each other: libtss2 expects the control port right above the other. Below the
+/// range from which the kernel takes ports for connections.
+pub fn free_pair() -> u16 {
+    for _ in 0..1000 {
+        let port = 10_000 + fastrand::u16(..11_000) * 2;
+        let pair = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)));
+        if let (Ok(_), Ok(_)) = pair {
+            return port;
+        }
+    }
+    panic!("no two free ports next to each other");
+}
+
+/// Waits for a state, at most ten seconds.
+pub fn wait_until(what: &str, mut state: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if state() {
+            return;
+        }
+        pause();
+    }
+    panic!("not in ten seconds: {what}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two looks at another process; no timing is tested")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(10));
+}

@@ -1,0 +1,33 @@
+//! The identity in a real (software) TPM, looked at from outside with tpm2-tools. One swtpm per test.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cuts;
+mod failures;
+mod layout;
+mod running;
+mod secrecy;
+#[path = "../support/swtpm.rs"]
+mod swtpm;
+#[path = "../support/tpm_tap.rs"]
+mod tpm_tap;
+
+use hmac::{Hmac, KeyInit, Mac};
+use weather_station::identity::provision::ProvisionRequest;
+
+/// Keys as the portal gives them out. The second is the longest there is.
+pub const KEY_A: [u8; 32] = *b"first key of thirty-two bytes!!!";
+pub const KEY_B: [u8; 64] = *b"second key of sixty-four bytes, which is the longest one there i";
+
+/// An identity that has passed the checks.
+pub fn request(host: &str, device_id: &str, key: &[u8]) -> ProvisionRequest {
+    use base64::Engine as _;
+    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    ProvisionRequest::new(host, device_id, &key).unwrap()
+}
+
+/// What a key must answer, by another implementation than the TPM's.
+pub fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    mac.update(data);
+    mac.finalize().into_bytes().into()
+}
