@@ -43,6 +43,12 @@ struct Trust {
     hub_time_at_boot: Option<DateTime<Utc>>,
 }
 
+impl std::fmt::Debug for Timekeeper {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Timekeeper").field("status", &self.status()).finish()
+    }
+}
+
 impl Timekeeper {
     /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
     pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {

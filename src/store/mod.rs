@@ -1,19 +1,40 @@
 //! The readings on disk: the queue *is* this table plus a watermark. The store task alone owns the database;
 //! everybody else holds a [`StoreHandle`]. Knows nothing of AMQP; sending never deletes.
+//!
+//! # What holds
+//! - A reading that [`StoreHandle::pending`] hands out is synced and its checksum held.
+//! - Only [`StoreHandle::acknowledge`] moves the watermark, and never back. Losing it costs duplicates.
+//! - The next sequence is above every stored and every acknowledged one.
+//! - A time is final once it has been handed out.
+//! - A sequence that is missing above the watermark is named by a `gap` or `deadLetter` event.
+//!
+//! # Files beside the database
+//! `-wal` and `-shm` are SQLite's; `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
+//! disk; `.set-aside-DATE` is a store that was damaged, kept for people.
 
+mod append;
+mod database;
+mod events;
+mod handle;
+mod history;
+mod keeper;
+mod lock;
+mod pending;
+mod row;
+mod schema;
+mod task;
+mod values;
+mod watermark;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot};
 
+pub use self::handle::StoreHandle;
+pub use self::task::{StoreTask, open};
 use crate::reading::{Celsius, Hectopascal, Percent, Reading};
-
-/// Asks the store task. Cheap to clone; every request is answered or fails with [`StoreError::Gone`].
-#[derive(Clone, Debug)]
-pub struct StoreHandle {
-    requests: mpsc::Sender<Request>,
-}
 
 /// A place in the order in which readings are sent: salvaged ones of older stores first, then by sequence.
 /// The least position is before everything.
@@ -23,6 +44,18 @@ pub struct Position {
     pub generation: u8,
     /// Row number of a salvaged row; sequence of one of this store.
     pub row: u64,
+}
+
+impl Position {
+    /// A row of this store.
+    pub(crate) fn live(sequence: u64) -> Self {
+        Self { generation: 1, row: sequence }
+    }
+
+    /// A row of an older store.
+    pub(crate) fn salvaged(row: u64) -> Self {
+        Self { generation: 0, row }
+    }
 }
 
 /// One page of what is to be sent, oldest first: only synced rows whose checksum held.
@@ -67,136 +100,26 @@ pub struct Spread<T> {
     pub max: T,
 }
 
-#[derive(Debug)]
-pub(crate) enum Request {
-    History {
-        since: DateTime<Utc>,
-        until: DateTime<Utc>,
-        step: Duration,
-        reply: oneshot::Sender<Result<Vec<Bucket>, StoreError>>,
-    },
-    Latest {
-        reply: oneshot::Sender<Result<Option<Reading>, StoreError>>,
-    },
-    Pending {
-        after: Option<Position>,
-        limit: usize,
-        reply: oneshot::Sender<Result<Page, StoreError>>,
-    },
-    Acknowledge {
-        upto: Position,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    DeadLetter {
-        positions: Vec<Position>,
-        condition: String,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    RecordEvent {
-        kind: String,
-        fields: serde_json::Map<String, serde_json::Value>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    PendingEvents {
-        limit: usize,
-        reply: oneshot::Sender<Result<Vec<Event>, StoreError>>,
-    },
-    AcknowledgeEvents {
-        upto: u64,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    GetValue {
-        key: String,
-        reply: oneshot::Sender<Result<Option<String>, StoreError>>,
-    },
-    SetValue {
-        key: String,
-        value: Option<String>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-}
-
-impl StoreHandle {
-    /// The oldest readings after `after` (None: after the watermark), at most `limit`.
-    pub async fn pending(&self, after: Option<Position>, limit: usize) -> Result<Page, StoreError> {
-        self.ask(|reply| Request::Pending { after, limit, reply }).await
-    }
-
-    /// Moves the watermark: the hub has accepted everything up to `upto`. Never moves it back.
-    pub async fn acknowledge(&self, upto: Position) -> Result<(), StoreError> {
-        self.ask(|reply| Request::Acknowledge { upto, reply }).await
-    }
-
-    /// Sets readings that the hub refuses aside with the reason, and records a `deadLetter` event.
-    pub async fn dead_letter(&self, positions: Vec<Position>, condition: String) -> Result<(), StoreError> {
-        self.ask(|reply| Request::DeadLetter { positions, condition, reply }).await
-    }
-
-    /// Keeps an event until the hub has accepted it.
-    pub async fn record_event(
-        &self,
-        kind: &str,
-        fields: serde_json::Map<String, serde_json::Value>,
-    ) -> Result<(), StoreError> {
-        let kind = kind.to_owned();
-        self.ask(|reply| Request::RecordEvent { kind, fields, reply }).await
-    }
-
-    /// The oldest events that the hub has not accepted.
-    pub async fn pending_events(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.ask(|reply| Request::PendingEvents { limit, reply }).await
-    }
-
-    /// The hub has accepted all events up to this number.
-    pub async fn acknowledge_events(&self, upto: u64) -> Result<(), StoreError> {
-        self.ask(|reply| Request::AcknowledgeEvents { upto, reply }).await
-    }
-
-    /// A small value that outlives a restart (the twin's settings).
-    pub async fn value(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let key = key.to_owned();
-        self.ask(|reply| Request::GetValue { key, reply }).await
-    }
-
-    /// Keeps a small value, synced; `None` removes it.
-    pub async fn set_value(&self, key: &str, value: Option<String>) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        self.ask(|reply| Request::SetValue { key, value, reply }).await
-    }
-
-    /// What was measured in `[since, until)`, in buckets of `step` (whole seconds, at least 1 s), oldest first.
-    /// The caller bounds `(until - since) / step`. Read from closed rollups where `step` is a whole number of
-    /// them, and never with an SQL `GROUP BY` or `ORDER BY` that writes a temporary file.
-    pub async fn history(
-        &self,
-        since: DateTime<Utc>,
-        until: DateTime<Utc>,
-        step: Duration,
-    ) -> Result<Vec<Bucket>, StoreError> {
-        self.ask(|reply| Request::History { since, until, step, reply }).await
-    }
-
-    /// The newest stored reading.
-    pub async fn latest(&self) -> Result<Option<Reading>, StoreError> {
-        self.ask(|reply| Request::Latest { reply }).await
-    }
-
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| StoreError::Gone)?;
-        answer.await.map_err(|_| StoreError::Gone)?
-    }
-}
-
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The station is ending.
     #[error("the store task has ended")]
     Gone,
+    /// Another station holds the database. Stop it, or give this one another `[store] path`.
+    #[error("another weather-station is running on {path}: stop it first, or set another [store] path")]
+    Locked { path: PathBuf },
+    /// There is no database at present; readings are kept in memory and the task keeps trying.
+    #[error("the store is not available: {reason}")]
+    Unavailable { reason: String },
+    /// A file beside the database, or its folder.
+    #[error("could not {doing} {path}")]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// SQLite said no.
     #[error("could not {doing}")]
     Database {
@@ -204,4 +127,26 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The database contradicts itself or its checksums: it has to be set aside.
+    #[error("the store is damaged: {what}")]
+    Damaged { what: String },
+    /// A later version of the program wrote this store.
+    #[error(
+        "{path} has schema version {found}; this program knows up to {known}: install the newer version again"
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    /// A number that is no number must not be stored as one.
+    #[error("a sample without a finite number was refused")]
+    NotANumber,
+}
+
+impl StoreError {
+    /// For `map_err`: what was being done when SQLite said no.
+    pub(crate) fn doing(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+
+    pub(crate) fn file(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::File { doing, path: path.to_owned(), source }
+    }
 }

@@ -1,0 +1,57 @@
+//! Puts samples on disk: numbered, checksummed and synced when it returns. Knows nothing of who will read them.
+
+use rusqlite::{Connection, params};
+
+use super::StoreError;
+use super::database::Database;
+use super::row::Row;
+use crate::reading::Sample;
+
+impl Database {
+    /// One transaction for all of them: all are on disk afterwards, or none is. Samples that are no numbers are
+    /// refused (and logged), the others are kept.
+    pub fn append(&mut self, samples: &[Sample]) -> Result<(), StoreError> {
+        let mut sequence = self.last_sequence;
+        let mut rows = Vec::with_capacity(samples.len());
+        for sample in samples {
+            match Row::new(sequence + 1, &self.run, sample) {
+                Ok(row) => {
+                    sequence += 1;
+                    rows.push(row);
+                }
+                Err(error) => tracing::error!(%error, ?sample, "a reading is lost"),
+            }
+        }
+        self.transaction("append a reading", |connection| {
+            rows.iter().try_for_each(|row| insert(connection, row))
+        })?;
+        self.last_sequence = sequence;
+        Ok(())
+    }
+}
+
+/// As it is, under its own sequence.
+pub(super) fn insert(connection: &Connection, row: &Row) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO reading (sequence, run, boot, since_boot, time, time_quality, temperature, humidity, \
+             pressure, quality, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                row.sequence.cast_signed(),
+                row.run.as_ref(),
+                row.boot.to_be_bytes(),
+                row.since_boot,
+                row.time,
+                row.time_quality,
+                row.temperature,
+                row.humidity,
+                row.pressure,
+                row.quality,
+                row.checksum(),
+            ])
+        })
+        .map_err(StoreError::doing("append a reading"))?;
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Events wait in a table of their own, with numbers of their own, until the hub has accepted them.
+//! Knows their envelope, not what each kind means.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, params};
+use serde_json::{Map, Value};
+
+use super::row::text;
+use super::{Event, StoreError};
+
+/// Longer texts are cut: an event has to fit into one database page, where the salvage finds it.
+const LONGEST_TEXT: usize = 300;
+
+/// Frozen, like the checksum of a row.
+pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &str, fields: &str) -> i32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"e");
+    hasher.update(&sequence.to_le_bytes());
+    text(&mut hasher, store);
+    text(&mut hasher, run);
+    hasher.update(&time.to_le_bytes());
+    text(&mut hasher, kind);
+    hasher.update(fields.as_bytes());
+    hasher.finalize().cast_signed()
+}
+
+/// Writes it, or writes it anew under its number.
+pub(crate) fn write(connection: &Connection, event: &Event) -> Result<(), StoreError> {
+    let fields = Value::Object(shortened(&event.fields)).to_string();
+    let time = event.time.timestamp_millis();
+    let sum = checksum(event.event_sequence, &event.store_id, &event.run, time, &event.kind, &fields);
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO event (event_sequence, store_id, run, time, kind, fields, checksum) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                event.event_sequence.cast_signed(),
+                event.store_id.as_ref(),
+                event.run.as_ref(),
+                time,
+                event.kind,
+                fields,
+                sum
+            ],
+        )
+        .map_err(StoreError::doing("record an event"))?;
+    Ok(())
+}
+
+/// The oldest ones above `after`. One whose checksum is wrong is left out: it cannot be believed.
+pub(crate) fn after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+    let read = || {
+        let mut statement = connection.prepare_cached(
+            "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \
+             WHERE event_sequence > ?1 ORDER BY event_sequence LIMIT ?2",
+        )?;
+        let rows = statement.query_map(
+            params![after.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| {
+                let sequence = row.get::<_, i64>(0)?.cast_unsigned();
+                let (store, run): (String, String) = (row.get(1)?, row.get(2)?);
+                let (time, kind, fields): (i64, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
+                let held = checksum(sequence, &store, &run, time, &kind, &fields) == row.get::<_, i32>(6)?;
+                Ok(held.then_some((sequence, store, run, time, kind, fields)))
+            },
+        )?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let rows = read().map_err(StoreError::doing("read the events"))?;
+    Ok(rows
+        .into_iter()
+        .flatten()
+        .filter_map(|(event_sequence, store, run, time, kind, fields)| {
+            Some(Event {
+                event_sequence,
+                run: Arc::from(run),
+                store_id: Arc::from(store),
+                time: DateTime::<Utc>::from_timestamp_millis(time)?,
+                kind,
+                fields: serde_json::from_str(&fields).ok()?,
+            })
+        })
+        .collect())
+}
+
+/// Accepted ones are of no further use.
+pub(crate) fn forget(connection: &Connection, upto: u64) -> Result<(), StoreError> {
+    connection
+        .execute("DELETE FROM event WHERE event_sequence <= ?1", [upto.cast_signed()])
+        .map_err(StoreError::doing("forget accepted events"))?;
+    Ok(())
+}
+
+fn shortened(fields: &Map<String, Value>) -> Map<String, Value> {
+    let mut fields = fields.clone();
+    for value in fields.values_mut() {
+        if let Value::String(text) = value
+            && let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT)
+        {
+            text.truncate(end);
+            text.push_str("...");
+        }
+    }
+    fields
+}

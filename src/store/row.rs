@@ -1,0 +1,123 @@
+//! One reading as it lies on the card, and its checksum. Knows numbers and bytes, not SQL.
+//!
+//! The quantities are whole thousandths (0.001 degC, 0.001 %RH, 0.001 hPa): finer than the chip resolves, shorter
+//! than a float, and without rounding surprises in a checksum.
+//!
+//! # The checksum (frozen)
+//! CRC-32 (IEEE) over, in this order and little-endian: a domain byte, sequence (u64), length of the run word (u8)
+//! and its bytes, boot id (16 bytes, big-endian as it is printed), time since boot in ms (i64), time in ms since
+//! 1970 (i64), time quality (u8), temperature, humidity, pressure (i32 each), quality (u8). A salvaged row puts
+//! the length of its store id (u8) and the id's bytes before the sequence.
+//! SQLite pages carry no checksum: a flipped bit would otherwise become weather.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::StoreError;
+use crate::reading::{
+    BootId, Celsius, Hectopascal, Measurement, Percent, Quality, Reading, Sample, Stamp, TimeQuality,
+};
+
+/// What a row holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub sequence: u64,
+    pub run: Arc<str>,
+    pub boot: u128,
+    /// Milliseconds.
+    pub since_boot: i64,
+    /// Milliseconds since 1970.
+    pub time: i64,
+    pub time_quality: u8,
+    pub temperature: i32,
+    pub humidity: i32,
+    pub pressure: i32,
+    pub quality: u8,
+}
+
+impl Row {
+    /// Refuses what is no number.
+    pub fn new(sequence: u64, run: &Arc<str>, sample: &Sample) -> Result<Self, StoreError> {
+        let measured = sample.measurement;
+        Ok(Self {
+            sequence,
+            run: run.clone(),
+            boot: sample.stamp.boot.0,
+            since_boot: i64::try_from(sample.stamp.since_boot.as_millis()).unwrap_or(i64::MAX),
+            time: sample.stamp.time.timestamp_millis(),
+            time_quality: sample.stamp.time_quality.code(),
+            temperature: thousandths(measured.air_temperature.0)?,
+            humidity: thousandths(measured.relative_humidity.0)?,
+            pressure: thousandths(measured.station_pressure.0)?,
+            quality: sample.quality.code(),
+        })
+    }
+
+    /// The checksum of a row of this store.
+    pub fn checksum(&self) -> i32 {
+        self.summed(crc32fast::Hasher::new(), b"r")
+    }
+
+    /// The checksum of a row that was salvaged from `store_id`.
+    pub fn salvaged_checksum(&self, store_id: &str) -> i32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"s");
+        text(&mut hasher, store_id);
+        self.summed(hasher, b"")
+    }
+
+    fn summed(&self, mut hasher: crc32fast::Hasher, domain: &[u8]) -> i32 {
+        hasher.update(domain);
+        hasher.update(&self.sequence.to_le_bytes());
+        text(&mut hasher, &self.run);
+        hasher.update(&self.boot.to_be_bytes());
+        hasher.update(&self.since_boot.to_le_bytes());
+        hasher.update(&self.time.to_le_bytes());
+        hasher.update(&[self.time_quality]);
+        hasher.update(&self.temperature.to_le_bytes());
+        hasher.update(&self.humidity.to_le_bytes());
+        hasher.update(&self.pressure.to_le_bytes());
+        hasher.update(&[self.quality]);
+        hasher.finalize().cast_signed()
+    }
+
+    /// The reading; none where a number means nothing (a checksum that held by chance).
+    pub fn reading(&self, store_id: &Arc<str>) -> Option<Reading> {
+        let stamp = Stamp {
+            boot: BootId(self.boot),
+            since_boot: Duration::from_millis(u64::try_from(self.since_boot).ok()?),
+            time: DateTime::<Utc>::from_timestamp_millis(self.time)?,
+            time_quality: TimeQuality::from_code(self.time_quality)?,
+        };
+        let measurement = Measurement {
+            air_temperature: Celsius(f64::from(self.temperature) / 1000.0),
+            relative_humidity: Percent(f64::from(self.humidity) / 1000.0),
+            station_pressure: Hectopascal(f64::from(self.pressure) / 1000.0),
+        };
+        Some(Reading {
+            store_id: store_id.clone(),
+            run: self.run.clone(),
+            sequence: self.sequence,
+            sample: Sample { stamp, measurement, quality: Quality::from_code(self.quality)? },
+        })
+    }
+}
+
+/// Length and bytes: two texts side by side cannot be taken for two others.
+pub(crate) fn text(hasher: &mut crc32fast::Hasher, text: &str) {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    hasher.update(&[length.to_le_bytes()[0]]);
+    hasher.update(text.as_bytes());
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn thousandths(value: f64) -> Result<i32, StoreError> {
+    let scaled = (value * 1000.0).round();
+    if scaled.is_finite() && scaled.abs() < f64::from(i32::MAX) {
+        Ok(scaled as i32)
+    } else {
+        Err(StoreError::NotANumber)
+    }
+}

@@ -1,0 +1,174 @@
+//! The tables, the settings of a connection, and the schema version. Knows no readings.
+//!
+//! Every row has a checksum of its own, so that a flipped bit is noticed and so that the salvage can tell a row
+//! from rubbish without the help of the rest of the file. Tables are rowid tables for the same reason: their
+//! leaf pages say what they are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
+pub(crate) const VERSION: i64 = 1;
+/// `WSta`: marks the file as ours (`file` and humans see it).
+pub(crate) const APPLICATION_ID: i64 = 0x5753_7461;
+/// Bytes. Small pages: an append writes one page to the journal.
+pub(crate) const PAGE_SIZE: u64 = 1024;
+/// Pages in the journal after which SQLite copies them into the database.
+pub(crate) const CHECKPOINT_PAGES: u64 = 256;
+
+const TABLES: &str = "
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL,
+    acknowledged_salvaged INTEGER NOT NULL,
+    acknowledged_events INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE progress (
+    id INTEGER PRIMARY KEY,
+    rolled_up INTEGER NOT NULL,
+    newest_synchronised INTEGER NOT NULL,
+    undated_boot BLOB NOT NULL,
+    undated_from INTEGER NOT NULL,
+    clean INTEGER NOT NULL,
+    salvage TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE reading (
+    sequence INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    boot BLOB NOT NULL,
+    since_boot INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    time_quality INTEGER NOT NULL,
+    temperature INTEGER NOT NULL,
+    humidity INTEGER NOT NULL,
+    pressure INTEGER NOT NULL,
+    quality INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE salvaged (
+    row INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL,
+    run TEXT NOT NULL,
+    boot BLOB NOT NULL,
+    since_boot INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    time_quality INTEGER NOT NULL,
+    temperature INTEGER NOT NULL,
+    humidity INTEGER NOT NULL,
+    pressure INTEGER NOT NULL,
+    quality INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE event (
+    event_sequence INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL,
+    run TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE gap (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT;
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    condition TEXT NOT NULL
+) STRICT;
+CREATE TABLE rollup (
+    id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    temperature_min INTEGER NOT NULL,
+    temperature_max INTEGER NOT NULL,
+    temperature_sum INTEGER NOT NULL,
+    humidity_min INTEGER NOT NULL,
+    humidity_max INTEGER NOT NULL,
+    humidity_sum INTEGER NOT NULL,
+    pressure_min INTEGER NOT NULL,
+    pressure_max INTEGER NOT NULL,
+    pressure_sum INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE value (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    value TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+";
+
+/// Opens the file with the settings that every use of it has, and makes the tables where there are none.
+/// Returns true with it when it did.
+pub(crate) fn open(path: &Path) -> Result<(Connection, bool), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(StoreError::doing("open the database"))?;
+    let fresh = settle(&connection, path)?;
+    Ok((connection, fresh))
+}
+
+/// A second connection that can only read: for the export and for checks beside the running station.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.execute_batch("PRAGMA cache_size = -256; PRAGMA mmap_size = 0;")?;
+        Ok(connection)
+    };
+    open().map_err(StoreError::doing("open the database for reading"))
+}
+
+fn settle(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    let doing = || StoreError::doing("prepare the database");
+    // Nobody but a reader is ever there; a checkpoint may wait this long for one.
+    connection.busy_timeout(Duration::from_millis(250)).map_err(doing())?;
+    if connection.is_readonly("main").map_err(doing())? {
+        return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });
+    }
+    // The page size has to come before the journal mode, and both before the first table.
+    connection.execute_batch("PRAGMA page_size = 1024").map_err(doing())?;
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(doing())?;
+    if mode != "wal" {
+        let reason = format!("{} cannot have a write-ahead journal (mode {mode})", path.display());
+        return Err(StoreError::Unavailable { reason });
+    }
+    connection
+        .execute_batch(&format!(
+            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; \
+             PRAGMA cache_size = -256; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;"
+        ))
+        .map_err(doing())?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(doing())?;
+    match version {
+        0 => {
+            connection
+                .execute_batch(&format!(
+                    "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; \
+                     PRAGMA user_version = {VERSION}; COMMIT;"
+                ))
+                .map_err(doing())?;
+            Ok(true)
+        }
+        VERSION => Ok(false),
+        found => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
+    }
+}

@@ -1,0 +1,40 @@
+//! Small values that outlive a restart (the twin's settings). Knows keys and texts, not their meaning.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::StoreError;
+use super::row::text;
+
+/// Frozen, like the checksum of a row.
+pub(crate) fn checksum(key: &str, value: &str) -> i32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"v");
+    text(&mut hasher, key);
+    hasher.update(value.as_bytes());
+    hasher.finalize().cast_signed()
+}
+
+/// None too where the checksum is wrong: a default is better than a flipped bit.
+pub(crate) fn read(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
+    let found: Option<(String, i32)> = connection
+        .query_row("SELECT value, checksum FROM value WHERE key = ?1", [key], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+        .map_err(StoreError::doing("read a kept value"))?;
+    Ok(found.filter(|(value, sum)| checksum(key, value) == *sum).map(|(value, _)| value))
+}
+
+/// Synced; `None` removes it.
+pub(crate) fn write(connection: &Connection, key: &str, value: Option<&str>) -> Result<(), StoreError> {
+    match value {
+        Some(value) => connection.execute(
+            "INSERT INTO value (key, value, checksum) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (key) DO UPDATE SET value = ?2, checksum = ?3",
+            params![key, value, checksum(key, value)],
+        ),
+        None => connection.execute("DELETE FROM value WHERE key = ?1", [key]),
+    }
+    .map_err(StoreError::doing("keep a value"))?;
+    Ok(())
+}

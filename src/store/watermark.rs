@@ -1,0 +1,102 @@
+//! The one row that says how far the hub has accepted, and whose store this is. Knows no readings.
+//!
+//! Moving it needs no sync: losing it costs duplicates with the same message-id, never a reading. The next synced
+//! append carries it to the card. It is checksummed, for a flipped bit could move it over readings never sent.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::row::text;
+use super::{Position, StoreError};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    pub store_id: String,
+    /// Counts the stores of this station that were replaced; salvaged rows are ordered by it.
+    pub generation: u64,
+    /// Sequence of this store.
+    pub acknowledged: u64,
+    /// Row of the salvaged ones.
+    pub salvaged: u64,
+    /// Event sequence.
+    pub events: u64,
+}
+
+impl Watermark {
+    /// Frozen, like the checksum of a row: everything in the order of the columns.
+    pub fn checksum(&self) -> i32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"w");
+        text(&mut hasher, &self.store_id);
+        for number in [self.generation, self.acknowledged, self.salvaged, self.events] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.finalize().cast_signed()
+    }
+
+    /// Whether the hub has accepted what lies there.
+    pub fn covers(&self, position: Position) -> bool {
+        match position.generation {
+            0 => position.row <= self.salvaged,
+            _ => position.row <= self.acknowledged,
+        }
+    }
+
+    /// Never back.
+    pub fn advance(&mut self, upto: Position) {
+        if upto.generation == 0 {
+            self.salvaged = self.salvaged.max(upto.row);
+        } else {
+            self.acknowledged = self.acknowledged.max(upto.row);
+        }
+    }
+
+    pub fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let found = connection
+            .prepare_cached(
+                "SELECT store_id, generation, acknowledged, acknowledged_salvaged, acknowledged_events, checksum \
+                 FROM state WHERE id = 1",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row([], |row| {
+                        let watermark = Self {
+                            store_id: row.get(0)?,
+                            generation: row.get::<_, i64>(1)?.cast_unsigned(),
+                            acknowledged: row.get::<_, i64>(2)?.cast_unsigned(),
+                            salvaged: row.get::<_, i64>(3)?.cast_unsigned(),
+                            events: row.get::<_, i64>(4)?.cast_unsigned(),
+                        };
+                        Ok((watermark, row.get::<_, i32>(5)?))
+                    })
+                    .optional()
+            })
+            .map_err(StoreError::doing("read the watermark"))?;
+        match found {
+            Some((watermark, checksum)) if watermark.checksum() == checksum => Ok(watermark),
+            Some(_) => Err(StoreError::Damaged { what: "the checksum of the watermark is wrong".into() }),
+            None => Err(StoreError::Damaged { what: "there is no watermark".into() }),
+        }
+    }
+
+    /// As synced as the connection is at this moment.
+    pub fn write(&self, connection: &Connection) -> Result<(), StoreError> {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO state (id, store_id, generation, acknowledged, acknowledged_salvaged, \
+                 acknowledged_events, checksum) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    self.store_id,
+                    self.generation.cast_signed(),
+                    self.acknowledged.cast_signed(),
+                    self.salvaged.cast_signed(),
+                    self.events.cast_signed(),
+                    self.checksum(),
+                ])
+            })
+            .map_err(StoreError::doing("move the watermark"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! The store on a real SQLite file: nothing that was synced is lost, and what is missing is known.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
+mod queue;
+mod support;

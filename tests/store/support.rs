@@ -1,0 +1,197 @@
+//! A clock to turn, samples to store, and a store task to talk to.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use weather_station::clock::{Clock, Timekeeper};
+use weather_station::config::{self, Config};
+use weather_station::reading::{
+    BootId, Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample,
+};
+use weather_station::settings::Settings;
+use weather_station::status::{Board, StoreStatus};
+use weather_station::store::{self, Page, StoreError, StoreHandle};
+
+/// The clocks of a machine that exists only here.
+#[derive(Debug, Clone)]
+pub struct TestClock(Arc<Mutex<Hands>>);
+
+#[derive(Debug, Clone)]
+pub struct Hands {
+    pub wall: DateTime<Utc>,
+    pub since_boot: Duration,
+    pub boot: u128,
+    pub synchronised: bool,
+}
+
+impl TestClock {
+    /// Synchronised, 2026-06-01 12:00, ten minutes after boot 1.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Hands {
+            wall: date("2026-06-01T12:00:00Z"),
+            since_boot: Duration::from_secs(600),
+            boot: 1,
+            synchronised: true,
+        })))
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Hands)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.set(|hands| {
+            hands.wall += TimeDelta::from_std(by).unwrap();
+            hands.since_boot += by;
+        });
+    }
+
+    pub fn timekeeper(&self) -> Timekeeper {
+        Timekeeper::new(Arc::new(self.clone()), date("2026-01-01T00:00:00Z"))
+    }
+}
+
+impl Clock for TestClock {
+    fn wall(&self) -> DateTime<Utc> {
+        self.0.lock().unwrap().wall
+    }
+    fn since_boot(&self) -> Duration {
+        self.0.lock().unwrap().since_boot
+    }
+    fn boot(&self) -> BootId {
+        BootId(self.0.lock().unwrap().boot)
+    }
+    fn synchronised(&self) -> bool {
+        self.0.lock().unwrap().synchronised
+    }
+}
+
+pub fn date(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// A folder, a clock, and a configuration for a store in it.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+    pub clock: TestClock,
+    pub config: config::Store,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+        Self { folder, clock: TestClock::new(), config }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.config.path
+    }
+
+    pub fn beside(&self, ending: &str) -> PathBuf {
+        format!("{}{ending}", self.config.path.display()).into()
+    }
+
+    pub fn start(&self) -> Running {
+        self.start_as("first").unwrap()
+    }
+
+    pub fn start_as(&self, run: &str) -> Result<Running, StoreError> {
+        let timekeeper = self.clock.timekeeper();
+        let (task, handle) = store::open(&self.config, &timekeeper, Arc::from(run))?;
+        let (samples, samples_rx) = mpsc::channel(16);
+        let board = Arc::new(Board::default());
+        let (settings, settings_rx) =
+            watch::channel(Settings::from_file(&Config { store: self.config.clone(), ..Config::default() }));
+        let task = tokio::spawn(task.run(
+            samples_rx,
+            board.clone(),
+            settings_rx,
+            timekeeper.clone(),
+            Arc::new(AtomicU64::new(0)),
+        ));
+        Ok(Running { samples, handle, board, settings, timekeeper, task, taken: 0 })
+    }
+}
+
+/// A store task and everything to talk to it.
+pub struct Running {
+    pub samples: mpsc::Sender<FromSensor>,
+    pub handle: StoreHandle,
+    pub board: Arc<Board>,
+    pub settings: watch::Sender<Settings>,
+    pub timekeeper: Timekeeper,
+    pub task: JoinHandle<Result<(), StoreError>>,
+    taken: u64,
+}
+
+impl Running {
+    /// A sample of the present moment, different from its neighbours.
+    pub fn sample(&mut self) -> Sample {
+        self.taken += 1;
+        sample(self.timekeeper.stamp(), self.taken)
+    }
+
+    pub async fn send(&mut self, count: u64) {
+        for _ in 0..count {
+            let sample = self.sample();
+            self.samples.send(FromSensor::Sample(sample)).await.unwrap();
+        }
+    }
+
+    /// Sends so many and waits until they are on disk.
+    pub async fn append(&mut self, count: u64) {
+        let want = *self.handle.synced().borrow() + count;
+        self.send(count).await;
+        self.synced(want).await;
+    }
+
+    pub async fn synced(&self, sequence: u64) {
+        let mut synced = self.handle.synced();
+        tokio::time::timeout(Duration::from_secs(30), synced.wait_for(|now| *now >= sequence))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// Waits until the status says so.
+    pub async fn status(&self, wanted: impl FnMut(&StoreStatus) -> bool) -> StoreStatus {
+        let mut status = self.board.store.subscribe();
+        let waiting = tokio::time::timeout(Duration::from_secs(30), status.wait_for(wanted));
+        waiting.await.expect("the store never came to that state").unwrap().clone()
+    }
+
+    pub async fn page(&self) -> Page {
+        self.handle.pending(None, 500).await.unwrap()
+    }
+
+    /// As the station stops it.
+    pub async fn stop(self) {
+        drop(self.samples);
+        drop(self.handle);
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// Weather that depends on `number` alone.
+pub fn sample(stamp: weather_station::reading::Stamp, number: u64) -> Sample {
+    let wave = f64::from(u32::try_from(number % 1000).unwrap());
+    Sample {
+        stamp,
+        measurement: Measurement {
+            air_temperature: Celsius(10.0 + wave / 100.0),
+            relative_humidity: Percent(40.0 + wave / 50.0),
+            station_pressure: Hectopascal(1000.0 + wave / 10.0),
+        },
+        quality: Quality::Good,
+    }
+}
+
+pub fn sequences(page: &Page) -> Vec<u64> {
+    page.readings.iter().map(|(_, reading)| reading.sequence).collect()
+}
