@@ -1,2 +1,7 @@
-//! The program.
-fn main() {}
+//! The program: hands the arguments to the command line and ends with its exit status.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weather_station::cli::main(std::env::args_os())
+}

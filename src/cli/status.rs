@@ -1,0 +1,95 @@
+//! `status`: what the running station is doing, in words or as its own document.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hyper::Method;
+use serde_json::Value;
+
+use super::{DONE, daemon, output};
+use crate::config::Config;
+use crate::showcase;
+
+/// No listener or no daemon: exit status 1 with the remedy.
+pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
+    let Some(address) = daemon::address(config) else {
+        bail!("the running station cannot be asked: `showcase.listen` is empty; set it to an address such as \"127.0.0.1:8080\" and restart the station");
+    };
+    let answer = daemon::runtime()?
+        .block_on(daemon::ask(address, Method::GET, "/api/status", Duration::from_secs(10)))
+        .context("no running station answers: start it with `systemctl start weather-station`, or see `journalctl -u weather-station` for why it ended")?;
+    if answer.status != 200 {
+        bail!("{address} answered {}: something else than this station listens there (`showcase.listen`)", answer.status);
+    }
+    let document: Value = serde_json::from_slice(&answer.body)
+        .with_context(|| format!("{address} did not answer with a status document"))?;
+    if json {
+        output::line(serde_json::to_string_pretty(&document)?)?;
+    } else {
+        output::print(&in_words(&document))?;
+        if let Some(code) = showcase::setup_code::read() {
+            output::line(format_args!("setup code    {code} (for the TPM form on the page)"))?;
+        }
+    }
+    Ok(DONE)
+}
+
+/// One line a part: what it is, and why where it is not well.
+fn in_words(document: &Value) -> String {
+    let text = |pointer: &str| match document.pointer(pointer) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let get = |pointer: &str| text(pointer).unwrap_or_else(|| "-".into());
+    let because = |pointer: &str| text(pointer).map(|reason| format!(": {reason}")).unwrap_or_default();
+    let mut words = String::new();
+    let mut part = |name: &str, line: String| {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(words, "{name:<14}{line}");
+    };
+    part("station", format!("weather-station {}, store {}", get("/version"), get("/station/storeId")));
+    let identity = match (text("/identity/host"), text("/identity/deviceId")) {
+        (Some(host), Some(device)) => format!("{device} at {host} ({})", get("/identity/source")),
+        _ => format!("none{}", because("/identity/reason")),
+    };
+    part("identity", identity);
+    part("sensor", format!("{}, {} samples missed{}", get("/sensor/state"), get("/sensor/missed"), because("/sensor/reason")));
+    if document.pointer("/sensor/lastReading").is_some_and(Value::is_object) {
+        let reading = |key: &str| get(&format!("/sensor/lastReading/{key}"));
+        let line = format!(
+            "{} degC, {} %RH, {} kPa at {}",
+            reading("currentTemperature"),
+            reading("currentHumidity"),
+            reading("currentPressure"),
+            reading("time"),
+        );
+        part("last reading", line);
+    }
+    let bytes = document.pointer("/store/bytes").and_then(Value::as_f64).unwrap_or_default();
+    part(
+        "store",
+        format!(
+            "{}, last sequence {}, {} pending, {:.1} MB{}",
+            get("/store/state"),
+            get("/store/lastSequence"),
+            get("/store/pending"),
+            bytes / 1e6,
+            because("/store/reason"),
+        ),
+    );
+    let since = text("/cloud/since").map(|since| format!(" since {since}")).unwrap_or_default();
+    part("cloud", format!("{}{since}{}", get("/cloud/state"), because("/cloud/reason")));
+    if let Some(accepted) = text("/cloud/lastAccepted") {
+        part("accepted", format!("last at {accepted}"));
+    }
+    if let Some(eta) = text("/cloud/eta") {
+        part("caught up", format!("at about {eta}"));
+    }
+    if let Some(expires) = text("/cloud/tokenExpires") {
+        part("token", format!("expires {expires}"));
+    }
+    part("clock", format!("{}{}", get("/clock/state"), because("/clock/reason")));
+    words
+}
