@@ -1,0 +1,104 @@
+//! `provision`: identity into the TPM, shown, removed. A key comes from a file or standard input, never as an argument.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::{DONE, output};
+use crate::config::Config;
+use crate::identity::provision::{self, ProvisionRequest};
+
+/// One of five things to do.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["connection_string_file", "host", "show", "clear", "dps", "show_enrollment"])]
+pub struct Arguments {
+    /// A file that holds a device connection string; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    connection_string_file: Option<PathBuf>,
+    /// Host name or IP of the hub
+    #[arg(long, requires = "device_id", requires = "key_file", value_name = "HOST")]
+    host: Option<String>,
+    /// The device's id at the hub
+    #[arg(long, requires = "host", value_name = "ID")]
+    device_id: Option<String>,
+    /// A file that holds the device's primary key in base64; `-` for standard input
+    #[arg(long, requires = "host", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Show what the TPM holds (never a secret)
+    #[arg(long)]
+    show: bool,
+    /// Remove key and name from the TPM; the storage root key stays
+    #[arg(long)]
+    clear: bool,
+    /// Let the Device Provisioning Service provision the TPM
+    #[arg(long)]
+    dps: bool,
+    /// Print registration id and endorsement key as the Device Provisioning Service wants them
+    #[arg(long)]
+    show_enrollment: bool,
+    /// Replace another identity
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
+    let (tcti, slot) = (&config.identity.tcti, config.identity.slot);
+    if arguments.show {
+        output::print(&provision::show(tcti, slot)?.to_string())?;
+    } else if arguments.clear {
+        provision::clear(tcti, slot)?;
+        output::line(format_args!("slot {slot} of the TPM is empty"))?;
+    } else if arguments.dps {
+        bail!("the Device Provisioning Service is not built in yet");
+    } else if arguments.show_enrollment {
+        bail!("the Device Provisioning Service is not built in yet");
+    } else {
+        let request = request(&arguments)?;
+        provision::provision(tcti, slot, &request, arguments.force)?;
+        let (device, host) = (&request.device_id, &request.host);
+        output::line(format_args!("slot {slot} of the TPM is {device} at {host}"))?;
+    }
+    Ok(DONE)
+}
+
+fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
+    if let Some(file) = &arguments.connection_string_file {
+        let text = secret(file)?;
+        return provision::parse_connection_string(&text).with_context(|| format!("{} does not do", file.display()));
+    }
+    let (Some(host), Some(device_id), Some(key_file)) = (&arguments.host, &arguments.device_id, &arguments.key_file) else {
+        bail!("--host, --device-id and --key-file go together");
+    };
+    let key = secret(key_file)?;
+    ProvisionRequest::new(host, device_id, key.trim()).with_context(|| format!("the identity with the key in {} does not do", key_file.display()))
+}
+
+/// No connection string is longer than this.
+const LIMIT: usize = 4096;
+
+/// Reads a secret into memory that is wiped. The buffer never grows, so no copy stays behind.
+fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(vec![0_u8; LIMIT + 1]);
+    let mut source: Box<dyn std::io::Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(file).with_context(|| format!("could not open {}: expected a readable file, or `-` for standard input", file.display()))?)
+    };
+    let mut length = 0;
+    while length < bytes.len() {
+        match source.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).with_context(|| format!("could not read {}", file.display())),
+        }
+    }
+    if length > LIMIT {
+        bail!("{} is longer than {LIMIT} bytes: expected a device connection string or a key in base64", file.display());
+    }
+    let text = std::str::from_utf8(&bytes[..length]).with_context(|| format!("{} is not text: expected a device connection string or a key in base64", file.display()))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}

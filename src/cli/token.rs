@@ -1,0 +1,31 @@
+//! `token`: a SAS token made by the TPM (or with the key file), for trying the hub by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::{DONE, output};
+use crate::clock::{ClockState, SystemClock, Timekeeper};
+use crate::config::Config;
+use crate::identity::{self, sas_token};
+use crate::station;
+
+/// No longer than the configuration would allow.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// Prints the token and nothing else.
+pub fn run(config: &Config, lifetime: Duration) -> anyhow::Result<u8> {
+    if lifetime < Duration::from_secs(1) || lifetime > LONGEST {
+        bail!("--lifetime is out of range: expected 1s to 24h");
+    }
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    if timekeeper.state() == ClockState::Wrong {
+        bail!("no token is made while the clock is wrong: it {}", timekeeper.status().reason);
+    }
+    let mut signer = identity::open(&config.identity)?;
+    let name = signer.identity()?;
+    let token = sas_token::for_device(signer.as_mut(), &name, timekeeper.now(), lifetime)?;
+    output::line(token.secret_text())?;
+    Ok(DONE)
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them all.
+#
+#   tests/run.sh         the everyday proof: format, lints, tests, the demo, peers, browser (under 30 minutes)
+#   tests/run.sh --all   also the slow ones: clean root, package, fleet, boxed machines, long benches (under 80)
+#
+# Works on a fresh Debian 12 machine with Rust; needs root or sudo for missing system packages only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=''
+case ${1:-} in
+  '') ;;
+  --all) all=yes; export WEATHER_STATION_SLOW=1 ;;
+  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) echo "run.sh: unknown argument '$1' (try --help)" >&2; exit 64 ;;
+esac
+
+# --- what the tests need --------------------------------------------------------------------------------
+packages=(
+  gcc libc6-dev pkg-config libtss2-dev # to build
+  swtpm swtpm-tools tpm2-tools         # a TPM, and somebody else's tools for it
+  curl jq openssl ca-certificates      # to ask and to read
+  shellcheck chromium python3          # scripts, the page in a real browser, small peers
+  nodejs npm                           # Microsoft's own SDK as a peer
+  systemd                              # systemd-analyze on the unit
+  iproute2 openssh-server              # network namespaces, deployment over ssh
+)
+[ -z "$all" ] || packages+=(debootstrap mmdebstrap e2fsprogs lintian)
+absent=()
+for package in "${packages[@]}"; do
+  case $package in nodejs) command -v node >/dev/null && continue ;; npm) command -v npm >/dev/null && continue ;; esac
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || absent+=("$package")
+done
+if [ ${#absent[@]} -gt 0 ]; then
+  echo "==> installing ${absent[*]}"
+  as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${absent[@]}" >/dev/null
+fi
+
+passed=0 failed=0 failures=()
+run() { # NAME COMMAND...: times it, keeps going, remembers what failed
+  local name=$1 begin=$SECONDS; shift
+  printf '\n==> %s\n' "$name"
+  if "$@"; then
+    passed=$((passed + 1)); printf '==> %s: ok (%d s)\n' "$name" $((SECONDS - begin))
+  else
+    failed=$((failed + 1)); failures+=("$name"); printf '==> %s: FAILED (%d s)\n' "$name" $((SECONDS - begin))
+  fi
+}
+
+scripts() {
+  git ls-files -z -- 'deploy/*.sh' 'tests/*.sh' '.ci/run' | xargs -0 shellcheck -x
+}
+
+run "format" cargo fmt --all --check
+run "shell scripts" scripts
+run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+run "tests" cargo test --workspace --locked --quiet
+run "the demo, 20 seconds" deploy/demo.sh --seconds 20
+
+echo
+[ $failed -eq 0 ] || printf 'FAILED: %s\n' "${failures[@]}"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
