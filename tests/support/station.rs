@@ -1,0 +1,166 @@
+//! The real binary as a child process: its configuration, its log, its status document, its signals.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A running `weather-station run`; killed when dropped.
+pub struct Station {
+    child: Child,
+    pub config: PathBuf,
+    pub log: PathBuf,
+    pub page: SocketAddr,
+}
+
+/// The binary under test.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weather-station"));
+    command.env("TSS2_LOG", "all+NONE").stdin(Stdio::null());
+    command
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Station {
+    /// Writes `dir/station.toml` (a showcase section with a free port is added) and starts the station.
+    pub fn start(dir: &Path, config: &str) -> Self {
+        let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let file = dir.join("station.toml");
+        std::fs::write(&file, format!("{config}\n[showcase]\nlisten = \"{page}\"\n")).unwrap();
+        let log = dir.join("station.log");
+        Self { child: spawn(dir, &file, &log), config: file, log, page }
+    }
+
+    /// Starts it again with the same configuration, after it has ended.
+    pub fn start_again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "the station still runs");
+        self.child = spawn(self.config.parent().unwrap(), &self.config, &self.log);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: no goodbye.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+    }
+
+    /// Waits for the end, at most as long as given.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        wait_for("the station to end", limit, || {
+            let ended = self.child.try_wait().unwrap();
+            async move { ended }
+        })
+        .await
+    }
+
+    /// The status document, or `None` while nobody answers.
+    pub async fn status(&self) -> Option<Value> {
+        get(self.page, "/api/status").await.and_then(|body| serde_json::from_str(&body).ok())
+    }
+
+    /// Waits until the status document satisfies the condition.
+    pub async fn until(&self, what: &str, limit: Duration, condition: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            loop {
+                if let Some(status) = self.status().await.filter(|status| condition(status)) {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(limit, found).await {
+            Ok(status) => status,
+            Err(_) => panic!("{what} did not happen within {limit:?}; status {:?}; log:\n{}", self.status().await, self.log_text()),
+        }
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+fn spawn(dir: &Path, config: &Path, log: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    binary()
+        .arg("--config")
+        .arg(config)
+        .arg("run")
+        .env("WEATHER_STATION_LOG", "debug")
+        .env("RUNTIME_DIRECTORY", dir)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// Polls a state, never an edge, until it is there.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut state: impl FnMut() -> F) -> T {
+    let poll = async {
+        loop {
+            if let Some(value) = state().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(limit, poll).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {limit:?} for {what}"),
+    }
+}
+
+/// A GET to the page; `None` unless it answers 200.
+pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let exchange = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        if !head.starts_with("HTTP/1.1 200") {
+            return None;
+        }
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            return Some(unchunk(body));
+        }
+        Some(body.to_owned())
+    };
+    tokio::time::timeout(Duration::from_secs(5), exchange).await.ok()?
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or_default();
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
