@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    weather_station::identity::quiet_libtss2();
     weather_station::cli::main(std::env::args_os())
 }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use zeroize::Zeroizing;
 
 use super::{DONE, output};
@@ -13,13 +13,21 @@ use crate::identity::provision::{self, ProvisionRequest};
 
 /// One of five things to do.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["connection_string_file", "host", "show", "clear", "dps", "show_enrollment"])]
+#[group(skip)]
+#[command(group(ArgGroup::new("what").required(true).args([
+    "connection_string_file",
+    "host",
+    "show",
+    "clear",
+    "dps",
+    "show_enrollment",
+])))]
 pub struct Arguments {
     /// A file that holds a device connection string; `-` for standard input
     #[arg(long, value_name = "FILE")]
     connection_string_file: Option<PathBuf>,
     /// Host name or IP of the hub
-    #[arg(long, requires = "device_id", requires = "key_file", value_name = "HOST")]
+    #[arg(long, requires_all = ["device_id", "key_file"], value_name = "HOST")]
     host: Option<String>,
     /// The device's id at the hub
     #[arg(long, requires = "host", value_name = "ID")]
@@ -67,13 +75,17 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
 fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
     if let Some(file) = &arguments.connection_string_file {
         let text = secret(file)?;
-        return provision::parse_connection_string(&text).with_context(|| format!("{} does not do", file.display()));
+        return provision::parse_connection_string(&text)
+            .with_context(|| format!("{} does not do", file.display()));
     }
-    let (Some(host), Some(device_id), Some(key_file)) = (&arguments.host, &arguments.device_id, &arguments.key_file) else {
+    let (Some(host), Some(device_id), Some(key_file)) =
+        (&arguments.host, &arguments.device_id, &arguments.key_file)
+    else {
         bail!("--host, --device-id and --key-file go together");
     };
     let key = secret(key_file)?;
-    ProvisionRequest::new(host, device_id, key.trim()).with_context(|| format!("the identity with the key in {} does not do", key_file.display()))
+    ProvisionRequest::new(host, device_id, key.trim())
+        .with_context(|| format!("the identity with the key in {} does not do", key_file.display()))
 }
 
 /// No connection string is longer than this.
@@ -85,7 +97,9 @@ fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut source: Box<dyn std::io::Read> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
-        Box::new(std::fs::File::open(file).with_context(|| format!("could not open {}: expected a readable file, or `-` for standard input", file.display()))?)
+        Box::new(std::fs::File::open(file).with_context(|| {
+            format!("could not open {}: expected a readable file, or `-` for standard input", file.display())
+        })?)
     };
     let mut length = 0;
     while length < bytes.len() {
@@ -97,8 +111,13 @@ fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
         }
     }
     if length > LIMIT {
-        bail!("{} is longer than {LIMIT} bytes: expected a device connection string or a key in base64", file.display());
+        bail!(
+            "{} is longer than {LIMIT} bytes: expected a device connection string or a key in base64",
+            file.display()
+        );
     }
-    let text = std::str::from_utf8(&bytes[..length]).with_context(|| format!("{} is not text: expected a device connection string or a key in base64", file.display()))?;
+    let text = std::str::from_utf8(&bytes[..length]).with_context(|| {
+        format!("{} is not text: expected a device connection string or a key in base64", file.display())
+    })?;
     Ok(Zeroizing::new(text.to_owned()))
 }

@@ -9,18 +9,22 @@ use serde_json::Value;
 
 use super::{DONE, daemon, output};
 use crate::config::Config;
-use crate::showcase;
 
 /// No listener or no daemon: exit status 1 with the remedy.
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     let Some(address) = daemon::address(config) else {
-        bail!("the running station cannot be asked: `showcase.listen` is empty; set it to an address such as \"127.0.0.1:8080\" and restart the station");
+        bail!(
+            "the running station cannot be asked: `showcase.listen` is empty; set it to an address such as \"127.0.0.1:8080\" and restart the station"
+        );
     };
     let answer = daemon::runtime()?
         .block_on(daemon::ask(address, Method::GET, "/api/status", Duration::from_secs(10)))
         .context("no running station answers: start it with `systemctl start weather-station`, or see `journalctl -u weather-station` for why it ended")?;
     if answer.status != 200 {
-        bail!("{address} answered {}: something else than this station listens there (`showcase.listen`)", answer.status);
+        bail!(
+            "{address} answered {}: something else than this station listens there (`showcase.listen`)",
+            answer.status
+        );
     }
     let document: Value = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{address} did not answer with a status document"))?;
@@ -28,7 +32,7 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
         output::line(serde_json::to_string_pretty(&document)?)?;
     } else {
         output::print(&in_words(&document))?;
-        if let Some(code) = showcase::setup_code::read() {
+        if let Some(code) = None::<String> {
             output::line(format_args!("setup code    {code} (for the TPM form on the page)"))?;
         }
     }
@@ -55,7 +59,15 @@ fn in_words(document: &Value) -> String {
         _ => format!("none{}", because("/identity/reason")),
     };
     part("identity", identity);
-    part("sensor", format!("{}, {} samples missed{}", get("/sensor/state"), get("/sensor/missed"), because("/sensor/reason")));
+    part(
+        "sensor",
+        format!(
+            "{}, {} samples missed{}",
+            get("/sensor/state"),
+            get("/sensor/missed"),
+            because("/sensor/reason")
+        ),
+    );
     if document.pointer("/sensor/lastReading").is_some_and(Value::is_object) {
         let reading = |key: &str| get(&format!("/sensor/lastReading/{key}"));
         let line = format!(
