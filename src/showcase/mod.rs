@@ -4,15 +4,20 @@
 
 mod admission;
 mod assets;
+mod configure;
+mod configure_page;
 mod connection;
 mod history;
 mod listener;
 mod live;
+mod metrics;
 mod origin;
 mod pulse;
 mod read_now;
 mod routes;
+mod secret_form;
 pub mod setup_code;
+mod survey;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +27,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use self::configure::Desk;
+use self::setup_code::SetupCode;
 use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::reading::SensorRequest;
@@ -62,10 +69,21 @@ impl Task {
             Ok(address) => tracing::info!("the page is at http://{address}/"),
             Err(error) => tracing::warn!(%error, "the page's listener has no address"),
         }
-        let (app, publisher) = routes::build(&self);
+        let code = SetupCode::in_directory(&self.runtime_directory);
+        match code.renew() {
+            Ok(()) => tracing::info!("the setup code for the TPM form is in {}", code.path().display()),
+            Err(error) => tracing::warn!(
+                %error,
+                "could not write the setup code to {}: the TPM form is closed; use `weather-station provision`",
+                code.path().display()
+            ),
+        }
+        let (app, publisher) = routes::build(&self, Desk::new(code, self.config.identity.clone()));
+        let survey = survey::run(&self.board, &self.settings, &self.config.store);
         let mut stop = self.stop.clone();
         tokio::select! {
             () = publisher.run() => {}
+            () = survey => {}
             () = listener::serve(listener, app) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }

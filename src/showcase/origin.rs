@@ -42,6 +42,14 @@ pub fn check(connection: &Connection, headers: &HeaderMap, sender: Sender) -> Re
     if origin == Some(host) { Ok(()) } else { Err(Refusal::WrongOrigin) }
 }
 
+/// The part that holds for a mere look as well: this machine, under a loopback name, which is returned.
+pub fn check_place<'a>(connection: &Connection, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+    if !connection.is_local() {
+        return Err(Refusal::NotLocal);
+    }
+    single(headers, header::HOST).filter(|host| is_loopback_name(host)).ok_or(Refusal::WrongHost)
+}
+
 /// A header that occurs exactly once.
 fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();

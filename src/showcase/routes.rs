@@ -11,8 +11,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::configure::{self, Desk};
 use super::pulse::Pulse;
-use super::{Task, assets, history, live, pulse, read_now};
+use super::{Task, assets, history, live, metrics, pulse, read_now};
 use crate::clock::Timekeeper;
 use crate::reading::SensorRequest;
 use crate::settings::Settings;
@@ -42,10 +43,11 @@ pub struct Shared {
     pub max_loss: Duration,
     pub pulse: Arc<Pulse>,
     pub live: live::Feed,
+    pub desk: Desk,
 }
 
 /// The routes, and the task behind the live stream.
-pub fn build(task: &Task) -> (Router, live::Publisher) {
+pub fn build(task: &Task, desk: Desk) -> (Router, live::Publisher) {
     let pulse = Arc::new(Pulse::default());
     let (feed, publisher) = live::channel(task.board.clone(), task.timekeeper.clone(), pulse.clone());
     let shared = Arc::new(Shared {
@@ -58,6 +60,7 @@ pub fn build(task: &Task) -> (Router, live::Publisher) {
         max_loss: task.config.store.max_loss,
         pulse,
         live: feed,
+        desk,
     });
     let app = assets::routes()
         .route("/api/status", get(status))
@@ -65,9 +68,12 @@ pub fn build(task: &Task) -> (Router, live::Publisher) {
         .route("/api/stream", get(live::stream))
         .route("/api/read", post(read_now::read))
         .route("/healthz", get(pulse::healthz))
+        .route("/metrics", get(metrics::metrics))
+        .layer(middleware::from_fn(in_time))
+        // Has limits of its own: a TPM may take its time.
+        .route("/configuration", get(configure::show).post(configure::save))
         .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this address\n"))
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(with_headers))
         .with_state(shared);
     (app, publisher)

@@ -1,0 +1,203 @@
+//! The TPM configuration form, as the predecessor's device portal had it: host name, device id, primary key,
+//! Save. Afterwards host and id can be read and the key cannot. For this machine only, with the setup code.
+//! Decides; `configure_page` words it, `identity` does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+
+use super::configure_page::{self, Notice};
+use super::connection::Connection;
+use super::origin;
+use super::routes::Shared;
+use super::secret_form::{self, FormError, SecretForm};
+use super::setup_code::{SetupCode, Verdict};
+use crate::config;
+use crate::identity::IdentityError;
+use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
+
+/// A form that is not whole by then is given up.
+const READING: Duration = Duration::from_secs(15);
+/// A discrete TPM may take half a minute to make its storage root key.
+const WORKING: Duration = Duration::from_secs(90);
+
+/// What the form works with. One visitor at a time: the TPM is one.
+pub struct Desk {
+    pub code: SetupCode,
+    identity: config::Identity,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Desk {
+    pub fn new(code: SetupCode, identity: config::Identity) -> Self {
+        Self { code, identity, turn: tokio::sync::Mutex::default() }
+    }
+
+    /// What is in the slot, read from the TPM itself.
+    async fn look(&self) -> Result<Shown, String> {
+        let config::Identity { tcti, slot, .. } = self.identity.clone();
+        blocking(move || look(&tcti, slot)).await
+    }
+
+    async fn put(&self, request: ProvisionRequest, force: bool) -> Result<(), String> {
+        let config::Identity { tcti, slot, .. } = self.identity.clone();
+        blocking(move || provision(&tcti, slot, &request, force)).await
+    }
+}
+
+/// Shows the form, or why it is not for this visitor.
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = origin::check_place(&connection, &headers) {
+        return configure_page::closed(&refusal);
+    }
+    let _turn = shared.desk.turn.lock().await;
+    form(&shared.desk, StatusCode::OK, &Notice::None, &SecretForm::default()).await
+}
+
+/// Takes the form.
+pub async fn save(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let mut response = match origin::check(&connection, &headers, origin::Sender::Browser) {
+        Err(refusal) => {
+            tracing::warn!(peer = %connection.peer, %refusal, "a TPM configuration form was refused");
+            configure_page::closed(&refusal)
+        }
+        Ok(()) => match tokio::time::timeout(READING, secret_form::read(&connection, &headers, body)).await {
+            Ok(Ok(filled)) => decide(&shared.desk, &connection, &filled).await,
+            Ok(Err(error)) => unreadable(&error),
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time\n").into_response(),
+        },
+    };
+    // The memory that the form came in is wiped when the connection ends: so it ends now.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn decide(desk: &Desk, connection: &Connection, filled: &SecretForm) -> Response {
+    let Ok(_turn) = desk.turn.try_lock() else {
+        return (StatusCode::CONFLICT, "another form is being saved at this moment: try again\n")
+            .into_response();
+    };
+    if let Err((status, pause, problem)) = let_in(desk, connection, &filled.code) {
+        let mut response = configure_page::without_tpm(desk, status, &Notice::Problem(problem), filled);
+        if let Some(pause) = pause {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs() + 1));
+        }
+        return response;
+    }
+    match save_into_tpm(desk, filled).await {
+        Ok(()) => Redirect::to("/configuration?saved").into_response(),
+        Err((status, problem)) => form(desk, status, &Notice::Problem(problem), filled).await,
+    }
+}
+
+type Problem = (StatusCode, Option<Duration>, String);
+
+/// The setup code: wrong ones slow down and are logged.
+fn let_in(desk: &Desk, connection: &Connection, code: &str) -> Result<(), Problem> {
+    match desk.code.try_code(code) {
+        Verdict::Right => Ok(()),
+        Verdict::Wrong { tries, pause } => {
+            tracing::warn!(peer = %connection.peer, tries, "wrong setup code in the TPM configuration form");
+            let text = format!("That is not the setup code. Wait {} before the next try.", seconds(pause));
+            Err((StatusCode::FORBIDDEN, Some(pause), text))
+        }
+        Verdict::TooSoon(left) => {
+            let text = format!("Too soon after a wrong setup code. Wait {}.", seconds(left));
+            Err((StatusCode::TOO_MANY_REQUESTS, Some(left), text))
+        }
+        Verdict::NoCode => {
+            let text =
+                format!("The station has no setup code: it could not write {}.", desk.code.path().display());
+            Err((StatusCode::SERVICE_UNAVAILABLE, None, text))
+        }
+    }
+}
+
+async fn save_into_tpm(desk: &Desk, filled: &SecretForm) -> Result<(), (StatusCode, String)> {
+    if desk.identity.source != config::IdentitySource::Tpm {
+        let text = "This station keeps its key in a file (identity.source = \"key-file\"), not in a TPM.";
+        return Err((StatusCode::CONFLICT, text.into()));
+    }
+    let request = ProvisionRequest::new(&filled.host, &filled.device_id, &filled.key)
+        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, chain(&error)))?;
+    let saved = request.identity();
+    if !filled.replace
+        && let Ok(Shown { identity: Some(occupant), .. }) = desk.look().await
+        && occupant != saved
+    {
+        let text = format!("The TPM holds {} at {}.", occupant.device_id, occupant.host);
+        return Err((
+            StatusCode::CONFLICT,
+            text + " Tick \u{201c}Replace\u{201d} to put this one in its place.",
+        ));
+    }
+    desk.put(request, filled.replace).await.map_err(|text| {
+        tracing::warn!(error = text, "the form's identity could not be put into the TPM");
+        (StatusCode::BAD_GATEWAY, text)
+    })?;
+    tracing::info!(host = saved.host, device_id = saved.device_id, "the form put an identity into the TPM");
+    // A code works until something has been saved with it.
+    if let Err(error) = desk.code.renew() {
+        tracing::warn!(%error, "could not write a new setup code: the TPM form is closed");
+    }
+    Ok(())
+}
+
+async fn form(desk: &Desk, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {
+    if desk.identity.source != config::IdentitySource::Tpm {
+        return configure_page::without_tpm(desk, status, notice, filled);
+    }
+    configure_page::open(desk, status, notice, &desk.look().await, filled)
+}
+
+/// Runs what blocks on the TPM; the text of a failure is for people.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::time::timeout(WORKING, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result.map_err(|error| chain(&error)),
+        Ok(Err(_)) => Err("Talking to the TPM failed in a way that nobody foresaw: see the log.".into()),
+        Err(_) => Err(format!("The TPM has not answered within {}.", seconds(WORKING))),
+    }
+}
+
+fn unreadable(error: &FormError) -> Response {
+    let status = match error {
+        FormError::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        FormError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        FormError::Unreadable => StatusCode::BAD_REQUEST,
+    };
+    (status, format!("{error}\n")).into_response()
+}
+
+fn seconds(duration: Duration) -> String {
+    match duration.as_secs_f64().ceil() as u64 {
+        1 => "1 second".into(),
+        n => format!("{n} seconds"),
+    }
+}
+
+/// The whole chain of an error; none of it holds a key (the errors of `identity` promise that).
+fn chain(error: &IdentityError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text} ({cause})");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! The words of the TPM configuration page. Knows HTML and that a key is never part of it.
+
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse as _, Response};
+
+use super::configure::Desk;
+use super::origin::Refusal;
+use super::secret_form::SecretForm;
+use crate::identity::Identity;
+use crate::identity::provision::Shown;
+
+const PAGE: &str = include_str!("page/configuration.html");
+const FORM: &str = include_str!("page/configuration-form.html");
+
+/// What to say above the form.
+pub enum Notice {
+    None,
+    Problem(String),
+}
+
+/// The form, under what the TPM holds.
+pub fn open(
+    desk: &Desk,
+    status: StatusCode,
+    notice: &Notice,
+    shown: &Result<Shown, String>,
+    filled: &SecretForm,
+) -> Response {
+    let (present, replace) = match shown {
+        Ok(shown) => (holds(shown), shown.identity.is_some() || shown.key.is_some()),
+        Err(problem) => (alert(problem), false),
+    };
+    render(status, notice, &format!("{present}{}", form(desk, replace, filled)))
+}
+
+/// The form alone: the TPM was not asked.
+pub fn without_tpm(desk: &Desk, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {
+    render(status, notice, &form(desk, filled.replace, filled))
+}
+
+/// Why there is no form for this visitor.
+pub fn closed(refusal: &Refusal) -> Response {
+    let text = format!("The TPM cannot be configured from here: {refusal}.");
+    render(StatusCode::FORBIDDEN, &Notice::Problem(text), "")
+}
+
+fn holds(shown: &Shown) -> String {
+    let Some(Identity { host, device_id }) = &shown.identity else {
+        let reason = shown.reason.as_deref().unwrap_or("The TPM holds no identity yet");
+        return format!("<p>{}.</p>", escape(reason.trim_end_matches('.')));
+    };
+    let key = shown.key.as_ref().map_or("missing", |key| key.can_leave.as_str());
+    let facts = [
+        ("Host name", host.as_str()),
+        ("Device id", device_id.as_str()),
+        ("Key can leave the TPM", key),
+        ("TPM", &format!("{}, firmware {}", shown.vendor, shown.firmware)),
+    ];
+    let rows: String = facts
+        .iter()
+        .map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(value)))
+        .collect();
+    format!("<dl class=\"facts\">{rows}</dl>")
+}
+
+fn form(desk: &Desk, replace: bool, filled: &SecretForm) -> String {
+    let replace = if replace {
+        "<label class=\"tick\"><input type=\"checkbox\" name=\"replace\"> Replace the identity that is there</label>"
+    } else {
+        ""
+    };
+    FORM.replace("{{replace}}", replace)
+        .replace("{{path}}", &escape(&desk.code.path().display().to_string()))
+        .replace("{{host}}", &escape(&filled.host))
+        .replace("{{device}}", &escape(&filled.device_id))
+}
+
+fn render(status: StatusCode, notice: &Notice, content: &str) -> Response {
+    let notice = match notice {
+        Notice::None => String::new(),
+        Notice::Problem(text) => alert(text),
+    };
+    let html = PAGE.replace("{{notice}}", &notice).replace("{{content}}", content);
+    (status, Html(html)).into_response()
+}
+
+fn alert(text: &str) -> String {
+    format!("<p class=\"problem\" role=\"alert\">{}</p>", escape(text))
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // A `{{marker}}` in a value must not be filled in.
+            '{' => escaped.push_str("&#123;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_cannot_become_html_nor_a_marker() {
+        assert_eq!(escape("<b a='\"'>&{{host}}"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;&#123;&#123;host}}");
+    }
+}
