@@ -3,7 +3,23 @@
 
 mod watchdog;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+
+use self::watchdog::Loop;
+use crate::clock::{SystemClock, Timekeeper};
+use crate::config::{self, Config};
+use crate::settings::Settings;
+use crate::showcase;
+use crate::status::Board;
+use crate::store::{self, StoreError};
 
 /// The day this program was built: no right clock shows less.
 pub fn build_date() -> DateTime<Utc> {
@@ -11,11 +27,155 @@ pub fn build_date() -> DateTime<Utc> {
     DateTime::from_timestamp(days * 86_400, 0).unwrap_or_default()
 }
 
-/// Runs until `stop` becomes true and everything is on disk.
-pub async fn run(
-    _config: crate::config::Config,
-    mut stop: tokio::sync::watch::Receiver<bool>,
+/// From the signal to the end of the process.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// What the disk keeps of it for itself, however long the others take.
+const FOR_THE_DISK: Duration = Duration::from_secs(2);
+/// Samples on their way to the disk. When it is full the sensor waits: the store keeps thousands in memory, so
+/// that takes a disk that hangs for minutes.
+const SAMPLES: usize = 64;
+/// Requests to the sensor that wait; those who ask wait with them.
+const REQUESTS: usize = 8;
+
+type Ended = (&'static str, anyhow::Result<()>);
+
+/// Runs until `stop` becomes true, then ends in order: what was sampled is on disk. A task that ends by itself or
+/// panics ends the station with an error, so that systemd starts it anew.
+pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let run_word: Arc<str> = run_word()?.into();
+    let board = Arc::new(Board::default());
+    board.configuration.send_replace(config::in_force(&config));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
+
+    let (halt_tx, halt) = watch::channel(false);
+    let (samples_tx, samples) = mpsc::channel(SAMPLES);
+    let (sensor_tx, sensor_requests) = mpsc::channel(REQUESTS);
+    let turns = |_name: &str| Arc::new(AtomicU64::new(0));
+    let loops: Vec<Loop> =
+        ["sensor", "store", "cloud"].into_iter().map(|name| Loop { name, turns: turns(name) }).collect();
+    let [sensor_turns, store_turns, cloud_turns] = [0, 1, 2].map(|index: usize| loops[index].turns.clone());
+
+    let (store_config, store_clock) = (config.store.clone(), timekeeper.clone());
+    let (store_task, store) =
+        tokio::task::spawn_blocking(move || store::open(&store_config, &store_clock, run_word))
+            .await
+            .context("the store's opening was ended")??;
+    let (settings_tx, settings) = watch::channel(Settings::from_file(&config));
+    let mut disk = tokio::spawn(store_task.run(
+        samples,
+        board.clone(),
+        settings.clone(),
+        timekeeper.clone(),
+        store_turns,
+    ));
+    let mut tasks: JoinSet<Ended> = JoinSet::new();
+    let page = showcase::Task {
+        config: config.clone(),
+        board: board.clone(),
+        timekeeper: timekeeper.clone(),
+        store: store.clone(),
+        sensor: sensor_tx.clone(),
+        settings: settings.clone(),
+        runtime_directory: showcase::setup_code::runtime_directory(),
+        stop: halt.clone(),
+    };
+    if config.showcase.listen.is_some() {
+        tasks.spawn(async move {
+            page.run().await;
+            ("page", Ok(()))
+        });
+    }
+    ready();
+    if let Some(every) = sd_notify::watchdog_enabled() {
+        let mut halt = halt.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = watchdog::run(every, loops, || notify(sd_notify::NotifyState::Watchdog)) => {}
+                _ = halt.wait_for(|halt| *halt) => {}
+            }
+            ("watchdog", Ok(()))
+        });
+    }
+
+    let cause = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => None,
+        Some(ended) = tasks.join_next() => Some(unexpected(ended)),
+        ended = &mut disk => return Err(disk_ended(ended)),
+    };
+    let begin = Instant::now();
+    notify(sd_notify::NotifyState::Stopping);
+    halt_tx.send_replace(true);
+    drop((sensor_tx, settings_tx, samples_tx, sensor_requests, sensor_turns, cloud_turns));
+    drain(&mut tasks, begin + DEADLINE - FOR_THE_DISK).await;
+    finish_disk(&store, disk, begin + DEADLINE).await?;
+    tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");
+    cause.map_or(Ok(()), Err)
+}
+
+/// Waits for the tasks that were told to stop; what overruns is dropped: the disk has the data.
+async fn drain(tasks: &mut JoinSet<Ended>, limit: Instant) {
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok((name, Err(error))) => tracing::warn!(task = name, "ended with an error: {error:#}"),
+                Ok((name, Ok(()))) => tracing::debug!(task = name, "ended"),
+                Err(error) => tracing::error!(%error, "a task was ended"),
+            }
+        }
+    };
+    if timeout_at(limit, all).await.is_err() {
+        tracing::warn!("not all tasks ended in time; what they had not sent is on disk");
+        tasks.abort_all();
+    }
+}
+
+async fn finish_disk(
+    store: &store::StoreHandle,
+    disk: JoinHandle<Result<(), StoreError>>,
+    limit: Instant,
 ) -> anyhow::Result<()> {
-    stop.wait_for(|stop| *stop).await?;
-    Ok(())
+    let finish = async {
+        // It fails only when the task has ended by itself, which its own result tells better.
+        let closed = store.close().await;
+        let ended = disk.await.context("the store task was ended")?;
+        ended.and(closed).context("not everything could be written to the store")
+    };
+    timeout_at(limit, finish).await.map_err(|_| anyhow!("the disk did not finish within {DEADLINE:?}"))?
+}
+
+fn unexpected(ended: Result<Ended, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow!("the {name} task ended by itself"),
+        Ok((name, Err(error))) => error.context(format!("the {name} task ended")),
+        Err(error) => anyhow::Error::new(error).context("a task was ended"),
+    }
+}
+
+fn disk_ended(ended: Result<Result<(), StoreError>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the store task ended by itself"),
+        Ok(Err(error)) => anyhow::Error::new(error).context("the store task ended"),
+        Err(error) => anyhow::Error::new(error).context("the store task was ended"),
+    }
+}
+
+/// Six letters and digits that tell the readings of this process run from those of another one.
+fn run_word() -> anyhow::Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 6];
+    getrandom::fill(&mut bytes).context("the kernel gave no random bytes")?;
+    Ok(bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect())
+}
+
+fn ready() {
+    notify(sd_notify::NotifyState::Ready);
+}
+
+/// Without systemd there is nobody to tell.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "could not notify systemd");
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{DONE, daemon, output};
 use crate::config::Config;
+use crate::showcase;
 
 /// No listener or no daemon: exit status 1 with the remedy.
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
@@ -32,7 +33,7 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
         output::line(serde_json::to_string_pretty(&document)?)?;
     } else {
         output::print(&in_words(&document))?;
-        if let Some(code) = None::<String> {
+        if let Ok(code) = showcase::setup_code::read(&showcase::setup_code::runtime_directory()) {
             output::line(format_args!("setup code    {code} (for the TPM form on the page)"))?;
         }
     }
