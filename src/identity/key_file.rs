@@ -38,6 +38,9 @@ impl KeyFileSigner {
 impl Signer for KeyFileSigner {
     fn identity(&mut self) -> Result<Identity, IdentityError> {
         let identity = read(&self.path)?.identity();
+        if self.seen.is_none() {
+            tracing::warn!(file = %self.path.display(), "{WARNING}");
+        }
         self.seen = Some(identity.clone());
         Ok(identity)
     }

@@ -7,6 +7,8 @@ pub mod key_file;
 pub mod provision;
 mod quiet;
 pub mod sas_token;
+#[cfg(test)]
+mod tests;
 pub mod tpm;
 
 use serde::Serialize;

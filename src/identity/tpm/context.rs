@@ -87,6 +87,14 @@ impl Tpm {
         })
     }
 
+    /// Whether there is something in an NV index, readable for us or not.
+    pub fn nv_written(&mut self, index: u32) -> Result<bool, IdentityError> {
+        let Some(handle) = self.nv(index)? else { return Ok(false) };
+        self.ask(&format!("looking at the TPM's NV index {index:#x}"), |context| {
+            Ok(context.nv_read_public(handle)?.0.attributes().written())
+        })
+    }
+
     /// What is in an NV index; `None` if it is not defined or was never written.
     pub fn nv_read(&mut self, index: u32) -> Result<Option<Vec<u8>>, IdentityError> {
         let Some(handle) = self.nv(index)? else { return Ok(None) };

@@ -23,21 +23,7 @@ pub fn unreachable(tcti: &str, error: Error) -> IdentityError {
                 error,
             );
         };
-        let remedy = match errno.kind() {
-            ErrorKind::NotFound => format!(
-                "there is no {path}; is the TPM module seated and `dtoverlay=tpm-slb9670` in \
-                 /boot/firmware/config.txt (then reboot)? Without a TPM set identity.source = \"key-file\""
-            ),
-            ErrorKind::PermissionDenied => format!(
-                "this user may not use {path}; it must be in the group tss: `sudo usermod -aG tss $USER` and \
-                 log in again (the service's unit has it already), or run with sudo"
-            ),
-            ErrorKind::ResourceBusy => format!(
-                "another program holds {path}; use the kernel's resource manager instead: \
-                 identity.tcti = \"device:/dev/tpmrm0\", which many can share"
-            ),
-            _ => format!("{path} does not open; expected a TPM 2.0's device node such as /dev/tpmrm0"),
-        };
+        let remedy = device_remedy(path, errno.kind());
         return IdentityError::because(doing, remedy, errno);
     }
     if let Some(address) = tcti.strip_prefix("swtpm:") {
@@ -58,6 +44,25 @@ pub fn unreachable(tcti: &str, error: Error) -> IdentityError {
         };
     }
     IdentityError::because(doing, "it does not open; expected \"device:/dev/tpmrm0\"", error)
+}
+
+/// Why a device node does not open (tpm_tis gives EBUSY at a second open of /dev/tpm0).
+fn device_remedy(path: &str, errno: ErrorKind) -> String {
+    match errno {
+        ErrorKind::NotFound => format!(
+            "there is no {path}; is the TPM module seated and `dtoverlay=tpm-slb9670` in \
+             /boot/firmware/config.txt (then reboot)? Without a TPM set identity.source = \"key-file\""
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "this user may not use {path}; it must be in the group tss: `sudo usermod -aG tss $USER` and log in \
+             again (the service's unit has it already), or run with sudo"
+        ),
+        ErrorKind::ResourceBusy => format!(
+            "another program holds {path}; use the kernel's resource manager instead: identity.tcti = \
+             \"device:/dev/tpmrm0\", which many can share"
+        ),
+        _ => format!("{path} does not open; expected a TPM 2.0's device node such as /dev/tpmrm0"),
+    }
 }
 
 /// A TPM command failed.
@@ -81,6 +86,12 @@ pub fn explain(doing: &str, tcti: &str, error: Error) -> IdentityError {
                   `tpm2_dictionarylockout --clear-lockout` (with the lockout password, if one is set)"
             .into(),
         0x922 => "the TPM limits how often it writes; try again in a few seconds".into(),
+        0x148 | 0x149 => {
+            "this index of the TPM was defined by somebody else, and may not be used with an empty \
+                          password; choose another identity.slot, or replace it with `weather-station \
+                          provision --force`"
+                .into()
+        }
         0x14B => "the TPM has no room for one more key or index; see what is there with `tpm2_getcap \
                   handles-persistent` and `tpm2_getcap handles-nv-index` and remove what is not needed"
             .into(),
@@ -88,7 +99,8 @@ pub fn explain(doing: &str, tcti: &str, error: Error) -> IdentityError {
                   at it with `tpm2_readpublic` and remove it"
             .into(),
         0x902..=0x906 => "the TPM has no free memory for one more key or session; use the kernel's resource \
-                          manager: identity.tcti = \"device:/dev/tpmrm0\""
+                          manager (identity.tcti = \"device:/dev/tpmrm0\"), or free what a killed program left with \
+                          `tpm2_flushcontext -t` and `tpm2_flushcontext -s`"
             .into(),
         _ if is(code, 0x22) || is(code, 0x0E) => {
             "a password is set where an empty one was expected: somebody has taken ownership of this TPM \
@@ -126,4 +138,22 @@ pub fn response_code(error: Error) -> Option<u32> {
         _ => return None,
     };
     u32::from_str_radix(text.rsplit("0x").next()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permission_and_busy_are_told_apart_by_errno() {
+        for (errno, says) in [
+            (libc::EACCES, "it must be in the group tss"),
+            (libc::EBUSY, "another program holds /dev/tpm0; use the kernel's resource manager"),
+            (libc::ENOENT, "there is no /dev/tpm0; is the TPM module seated"),
+            (libc::ENXIO, "/dev/tpm0 does not open"),
+        ] {
+            let text = device_remedy("/dev/tpm0", std::io::Error::from_raw_os_error(errno).kind());
+            assert!(text.contains(says), "{text}");
+        }
+    }
 }

@@ -2,11 +2,15 @@
 //! Knows the layout; knows no command line. The key is in memory only on its way through.
 //!
 //! # Order
-//! 1. the new key is created and kept at the staging handle; 2. the slot's mark and name are removed: from
-//! here on the slot is not provisioned; 3. the old key is removed and the new one kept in its place;
-//! 4. the name is written; 5. the staging handle is emptied. So the old key goes only when the new one is
-//! in, and a name is never there together with another identity's key. A rerun finds what a cut left and
-//! goes on from there: a staging object without a name is an unfinished provisioning.
+//! 1. The new key is created and kept at the staging handle.
+//! 2. The slot's mark and name are removed: from here on the slot is not provisioned.
+//! 3. The old key is removed and the new one kept in its place.
+//! 4. The name is written.
+//! 5. The staging handle is emptied.
+//!
+//! So the old key goes only when the new one is in, and a name is never there together with another
+//! identity's key. A rerun finds what a cut left and goes on from there: a staging object without a name
+//! is an unfinished provisioning.
 
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
@@ -58,7 +62,7 @@ pub(super) enum Occupant {
 pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityError> {
     let key = tpm.persistent(layout::key(slot))?;
     let staging = tpm.persistent(layout::staging(slot))?;
-    let named = tpm.nv_read(layout::name(slot))?.is_some();
+    let named = tpm.nv_written(layout::name(slot))?;
     let signs = match key {
         Some(key) => {
             let public =

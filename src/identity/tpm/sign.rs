@@ -55,6 +55,13 @@ impl Signer for TpmSigner {
                 self.seen.clone().expect("identity() has just noted it")
             }
         };
+        if data.len() > MaxBuffer::MAX_SIZE {
+            return Err(IdentityError::failed(
+                format!("signing {} bytes with the TPM's device key", data.len()),
+                "expected at most 1,024 bytes, which a TPM takes in one command; a shorter host name or device id \
+                 helps",
+            ));
+        }
         let mut tpm = Tpm::open(&self.tcti)?;
         let key = device_key(&mut tpm, self.slot)?;
         let signature = tpm.run("signing with the TPM's device key", |context| {
