@@ -1,1 +1,84 @@
-//! Not yet.
+//! The sensor: a BME280 over I2C, real or simulated, from the registers to samples in a bounded channel.
+//! It knows neither disk nor network; what cannot be measured is an error with a name and never a number.
+//!
+//! [`driver`] talks to one chip, [`compensation`] turns counts into weather, [`plausibility`] judges it,
+//! [`Task`] keeps the schedule and repairs what can be repaired.
+
+mod bus;
+mod compensation;
+mod device;
+mod driver;
+mod error;
+mod missed;
+pub mod plausibility;
+pub mod registers;
+mod schedule;
+pub mod simulated;
+mod task;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Timekeeper;
+use crate::config;
+use crate::reading::{Celsius, Hectopascal, Measurement, Percent, Quality, Sample};
+
+pub use self::bus::{Bus, DeviceBus};
+pub use self::compensation::{Calibration, HUMIDITY_ACCURACY};
+use self::device::Device;
+pub use self::driver::{ADDRESSES, Bme280, Fetched};
+pub use self::error::{BusError, SensorError, describe};
+use self::simulated::{SimulatedSensor, Trace};
+pub use self::task::Task;
+
+/// Where the bus comes from: opened at the start, and again after a fault.
+#[derive(Clone)]
+pub enum Source {
+    Device(std::path::PathBuf),
+    Simulated(SimulatedSensor),
+}
+
+impl Source {
+    /// From the configuration. Fails only where the trace of the simulated sensor is not usable: no device is
+    /// opened yet.
+    pub fn new(config: &config::Sensor, timekeeper: &Timekeeper) -> Result<Self, SensorError> {
+        if config.source == config::SensorSource::Bme280 {
+            return Ok(Self::Device(config.bus.clone()));
+        }
+        let trace = config.trace.as_deref().map_or_else(|| Ok(Trace::synthetic_day()), Trace::load)?;
+        Ok(Self::Simulated(SimulatedSensor::new(trace, config.speed, timekeeper.clone())))
+    }
+
+    /// Opens the bus. Blocking, short.
+    pub fn open(&self) -> Result<Box<dyn Bus>, SensorError> {
+        match self {
+            Self::Device(path) => Ok(Box::new(DeviceBus::open(path)?)),
+            Self::Simulated(sensor) => sensor.open(),
+        }
+    }
+}
+
+/// One reading without a task, for the commands `read` and `check`, and the name of the chip that gave it.
+/// Fails with [`SensorError::Locked`] beside a running station, which should then be asked instead.
+pub async fn read_once(
+    config: &config::Sensor,
+    timekeeper: &Timekeeper,
+) -> Result<(Sample, String), SensorError> {
+    let source = Source::new(config, timekeeper)?;
+    let mut device = Device::new(source, config.address, timekeeper.clone());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let taken = device.take(config.oversampling, deadline).await?;
+    let measurement = with_offset(taken.measurement, config.offset);
+    let sample = Sample { stamp: taken.stamp, measurement, quality: Quality::Good };
+    Ok((sample, device.chip().unwrap_or_default()))
+}
+
+/// What the owner adds to what the chip gives. The sum is not held to the sensor's range: it is the owner's word.
+fn with_offset(measured: Measurement, offset: config::Offset) -> Measurement {
+    Measurement {
+        air_temperature: Celsius(measured.air_temperature.0 + offset.temperature),
+        relative_humidity: Percent(measured.relative_humidity.0 + offset.humidity),
+        station_pressure: Hectopascal(measured.station_pressure.0 + offset.pressure),
+    }
+}

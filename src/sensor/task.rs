@@ -1,0 +1,259 @@
+//! The sensor task: samples on the schedule, answers requests, follows the settings, accounts for what it missed.
+//! What comes out goes into a bounded channel; who takes it from there it does not know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::device::{Device, Taken};
+use super::error::describe;
+use super::missed::Missed;
+use super::plausibility::Judge;
+use super::schedule::{Jitter, Schedule};
+use super::{Source, with_offset};
+use crate::clock::Timekeeper;
+use crate::observation::Observation;
+use crate::reading::{FromSensor, Sample, SensorRequest, Stamp};
+use crate::settings::Settings;
+use crate::status::{Board, SensorState};
+
+/// The watchdog sees a turn at least this often, however long the interval.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+/// A sample is tried for, and its chip repaired, for half the interval but no longer than this.
+const LONGEST_TRY: Duration = Duration::from_secs(10);
+/// Somebody waits for the answer.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3);
+/// How long a stopping task still offers what it holds to the store.
+const LAST_OFFER: Duration = Duration::from_secs(2);
+
+/// What the task needs; [`Task::run`] ends when `stop` turns true, and drops the sender of the samples.
+pub struct Task {
+    pub source: Source,
+    /// 0x76 or 0x77; none: whichever answers.
+    pub address: Option<u8>,
+    pub settings: watch::Receiver<Settings>,
+    pub timekeeper: Timekeeper,
+    pub board: Arc<Board>,
+    pub samples: mpsc::Sender<FromSensor>,
+    pub requests: mpsc::Receiver<SensorRequest>,
+    pub stop: watch::Receiver<bool>,
+    /// Counted up by every turn of the loop, for the watchdog.
+    pub turns: Arc<AtomicU64>,
+}
+
+impl Task {
+    pub async fn run(self) {
+        Running::new(self).run().await;
+    }
+}
+
+struct Running {
+    task: Task,
+    settings: Settings,
+    device: Device,
+    schedule: Schedule,
+    jitter: Jitter,
+    judge: Judge,
+    missed: Missed,
+    /// When the loop last turned, by both clocks: a suspend shows as their difference.
+    last_turn: (Instant, Stamp),
+}
+
+/// Why the loop ends.
+struct Ended;
+
+impl Running {
+    fn new(mut task: Task) -> Self {
+        let settings = task.settings.borrow_and_update().clone();
+        let now = Instant::now();
+        Self {
+            device: Device::new(task.source.clone(), task.address, task.timekeeper.clone()),
+            schedule: Schedule::new(settings.sample_interval, now),
+            jitter: Jitter::default(),
+            judge: Judge::default(),
+            missed: Missed::default(),
+            last_turn: (now, task.timekeeper.stamp()),
+            settings,
+            task,
+        }
+    }
+
+    async fn run(mut self) {
+        while self.turn().await.is_ok() {}
+        if let Some(missed) = self.missed.end() {
+            // Full: the store has stopped taking; then it cannot take this either.
+            let _ = timeout(LAST_OFFER, self.task.samples.send(missed)).await;
+        }
+    }
+
+    /// Waits for whatever comes first, and deals with it.
+    async fn turn(&mut self) -> Result<(), Ended> {
+        self.task.turns.fetch_add(1, Ordering::Relaxed);
+        self.count_suspended();
+        let due = self.schedule.due();
+        let wake = due.min(Instant::now() + LONGEST_TURN);
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.task.stop) => Err(Ended),
+            changed = self.task.settings.changed() => {
+                if changed.is_err() {
+                    return Err(Ended);
+                }
+                self.follow_settings();
+                Ok(())
+            }
+            Some(request) = self.task.requests.recv() => self.answer(request).await,
+            () = sleep_until(wake) => {
+                if due <= Instant::now() { self.sample().await } else { Ok(()) }
+            }
+        }
+    }
+
+    /// One sample of the schedule.
+    async fn sample(&mut self) -> Result<(), Ended> {
+        let due = self.schedule.due();
+        let started = Instant::now();
+        let before = self.task.timekeeper.stamp();
+        let patience = (self.settings.sample_interval / 2).min(LONGEST_TRY);
+        let taken = self.take(started + patience).await?;
+        match taken {
+            Ok(taken) => {
+                self.jitter.add(started.saturating_duration_since(due));
+                self.deliver(taken).await?;
+            }
+            Err(reason) => self.miss(1, before, reason),
+        }
+        let passed = self.schedule.advance(Instant::now());
+        if passed > 0 {
+            self.miss(passed, before, "the sample before took longer than the interval".into());
+        }
+        Ok(())
+    }
+
+    /// A measurement, or why there is none; ends at once when the station stops.
+    async fn take(&mut self, deadline: Instant) -> Result<Result<Taken, String>, Ended> {
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.task.stop) => Err(Ended),
+            taken = self.device.take(self.settings.oversampling, deadline) => {
+                Ok(taken.map_err(|error| describe(&error)))
+            }
+        }
+    }
+
+    /// Offsets, judgement, status; then the channel.
+    async fn deliver(&mut self, taken: Taken) -> Result<Sample, Ended> {
+        let Taken { stamp, raw, measurement } = taken;
+        let Settings { sample_interval, oversampling, offset, altitude, .. } = self.settings;
+        let quality = self.judge.judge(stamp.since_boot, raw, measurement, sample_interval, oversampling);
+        let sample = Sample { stamp, measurement: with_offset(measurement, offset), quality };
+        if let Some(missed) = self.missed.end() {
+            if let FromSensor::Missed { count, from, until: _, reason } = &missed {
+                let seconds = (stamp.since_boot.saturating_sub(from.since_boot)).as_secs_f64();
+                tracing::warn!(missed = count, seconds, reason, "the sensor is back");
+            }
+            self.offer(missed).await?;
+        }
+        let identity = self.task.board.identity.borrow().identity.clone();
+        let device_id = identity.as_ref().map_or("", |identity| identity.device_id.as_str());
+        let shown = Observation::of_sample(&sample, device_id, altitude);
+        tracing::debug!(?sample, "sampled");
+        let last_reading = serde_json::to_value(&shown).ok();
+        let (jitter_median, jitter_worst) = self.jitter.milliseconds();
+        let chip = self.device.chip();
+        self.task.board.sensor.send_modify(|status| {
+            status.state = SensorState::Ok;
+            status.reason = None;
+            status.chip = chip;
+            status.last_reading = last_reading;
+            status.taken += 1;
+            status.jitter_median = jitter_median;
+            status.jitter_worst = jitter_worst;
+        });
+        self.offer(FromSensor::Sample(sample)).await?;
+        Ok(sample)
+    }
+
+    /// Into the bounded channel. While it is full the sensor waits, and the due times that pass are counted: the
+    /// store decides what happens to readings, not this task.
+    async fn offer(&mut self, message: FromSensor) -> Result<(), Ended> {
+        loop {
+            self.task.turns.fetch_add(1, Ordering::Relaxed);
+            match timeout(LONGEST_TURN, self.task.samples.reserve()).await {
+                Ok(Ok(permit)) => {
+                    permit.send(message);
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Ended),
+                Err(_) if *self.task.stop.borrow() => return Err(Ended),
+                Err(_) => tracing::debug!("the store does not take samples at the moment"),
+            }
+        }
+    }
+
+    fn miss(&mut self, count: u64, from: Stamp, reason: String) {
+        let until = self.task.timekeeper.stamp();
+        if self.missed.add(count, from, until, || reason.clone()) {
+            tracing::warn!(reason, "samples are being missed");
+        }
+        let total = self.missed.total();
+        self.task.board.sensor.send_modify(|status| {
+            status.missed = total;
+            // Absent until it has once been there.
+            status.state = if status.taken == 0 { SensorState::Absent } else { SensorState::Failing };
+            status.reason = Some(reason);
+        });
+    }
+
+    /// The monotonic clock stands still while the machine is suspended, the boot clock does not.
+    fn count_suspended(&mut self) {
+        let (then, before) = self.last_turn;
+        let now = Instant::now();
+        let stamp = self.task.timekeeper.stamp();
+        self.last_turn = (now, stamp);
+        let asleep = stamp.since_boot.saturating_sub(before.since_boot).saturating_sub(now - then);
+        let slept_through = asleep.as_nanos() / self.settings.sample_interval.as_nanos().max(1);
+        if slept_through > 0 {
+            self.miss(slept_through as u64, before, "the machine was suspended".into());
+        }
+    }
+
+    fn follow_settings(&mut self) {
+        let settings = self.task.settings.borrow_and_update().clone();
+        if settings.sample_interval != self.settings.sample_interval {
+            self.schedule.set_interval(settings.sample_interval, Instant::now());
+        }
+        // The chip is set up for another oversampling before the next sample; offsets apply to it as well.
+        self.settings = settings;
+    }
+
+    async fn answer(&mut self, request: SensorRequest) -> Result<(), Ended> {
+        let deadline = Instant::now() + LONGEST_REQUEST;
+        let restart = matches!(request, SensorRequest::Restart(_));
+        if restart {
+            self.device.close();
+        }
+        let sample = match self.take(deadline).await? {
+            Ok(taken) => Ok(self.deliver(taken).await?),
+            Err(reason) => Err(reason),
+        };
+        match request {
+            SensorRequest::ReadNow(answer) => reply(answer, sample),
+            SensorRequest::Restart(answer) => reply(answer, sample.map(drop)),
+        }
+        Ok(())
+    }
+}
+
+/// Returns when the station stops, also when whoever would say so has gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Whoever asked may have gone.
+fn reply<T>(answer: oneshot::Sender<T>, with: T) {
+    let _ = answer.send(with);
+}
