@@ -1,0 +1,174 @@
+//! The `$cbs` node: put-token requests, checked and answered. The request is settled before it is answered: Microsoft's
+//! C SDK refuses its second token otherwise. Knows tokens and the two links of the node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fe2o3_amqp::{Receiver, Sendable, Sender};
+use fe2o3_amqp_types::messaging::{AmqpValue, ApplicationProperties, Body, Message, MessageId, Properties};
+use fe2o3_amqp_types::primitives::{SimpleValue, Value};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::fault::{Fault, TokenAnswer, millis};
+use crate::hub::{Conn, Hub, Outgoing, lock};
+use crate::session::{self, Link};
+use crate::token;
+use crate::values;
+use fe2o3_amqp::acceptor::LinkEndpoint;
+
+/// Credit of the node, as the hub gives it.
+const CREDIT: u32 = 100;
+/// How long an answer may wait for credit.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The device's requests.
+pub(crate) async fn requests(mut link: Link, mut receiver: Receiver) {
+    receiver.set_credit_mode(fe2o3_amqp::link::receiver::CreditMode::Auto(CREDIT));
+    if receiver.set_credit(CREDIT).await.is_err() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            delivery = receiver.recv::<Body<Value>>() => {
+                let Ok(delivery) = delivery else { return };
+                // Settled first, see above.
+                if receiver.accept(&delivery).await.is_err() {
+                    return;
+                }
+                on_request(&link.hub, &link.conn, link.session, delivery.into_message());
+            }
+            command = link.commands.recv() => {
+                let error = command.ok().and_then(|command| command.detaches(link.info.kind, None).cloned());
+                if let Some(error) = error {
+                    return session::close(LinkEndpoint::Receiver(receiver), error).await;
+                }
+            }
+        }
+    }
+}
+
+/// The hub's answers, in order.
+pub(crate) async fn answers(link: Link, sender: Sender) {
+    let (queue, answers) = mpsc::channel(16);
+    lock(&link.conn.cbs).insert(link.session, queue);
+    send_all(link, sender, answers).await;
+}
+
+/// Sends what comes in over a link to the device, until the link or the source of messages ends.
+pub(crate) async fn send_all(mut link: Link, mut sender: Sender, mut messages: mpsc::Receiver<Outgoing>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = sender.on_detach() => return,
+            command = link.commands.recv() => {
+                let error = command
+                    .ok()
+                    .and_then(|command| command.detaches(link.info.kind, link.info.device.as_deref()).cloned());
+                if let Some(error) = error {
+                    return session::close(LinkEndpoint::Sender(sender), error).await;
+                }
+            }
+            message = messages.recv() => {
+                let Some(message) = message else { return };
+                // Whether the device settles it is its own affair.
+                match timeout(ANSWER, sender.send_batchable(message)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return,
+                    Err(_) => tracing::debug!(link = link.info.name, "no credit: a message was dropped"),
+                }
+            }
+        }
+    }
+}
+
+fn on_request(hub: &Arc<Hub>, conn: &Arc<Conn>, session: u64, message: Message<Body<Value>>) {
+    let id = message.properties.and_then(|properties| properties.message_id);
+    let properties: BTreeMap<_, _> = message
+        .application_properties
+        .map(|properties| properties.0.into_iter().collect())
+        .unwrap_or_default();
+    let text = |key: &str| match properties.get(key) {
+        Some(SimpleValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let token = match &message.body {
+        Body::Value(AmqpValue(Value::String(token))) => Some(token.as_str()),
+        _ => None,
+    };
+    let known_type =
+        matches!(text("type"), Some("servicebus.windows.net:sastoken" | "azure-devices.net:sastoken"));
+    let (status, description) = match (text("operation"), token, text("name")) {
+        (Some("put-token"), Some(token), Some(audience)) if known_type => {
+            put_token(hub, conn, token, audience)
+        }
+        _ => (400, "operation, type, name or the token is missing or unknown".to_owned()),
+    };
+    let fault = hub.faults.strike(None, |fault| match fault {
+        Fault::PutToken { answer: TokenAnswer::Never } => Some(None),
+        Fault::PutTokenLate { millis: late } => Some(Some(millis(*late))),
+        _ => None,
+    });
+    let detail = json!({
+        "status": status,
+        "description": description,
+        "audience": text("name"),
+        "idType": id.as_ref().map(|id| values::id_text(id).1),
+        "answered": fault != Some(None),
+    });
+    let device =
+        text("name").and_then(|name| name.rsplit(['/']).next()).and_then(|id| id.rsplit("%2F").next());
+    hub.event(Some(conn), device, "put-token", detail);
+    let Some(answer) = answer(id, status, description) else { return };
+    let queues = lock(&conn.cbs);
+    let queue = queues.get(&session).or_else(|| queues.values().next_back()).cloned();
+    drop(queues);
+    let (Some(queue), wait) = (queue, fault.unwrap_or(Some(Duration::ZERO))) else { return };
+    if let Some(wait) = wait {
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            // The link may have gone meanwhile.
+            drop(queue.send(answer).await);
+        });
+    }
+}
+
+fn put_token(hub: &Hub, conn: &Conn, token: &str, audience: &str) -> (i32, String) {
+    let checked = token::check(token, Some(audience), &hub.names, &hub.registry, hub.wall.now(), hub.skew());
+    let device = checked.as_ref().ok().map(|grant| grant.device.clone());
+    let fault = hub.faults.strike(device.as_deref(), |fault| match fault {
+        Fault::PutToken { answer: TokenAnswer::Never } => None,
+        Fault::PutToken { answer } => Some(answer.clone()),
+        _ => None,
+    });
+    match (fault, checked) {
+        (Some(TokenAnswer::Unauthorized), _) => (401, "invalid signature: it matches neither key".into()),
+        (Some(TokenAnswer::Expired), _) => (401, "the SAS token is expired".into()),
+        (Some(TokenAnswer::ServerError), _) => (500, "Internal Server Error".into()),
+        (Some(TokenAnswer::TooMany), _) => (500, "403005: maximum number of tokens per connection".into()),
+        (Some(TokenAnswer::Never) | None, Ok(grant)) => {
+            conn.grant(grant);
+            let status = hub.behaviour().put_token_status;
+            (status, if status == 202 { "Accepted".into() } else { "OK".into() })
+        }
+        (Some(TokenAnswer::Never) | None, Err(refusal)) => (refusal.status(), refusal.to_string()),
+    }
+}
+
+fn answer(id: Option<MessageId>, status: i32, description: String) -> Option<Outgoing> {
+    let mut properties = Properties::new();
+    properties.correlation_id = Some(id?);
+    let application = ApplicationProperties::builder()
+        .insert("status-code", status)
+        .insert("status-description", description)
+        .build();
+    let message = Message::builder()
+        .properties(properties)
+        .application_properties(application)
+        .body(Body::Value(AmqpValue(Value::Null)))
+        .build();
+    Some(Sendable::builder().message(message).build())
+}
