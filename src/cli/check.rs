@@ -1,7 +1,68 @@
-//! `check`: prints what [`crate::check`] finds.
+//! `check`: prints what [`crate::check`] finds, as it is found.
 
 use std::path::Path;
+use std::time::Duration;
 
-pub fn run(_file: &Path, _json: bool) -> anyhow::Result<u8> {
-    anyhow::bail!("nothing can be checked yet")
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output};
+use crate::check::{self, Finding, Status};
+use crate::config::{self, Config};
+
+/// 0 when nothing failed (warnings allowed), 1 when something did, 78 when the configuration is wrong.
+pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(error) => {
+            let finding = Finding::failed("configuration", check::chain(&error), "correct the file, then check again");
+            show(&finding, json);
+            finish(&[finding], json)?;
+            return Ok(WRONG_CONFIGURATION);
+        }
+    };
+    let mut findings = vec![Finding::ok("configuration", format!("{} is well-formed", file.display()))];
+    show(&findings[0], json);
+    let runtime = daemon::runtime()?;
+    let running = runtime.block_on(running(&config));
+    findings.extend(runtime.block_on(check::all(&config, running.as_ref(), |finding| show(finding, json))));
+    // A device that hangs must not hold up the end.
+    runtime.shutdown_background();
+    finish(&findings, json)?;
+    let failed = findings.iter().any(|finding| finding.status == Status::Failed);
+    Ok(if failed { FAILED } else { DONE })
+}
+
+/// The status document of the station that runs with this configuration.
+async fn running(config: &Config) -> Option<Value> {
+    let address = daemon::address(config)?;
+    let answer = daemon::ask(address, Method::GET, "/api/status", Duration::from_secs(5)).await.ok()?;
+    let document: Value = serde_json::from_slice(&answer.body).ok()?;
+    document.pointer("/station/storeId").is_some().then_some(document)
+}
+
+fn show(finding: &Finding, json: bool) {
+    if json {
+        return;
+    }
+    let status = match finding.status {
+        Status::Ok => "ok     ",
+        Status::Warning => "warning",
+        Status::Failed => "FAILED ",
+    };
+    let mut text = format!("{status}  {:<14}{}\n", finding.name, finding.detail);
+    if let Some(remedy) = &finding.remedy {
+        text.push_str(&format!("{:23}-> {remedy}\n", ""));
+    }
+    // The result follows in the exit status even when nobody reads on.
+    drop(output::print(&text));
+}
+
+fn finish(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+    let count = |status| findings.iter().filter(|finding| finding.status == status).count();
+    if json {
+        return output::line(serde_json::to_string_pretty(&json!({ "checks": findings }))?);
+    }
+    let (ok, warnings, failed) = (count(Status::Ok), count(Status::Warning), count(Status::Failed));
+    output::line(format_args!("{ok} ok, {warnings} warnings, {failed} failed"))
 }

@@ -1,0 +1,46 @@
+//! The identity: a TPM that answers, a key that signs, a name that goes with it.
+
+use super::{Finding, chain};
+use crate::config::{Config, IdentitySource};
+use crate::identity::{self, IdentityError, provision};
+
+const NAME: &str = "tpm";
+
+pub async fn check(config: &Config) -> Finding {
+    let config = config.clone();
+    match tokio::task::spawn_blocking(move || look(&config)).await {
+        Ok(finding) => finding,
+        Err(error) => Finding::failed(NAME, error.to_string(), "report this: the check itself broke"),
+    }
+}
+
+fn look(config: &Config) -> Finding {
+    let signed = identity::open(&config.identity).and_then(|mut signer| {
+        let name = signer.identity()?;
+        signer.sign(b"a signature that nobody gets")?;
+        Ok(name)
+    });
+    match signed {
+        Ok(name) => Finding::ok(NAME, format!("{} at {}{}", name.device_id, name.host, chip(config))),
+        Err(IdentityError::NotProvisioned { .. }) if !config.provisioning.id_scope.is_empty() => Finding::warning(
+            NAME,
+            "not provisioned; the Device Provisioning Service will be asked at start",
+            "or provision it by hand: `weather-station provision --help`",
+        ),
+        Err(error) => Finding::failed(
+            NAME,
+            chain(&error),
+            "readings are recorded meanwhile, none is sent; `weather-station provision --show` tells what the TPM holds",
+        ),
+    }
+}
+
+fn chip(config: &Config) -> String {
+    if config.identity.source == IdentitySource::KeyFile {
+        return ", signed with a key file: anybody who can read it can be this station".into();
+    }
+    match provision::show(&config.identity.tcti, config.identity.slot) {
+        Ok(shown) => format!(", TPM {} firmware {}", shown.vendor, shown.firmware),
+        Err(error) => format!(", but the TPM cannot be described: {}", chain(&error)),
+    }
+}
