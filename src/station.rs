@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::watchdog::Loop;
 use crate::clock::{SystemClock, Timekeeper};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
+use crate::sensor;
 use crate::settings::Settings;
 use crate::showcase;
 use crate::status::Board;
@@ -44,6 +45,10 @@ type Ended = (&'static str, anyhow::Result<()>);
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let source = sensor::Source::new(&config.sensor, &timekeeper).map_err(|error| ConfigError::Wrong {
+        path: "(sensor.trace)".into(),
+        problems: vec![crate::check::chain(&error)],
+    })?;
     let run_word: Arc<str> = run_word()?.into();
     let board = Arc::new(Board::default());
     board.configuration.send_replace(config::in_force(&config));
@@ -71,6 +76,21 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         store_turns,
     ));
     let mut tasks: JoinSet<Ended> = JoinSet::new();
+    let sensor = sensor::Task {
+        source,
+        address: config.sensor.address,
+        settings: settings.clone(),
+        timekeeper: timekeeper.clone(),
+        board: board.clone(),
+        samples: samples_tx,
+        requests: sensor_requests,
+        stop: halt.clone(),
+        turns: sensor_turns,
+    };
+    tasks.spawn(async move {
+        sensor.run().await;
+        ("sensor", Ok(()))
+    });
     let page = showcase::Task {
         config: config.clone(),
         board: board.clone(),
@@ -107,7 +127,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let begin = Instant::now();
     notify(sd_notify::NotifyState::Stopping);
     halt_tx.send_replace(true);
-    drop((sensor_tx, settings_tx, samples_tx, sensor_requests, sensor_turns, cloud_turns));
+    drop((sensor_tx, settings_tx, cloud_turns));
     drain(&mut tasks, begin + DEADLINE - FOR_THE_DISK).await;
     finish_disk(&store, disk, begin + DEADLINE).await?;
     tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");

@@ -14,8 +14,13 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
     if let Some(document) = running
         && text(document, "/store/state") == Some("failing")
     {
-        let reason = text(document, "/store/reason").unwrap_or("the running station says that its store is failing");
-        return Finding::failed(NAME, reason, "see `journalctl -u weather-station`; readings are kept in memory meanwhile");
+        let reason =
+            text(document, "/store/reason").unwrap_or("the running station says that its store is failing");
+        return Finding::failed(
+            NAME,
+            reason,
+            "see `journalctl -u weather-station`; readings are kept in memory meanwhile",
+        );
     }
     let folder = match store.path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -57,7 +62,11 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
         megabytes(store.max_size),
     );
     if free < wanted {
-        return Finding::warning(NAME, detail, "lower `store.max_size` or make room: a full disk costs the oldest readings");
+        return Finding::warning(
+            NAME,
+            detail,
+            "lower `store.max_size` or make room: a full disk costs the oldest readings",
+        );
     }
     Finding::ok(NAME, detail)
 }

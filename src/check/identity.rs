@@ -22,11 +22,13 @@ fn look(config: &Config) -> Finding {
     });
     match signed {
         Ok(name) => Finding::ok(NAME, format!("{} at {}{}", name.device_id, name.host, chip(config))),
-        Err(IdentityError::NotProvisioned { .. }) if !config.provisioning.id_scope.is_empty() => Finding::warning(
-            NAME,
-            "not provisioned; the Device Provisioning Service will be asked at start",
-            "or provision it by hand: `weather-station provision --help`",
-        ),
+        Err(IdentityError::NotProvisioned { .. }) if !config.provisioning.id_scope.is_empty() => {
+            Finding::warning(
+                NAME,
+                "not provisioned; the Device Provisioning Service will be asked at start",
+                "or provision it by hand: `weather-station provision --help`",
+            )
+        }
         Err(error) => Finding::failed(
             NAME,
             chain(&error),

@@ -15,7 +15,8 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(error) => {
-            let finding = Finding::failed("configuration", check::chain(&error), "correct the file, then check again");
+            let finding =
+                Finding::failed("configuration", check::chain(&error), "correct the file, then check again");
             show(&finding, json);
             finish(&[finding], json)?;
             return Ok(WRONG_CONFIGURATION);

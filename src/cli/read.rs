@@ -1,7 +1,92 @@
-//! `read`: one reading, from the running station where there is one, else from the sensor itself.
+//! `read`: one reading, from the running station where there is one (it holds the bus), else from the sensor itself.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hyper::Method;
+use serde_json::Value;
+
+use super::{DONE, daemon, output};
+use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
+use crate::observation::Observation;
+use crate::{identity, sensor, station};
 
-pub fn run(_config: &Config, _json: bool) -> anyhow::Result<u8> {
-    anyhow::bail!("the sensor cannot be read yet")
+/// A reading takes 113 ms at most; retries and a busy bus take longer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
+    let runtime = daemon::runtime()?;
+    let reading = runtime.block_on(async {
+        match ask(config).await? {
+            Some(reading) => Ok(reading),
+            None => measure(config).await,
+        }
+    });
+    // A bus that hangs must not hold up the end.
+    runtime.shutdown_background();
+    let reading = reading?;
+    if json {
+        output::line(&reading)?;
+    } else {
+        output::print(&in_words(&reading))?;
+    }
+    Ok(DONE)
+}
+
+/// Asks the running station; `None` where none listens.
+async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
+    let Some(address) = daemon::address(config) else { return Ok(None) };
+    let Ok(answer) = daemon::ask(address, Method::POST, "/api/read", LIMIT).await else { return Ok(None) };
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status == 200 && body.get("currentTemperature").is_some() {
+        return Ok(Some(body));
+    }
+    match body.get("error").and_then(Value::as_str) {
+        Some(error) => bail!("the running station could not take a reading: {error}"),
+        // Something else listens there.
+        None => Ok(None),
+    }
+}
+
+async fn measure(config: &Config) -> anyhow::Result<Value> {
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let (sample, _chip) =
+        sensor::read_once(&config.sensor, &timekeeper).await.map_err(|error| {
+            match error {
+        sensor::SensorError::Locked { .. } => anyhow::Error::new(error).context(
+            "the running station holds the sensor and cannot be asked: set `showcase.listen` and restart it",
+        ),
+        error => anyhow::Error::new(error).context("could not read the sensor: see `weather-station check`"),
+    }
+        })?;
+    let (altitude, identity) = (config.station.altitude, config.identity.clone());
+    // A reading needs no identity; where there is one, it is named.
+    let name = tokio::task::spawn_blocking(move || identity::open(&identity)?.identity())
+        .await
+        .context("the identity could not be asked for")?;
+    let device_id = name.map(|name| name.device_id).unwrap_or_default();
+    Ok(serde_json::to_value(Observation::of_sample(&sample, &device_id, altitude))?)
+}
+
+fn in_words(reading: &Value) -> String {
+    let lines = [
+        ("time", "time", ""),
+        ("temperature", "currentTemperature", " degC"),
+        ("humidity", "currentHumidity", " %RH"),
+        ("pressure", "currentPressure", " kPa"),
+        ("at sea level", "seaLevelPressure", " kPa"),
+        ("dew point", "dewPoint", " degC"),
+        ("time quality", "timeQuality", ""),
+        ("quality", "quality", ""),
+        ("sequence", "sequence", ""),
+    ];
+    lines
+        .iter()
+        .filter_map(|(name, key, unit)| match reading.get(key)? {
+            Value::String(text) => Some(format!("{name:<14}{text}{unit}\n")),
+            number => Some(format!("{name:<14}{number}{unit}\n")),
+        })
+        .collect()
 }

@@ -1,0 +1,46 @@
+//! The sensor: a chip that answers, is a BME280 and gives a reading. The running station holds the bus: it is asked.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Finding, chain, text};
+use crate::clock::{SystemClock, Timekeeper};
+use crate::config::{Config, SensorSource};
+use crate::{sensor, station};
+
+const NAME: &str = "sensor";
+const REMEDY: &str = "see the wiring in hardware/ and `i2cdetect -y 1`; the station records again by itself once the sensor answers";
+
+pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
+    if let Some(document) = running {
+        let chip = text(document, "/sensor/chip").unwrap_or("a sensor");
+        return match text(document, "/sensor/state") {
+            Some("ok") => Finding::ok(NAME, format!("{chip}, read by the running station")),
+            state => {
+                let reason =
+                    text(document, "/sensor/reason").or(state).unwrap_or("it says nothing of its sensor");
+                Finding::failed(NAME, format!("the running station: {reason}"), REMEDY)
+            }
+        };
+    }
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    match sensor::read_once(&config.sensor, &timekeeper).await {
+        Ok((sample, chip)) => {
+            let measured = sample.measurement;
+            let detail = format!(
+                "{chip}: {:.2} degC, {:.2} %RH, {:.2} hPa",
+                measured.air_temperature.0, measured.relative_humidity.0, measured.station_pressure.0
+            );
+            match config.sensor.source {
+                SensorSource::Bme280 => Finding::ok(NAME, detail),
+                SensorSource::Simulated => Finding::warning(
+                    NAME,
+                    detail,
+                    "this is recorded weather: set `sensor.source = \"bme280\"` for real weather",
+                ),
+            }
+        }
+        Err(error) => Finding::failed(NAME, chain(&error), REMEDY),
+    }
+}
