@@ -27,6 +27,15 @@ const ASSETS: &[Asset] = &[
     asset!("/", "text/html; charset=utf-8", "index.html"),
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
     asset!("/app.js", "text/javascript; charset=utf-8", "app.js"),
+    asset!("/charts.js", "text/javascript; charset=utf-8", "charts.js"),
+    asset!("/theme.js", "text/javascript; charset=utf-8", "theme.js"),
+    asset!("/today.js", "text/javascript; charset=utf-8", "today.js"),
+    asset!("/units.js", "text/javascript; charset=utf-8", "units.js"),
+    asset!("/uplot.js", "text/javascript; charset=utf-8", "uplot.js"),
+    asset!("/words.js", "text/javascript; charset=utf-8", "words.js"),
+    asset!("/instrument-sans.woff2", "font/woff2", "instrument-sans.woff2"),
+    asset!("/icon.svg", "image/svg+xml", "icon.svg"),
+    asset!("/licences.txt", "text/plain; charset=utf-8", "licences.txt"),
 ];
 
 /// A route for each file.
@@ -46,5 +55,34 @@ impl Asset {
             return (StatusCode::NOT_MODIFIED, common).into_response();
         }
         (common, [(header::CONTENT_TYPE, self.kind)], self.bytes).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_page_is_at_most_300_kb() {
+        let forms = include_bytes!("page/configuration.html").len()
+            + include_bytes!("page/configuration-form.html").len();
+        let total = forms + ASSETS.iter().map(|asset| asset.bytes.len()).sum::<usize>();
+        assert!(total <= 300_000, "{total} bytes");
+    }
+
+    #[test]
+    fn no_page_names_another_site_and_none_holds_inline_script_or_style() {
+        for asset in ASSETS.iter().filter(|asset| asset.path != "/licences.txt" && asset.kind != "font/woff2") {
+            let text = std::str::from_utf8(asset.bytes).unwrap();
+            // An SVG has to name its namespace; nothing is fetched from it.
+            let text = text.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+            assert!(!text.contains("http:") && !text.contains("https:"), "{}", asset.path);
+            assert!(!text.contains("=\"//") && !text.contains("url(//"), "{}", asset.path);
+            if asset.kind.starts_with("text/html") {
+                for inline in ["<style", "style=", "<script>", " onclick", " onload", "javascript:"] {
+                    assert!(!text.contains(inline), "{} holds {inline}", asset.path);
+                }
+            }
+        }
     }
 }

@@ -1,1 +1,261 @@
-const s=new EventSource("api/stream");s.addEventListener("status",e=>{document.querySelector("main").textContent=e.data});
+// The page: takes the live stream, puts values and words where they belong. The only file that knows the HTML.
+
+import { Charts } from "./charts.js";
+import { Today } from "./today.js";
+import * as units from "./units.js";
+import { doubt, groups, headline, message } from "./words.js";
+
+const QUANTITIES = ["temperature", "humidity", "pressure"];
+// Without an event for this long the page says that it has lost the station (it sends one every 20 s at least).
+const SILENCE = 45_000;
+const byId = (id) => document.getElementById(id);
+
+const today = new Today();
+const charts = new Charts(showPointed);
+let status = null;
+// Station's clock minus this browser's.
+let ahead = 0;
+let heard = 0;
+let stream = null;
+let span = "day";
+let shownFacts = "";
+
+const now = () => Date.now() + ahead;
+const interval = () => (status?.outlook ? 86_400_000 / status.outlook.readingsPerDay : 60_000);
+
+// --- the live stream ---
+
+function listen() {
+  stream?.close();
+  stream = new EventSource("api/stream");
+  stream.addEventListener("status", (event) => {
+    heard = Date.now();
+    const first = status === null;
+    status = JSON.parse(event.data);
+    ahead = Date.parse(status.time) - Date.now();
+    const values = readingValues();
+    if (values) today.add(values, Date.parse(status.sensor.lastReading.time));
+    show();
+    if (first) refresh();
+  });
+  stream.addEventListener("error", () => {
+    // A refusal (too many pages) closes it for good: ask again later.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 15_000);
+  });
+}
+
+// A hidden page gives its place in the stream to others.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    stream?.close();
+    return;
+  }
+  heard = Date.now();
+  listen();
+  refresh();
+});
+
+// --- values ---
+
+function readingValues() {
+  const reading = status?.sensor.lastReading;
+  if (!reading) return null;
+  return {
+    temperature: reading.currentTemperature,
+    humidity: reading.currentHumidity,
+    pressure: reading.currentPressure,
+  };
+}
+
+function show() {
+  if (!status) return;
+  const values = readingValues();
+  byId("board").toggleAttribute("data-waiting", !values);
+  if (values) for (const quantity of QUANTITIES) showQuantity(quantity, values[quantity]);
+  showAlso();
+  showAge();
+  showState();
+}
+
+// Pressure is shown at sea level where the station knows its altitude, like any forecast.
+function lift() {
+  const reading = status.sensor.lastReading;
+  return reading.seaLevelPressure ? reading.seaLevelPressure / reading.currentPressure : 1;
+}
+
+function showQuantity(quantity, value) {
+  const section = document.querySelector(`[data-quantity=${quantity}]`);
+  const factor = quantity === "pressure" ? lift() : 1;
+  section.querySelector("[data-value]").textContent = units.shown(quantity, value * factor);
+  section.querySelector("[data-unit]").textContent = units.scale(quantity).unit;
+  showDay(section.querySelector("[data-day]"), quantity, value, factor);
+  const trend = today.trend(quantity, value, Date.parse(status.sensor.lastReading.time));
+  const arrow = section.querySelector("[data-arrow]");
+  arrow.dataset.direction = trend ? String(trend.direction) : "";
+  section.querySelector("[data-trend]").textContent = trend
+    ? `${trend.words}${trend.direction ? `, ${units.change(quantity, trend.difference)}` : ""} in ${units.length(trend.over)}`
+    : "No trend yet";
+}
+
+function showDay(place, quantity, value, factor) {
+  const extremes = today.extremes(quantity);
+  place.hidden = !extremes;
+  if (!extremes) return;
+  const { min, max } = extremes;
+  const width = max.value - min.value;
+  const part = width > 0 ? Math.min(1, Math.max(0, (value - min.value) / width)) : 0.5;
+  place.querySelector("i").style.setProperty("--at", String(part));
+  label(place.querySelector(".low"), "Lowest today", units.shown(quantity, min.value * factor), min.at);
+  label(place.querySelector(".high"), "Highest today", units.shown(quantity, max.value * factor), max.at);
+}
+
+function label(place, words, value, at) {
+  const name = document.createElement("span");
+  name.className = "hidden";
+  name.textContent = `${words} `;
+  const time = document.createElement("small");
+  time.textContent = units.atClock(at);
+  place.replaceChildren(name, `${value} `, time);
+}
+
+function showAlso() {
+  const reading = status.sensor.lastReading;
+  byId("dew-point").textContent =
+    reading?.dewPoint === undefined ? "" : `Dew point ${units.withUnit("temperature", reading.dewPoint)}`;
+  byId("station-pressure").textContent = reading?.seaLevelPressure
+    ? `At sea level; ${units.withUnit("pressure", reading.currentPressure)} here`
+    : reading ? "At the barometer" : "";
+  const place = document.querySelector("[data-quantity=temperature] [data-doubt]");
+  const text = doubt(reading?.quality);
+  place.hidden = !text;
+  place.textContent = text ? `${text}.` : "";
+}
+
+function showAge() {
+  const reading = status?.sensor.lastReading;
+  if (reading) {
+    const age = now() - Date.parse(reading.time);
+    byId("age").textContent = `Read ${units.length(age)} ago`;
+    byId("age").toggleAttribute("data-old", age > Math.max(3 * interval(), 10_000));
+  }
+  const lost = status && Date.now() - heard > SILENCE;
+  byId("lost").hidden = !lost;
+  if (lost) byId("lost").textContent = `The page has not heard from the station for ${units.length(Date.now() - heard)}. It keeps trying.`;
+}
+
+// --- the station's own state ---
+
+function showState() {
+  const { state, text } = headline(status, now());
+  byId("lamp").dataset.state = state;
+  if (byId("headline-text").textContent !== text) byId("headline-text").textContent = text;
+  byId("name").textContent = status.identity.deviceId ?? "Weather station";
+  byId("version").textContent = `Weather station ${status.version}`;
+  const facts = groups(status, now());
+  const written = JSON.stringify(facts);
+  // Only what is new is written, so that nobody loses the text that they were marking.
+  if (written !== shownFacts) byId("groups").replaceChildren(...facts.map(group));
+  shownFacts = written;
+  const messages = status.cloud.messages ?? [];
+  byId("messages").hidden = messages.length === 0;
+  byId("messages").querySelector("ol").replaceChildren(...messages.map((received) => {
+    const { at, text: said } = message(received);
+    const item = document.createElement("li");
+    item.textContent = said;
+    if (at) item.append(" ", Object.assign(document.createElement("small"), { textContent: units.moment(at, now()) }));
+    return item;
+  }));
+}
+
+function group([title, facts]) {
+  const section = document.createElement("section");
+  section.append(Object.assign(document.createElement("h3"), { textContent: title }));
+  const list = document.createElement("dl");
+  for (const [name, value] of facts) {
+    const row = document.createElement("div");
+    row.append(
+      Object.assign(document.createElement("dt"), { textContent: name }),
+      Object.assign(document.createElement("dd"), { textContent: value }),
+    );
+    list.append(row);
+  }
+  section.append(list);
+  return section;
+}
+
+// --- history ---
+
+async function refresh() {
+  if (!status || document.hidden) return;
+  try {
+    await today.load(now());
+    const values = readingValues();
+    if (values) today.add(values, Date.parse(status.sensor.lastReading.time));
+    await charts.load(span, now(), interval());
+    if (byId("table").open) fillTable();
+    show();
+  } catch (error) {
+    console.warn("the history could not be read:", error.message);
+  }
+}
+
+function showPointed(point) {
+  byId("pointed").textContent = point
+    ? `${units.moment(point.at, now())}: ${point.texts.map(([, text]) => text).join(", ")}`
+    : "";
+}
+
+// At most some fifty rows, newest first: a table is for reading.
+function fillTable() {
+  const every = Math.ceil(charts.rows.length / 50) || 1;
+  const rows = charts.rows.filter((_, index) => (charts.rows.length - 1 - index) % every === 0).reverse();
+  byId("table").querySelector("tbody").replaceChildren(...rows.map((row) => {
+    const line = document.createElement("tr");
+    line.append(Object.assign(document.createElement("th"), { scope: "row", textContent: units.moment(row.at, now()) }));
+    for (const text of [
+      units.withUnit("temperature", row.currentTemperature),
+      units.withUnit("humidity", row.currentHumidity),
+      units.withUnit("pressure", row.seaLevelPressure ?? row.currentPressure),
+    ]) line.append(Object.assign(document.createElement("td"), { textContent: text }));
+    return line;
+  }));
+}
+
+byId("table").addEventListener("toggle", () => byId("table").open && fillTable());
+
+// --- choices ---
+
+function applyTheme() {
+  if (units.chosen.theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = units.chosen.theme;
+}
+
+byId("choices").addEventListener("change", ({ target }) => {
+  units.remember(target.name, target.value);
+  applyTheme();
+  show();
+  charts.draw();
+  if (byId("table").open) fillTable();
+});
+
+byId("spans").addEventListener("change", ({ target }) => {
+  span = target.value;
+  refresh();
+});
+
+for (const form of [byId("choices"), byId("spans")]) form.addEventListener("submit", (event) => event.preventDefault());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.draw());
+
+units.recall();
+for (const key of ["temperature", "pressure", "theme"]) {
+  const choice = document.querySelector(`#choices input[name=${key}][value="${units.chosen[key]}"]`);
+  if (choice) choice.checked = true;
+}
+applyTheme();
+// Without the font the numbers would jump when it arrives.
+document.fonts.ready.then(() => charts.draw());
+listen();
+setInterval(showAge, 1_000);
+// The hour moves visibly within a minute, the rest need not be asked for so often.
+setInterval(() => span === "hour" && refresh(), 30_000);
+setInterval(refresh, 300_000);

@@ -1,0 +1,269 @@
+// The three charts: one trace each, on one time axis, with one pointer for mouse, touch and keyboard.
+// Drawn by uPlot; knows readings and colours, not the station's state.
+
+import { moment, number, scale, shown, withUnit } from "./units.js";
+
+const HOUR = 3_600_000;
+// How long each span is, and the seconds in one point.
+const SPANS = {
+  hour: { length: HOUR, step: 30, words: "last hour" },
+  day: { length: 24 * HOUR, step: 300, words: "last day" },
+  week: { length: 7 * 24 * HOUR, step: 1_800, words: "last week" },
+  month: { length: 30 * 24 * HOUR, step: 7_200, words: "last month" },
+  year: { length: 365 * 24 * HOUR, step: 86_400, words: "last year" },
+};
+const FIELD = { temperature: "Temperature", humidity: "Humidity", pressure: "Pressure" };
+const QUANTITIES = Object.keys(FIELD);
+
+export class Charts {
+  #span = "day";
+  #rows = [];
+  #range = [0, 1];
+  #plots = {};
+  #pointed = null;
+  #onPoint;
+  #seaLevel = false;
+
+  constructor(onPoint) {
+    this.#onPoint = onPoint;
+    for (const quantity of QUANTITIES) this.#listen(quantity);
+    new ResizeObserver(() => this.#resize()).observe(document.getElementById("board"));
+  }
+
+  get rows() {
+    return this.#rows;
+  }
+
+  get words() {
+    return SPANS[this.#span].words;
+  }
+
+  // Fetches the span and draws it. `interval`: milliseconds between two readings, to tell a hole from a step.
+  async load(span, now, interval) {
+    this.#span = span;
+    const { length, step } = SPANS[span];
+    const query = new URLSearchParams({
+      since: new Date(now - length).toISOString(),
+      until: new Date(now).toISOString(),
+      step: String(step),
+    });
+    const response = await fetch(`api/readings?${query}`);
+    if (!response.ok) throw new Error(await response.text());
+    const { readings } = await response.json();
+    if (span !== this.#span) return;
+    this.#seaLevel = readings.some((row) => row.seaLevelPressure !== undefined);
+    this.#rows = readings.map((row) => ({ ...row, at: Date.parse(row.time) + step * 500 }));
+    this.#range = [(now - length) / 1000, now / 1000];
+    this.#open(Math.max(2.5 * step * 1000, 3.5 * interval));
+    this.draw();
+  }
+
+  // Draws what is there again: other units, other colours.
+  draw() {
+    for (const quantity of QUANTITIES) this.#draw(quantity);
+    this.point(this.#pointed);
+  }
+
+  // Marks the point with this index in all charts; null takes the mark away.
+  point(index) {
+    const row = index === null ? undefined : this.#rows[index];
+    this.#pointed = row ? index : null;
+    for (const [quantity, plot] of Object.entries(this.#plots)) {
+      const left = row ? plot.valToPos(row.at / 1000, "x") : -10;
+      const top = row ? plot.valToPos(this.#values(quantity, row).mean, "y") : -10;
+      plot.setCursor({ left, top }, false);
+    }
+    this.#onPoint(row && {
+      at: row.at,
+      texts: QUANTITIES.map((quantity) => [FIELD[quantity], this.#text(quantity, row)]),
+    });
+  }
+
+  // The value of a row, with its spread where it has one.
+  #text(quantity, row) {
+    const { raw } = this.#values(quantity, row);
+    const mean = withUnit(quantity, raw.mean);
+    const [low, high] = [shown(quantity, raw.min), shown(quantity, raw.max)];
+    return low === high ? mean : `${mean} (${low} to ${high})`;
+  }
+
+  // Pressure is shown at sea level where the station knows its altitude: the spread is moved with the mean.
+  #values(quantity, row) {
+    const field = FIELD[quantity];
+    let [mean, min, max] = [row[`current${field}`], row[`min${field}`], row[`max${field}`]];
+    if (quantity === "pressure" && row.seaLevelPressure !== undefined) {
+      const lift = row.seaLevelPressure / mean;
+      [mean, min, max] = [row.seaLevelPressure, min * lift, max * lift];
+    }
+    const { from } = scale(quantity);
+    return { raw: { mean, min, max }, mean: from(mean), min: from(min), max: from(max) };
+  }
+
+  // Puts an empty row where readings are missing, so that the line breaks there.
+  #open(most) {
+    const opened = [];
+    for (const row of this.#rows) {
+      const before = opened.at(-1);
+      if (before && row.at - before.at > most) opened.push({ hole: true, at: (row.at + before.at) / 2 });
+      opened.push(row);
+    }
+    this.holes = opened;
+  }
+
+  #draw(quantity) {
+    const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+    const style = getComputedStyle(figure);
+    const color = (name) => style.getPropertyValue(name).trim();
+    const series = { x: [], min: [], mean: [], max: [] };
+    for (const row of this.holes ?? []) {
+      const values = row.hole ? { min: null, mean: null, max: null } : this.#values(quantity, row);
+      series.x.push(row.at / 1000);
+      for (const key of ["min", "mean", "max"]) series[key].push(values[key]);
+    }
+    this.#plots[quantity]?.destroy();
+    figure.replaceChildren();
+    const empty = this.#rows.length === 0;
+    figure.classList.toggle("empty", empty);
+    figure.setAttribute("aria-label", this.#summary(quantity));
+    if (empty) {
+      delete this.#plots[quantity];
+      figure.textContent = `Nothing recorded in the ${this.words}.`;
+      return;
+    }
+    const font = `${style.getPropertyValue("--axis-size").trim()} "Instrument Sans", sans-serif`;
+    const axis = { stroke: color("--muted"), font, ticks: { show: false }, grid: { stroke: color("--rule"), width: 1 } };
+    const { digits } = scale(quantity);
+    const { width, height } = figure.getBoundingClientRect();
+    this.#plots[quantity] = new uPlot(
+      {
+        width,
+        height,
+        padding: [8, 8, 0, 0],
+        legend: { show: false },
+        cursor: {
+          drag: { x: false, y: false },
+          y: false,
+          points: { size: 9, width: 2, stroke: color("--ground"), fill: color("--pen") },
+          bind: { mousemove: () => null, mouseleave: () => null, mousedown: () => null, dblclick: () => null },
+        },
+        scales: {
+          x: { time: true, range: () => this.#range },
+          y: { range: (_, low, high) => spread(quantity, low, high) },
+        },
+        axes: [
+          { ...axis, size: 28, space: 70, values: (_, ticks) => this.#times(ticks) },
+          { ...axis, size: 48, space: 36, gap: 6, values: (_, ticks) => labels(ticks, digits) },
+        ],
+        series: [
+          {},
+          { stroke: "transparent", points: { show: false } },
+          { stroke: "transparent", points: { show: false } },
+          { stroke: color("--pen"), width: 2, points: { show: this.#rows.length < 3, size: 6, fill: color("--pen") } },
+        ],
+        bands: [{ series: [2, 1], fill: color("--pen-wash") }],
+      },
+      [series.x, series.min, series.max, series.mean],
+      figure,
+    );
+  }
+
+  #times(ticks) {
+    const { length } = SPANS[this.#span];
+    const format = length <= 24 * HOUR ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+      : length <= 7 * 24 * HOUR ? { weekday: "short" }
+      : length <= 31 * 24 * HOUR ? { day: "numeric", month: "short" }
+      : { month: "short" };
+    const formatter = new Intl.DateTimeFormat([], format);
+    let last = "";
+    return ticks.map((tick) => {
+      const text = formatter.format(tick * 1000);
+      if (text === last) return "";
+      last = text;
+      return text;
+    });
+  }
+
+  // What a screen reader says of the chart.
+  #summary(quantity) {
+    if (this.#rows.length === 0) return `${FIELD[quantity]}, ${this.words}: nothing recorded`;
+    let low = null;
+    let high = null;
+    for (const row of this.#rows) {
+      const { raw } = this.#values(quantity, row);
+      if (!low || raw.min < low.value) low = { value: raw.min, at: row.at };
+      if (!high || raw.max > high.value) high = { value: raw.max, at: row.at };
+    }
+    const now = this.#rows.at(-1).at;
+    const point = ({ value, at }) => `${withUnit(quantity, value)} (${moment(at, now)})`;
+    const level = quantity === "pressure" && this.#seaLevel ? " at sea level" : "";
+    return `${FIELD[quantity]}${level}, ${this.words}: from ${point(low)} to ${point(high)}. Arrow keys read single values.`;
+  }
+
+  #listen(quantity) {
+    const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+    figure.tabIndex = 0;
+    figure.setAttribute("role", "application");
+    figure.setAttribute("aria-roledescription", "chart");
+    const under = (event) => {
+      const plot = this.#plots[quantity];
+      if (!plot) return;
+      const left = event.clientX - plot.over.getBoundingClientRect().left;
+      this.point(this.#nearest(plot.posToVal(left, "x") * 1000));
+    };
+    figure.addEventListener("pointermove", under);
+    figure.addEventListener("pointerdown", under);
+    figure.addEventListener("pointerleave", (event) => {
+      // A finger that is lifted leaves the mark, so that it can be read.
+      if (event.pointerType === "mouse") this.point(null);
+    });
+    figure.addEventListener("blur", () => this.point(null));
+    figure.addEventListener("keydown", (event) => {
+      const last = this.#rows.length - 1;
+      const at = this.#pointed ?? last;
+      const stride = event.shiftKey ? 12 : 1;
+      const to = {
+        ArrowLeft: this.#pointed === null ? last : at - stride,
+        ArrowRight: at + stride,
+        Home: 0,
+        End: last,
+      }[event.key];
+      if (event.key === "Escape") this.point(null);
+      else if (to === undefined || last < 0) return;
+      else this.point(Math.min(Math.max(to, 0), last));
+      event.preventDefault();
+    });
+  }
+
+  #nearest(at) {
+    let best = null;
+    this.#rows.forEach((row, index) => {
+      if (best === null || Math.abs(row.at - at) < Math.abs(this.#rows[best].at - at)) best = index;
+    });
+    return best;
+  }
+
+  #resize() {
+    for (const [quantity, plot] of Object.entries(this.#plots)) {
+      const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+      const { width, height } = figure.getBoundingClientRect();
+      if (width !== plot.width || height !== plot.height) plot.setSize({ width, height });
+    }
+  }
+}
+
+// The ends of the vertical scale: never so narrow that calm weather looks wild, humidity never outside 0 to 100.
+function spread(quantity, low, high) {
+  if (low === null) return [0, 1];
+  const { least } = scale(quantity);
+  const missing = Math.max(0, least - (high - low)) / 2;
+  const margin = (high - low) * 0.06 + missing;
+  if (quantity !== "humidity") return [low - margin, high + margin];
+  return [Math.max(0, low - margin), Math.min(100, high + margin)];
+}
+
+// As many digits as the steps between the ticks need.
+function labels(ticks, digits) {
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
+  const needed = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
+  return ticks.map((tick) => number(tick, Math.min(needed, Math.max(digits, needed))));
+}

@@ -1,0 +1,75 @@
+// The day so far and the trend, from the station's history. Knows numbers, not the page.
+
+const HOUR = 3_600_000;
+
+// How a quantity's trend is judged: over how long, and what counts as steady, slow and quick.
+// Pressure: the words and limits of the Met Office's shipping forecast (hPa in three hours).
+const TREND = {
+  temperature: { over: HOUR, steady: 0.3, slow: 1, quick: 3 },
+  humidity: { over: HOUR, steady: 2, slow: 6, quick: 15 },
+  pressure: { over: 3 * HOUR, steady: 0.01, slow: 0.15, quick: 0.36 },
+};
+
+const FIELD = { temperature: "Temperature", humidity: "Humidity", pressure: "Pressure" };
+
+export class Today {
+  #rows = [];
+  #extremes = {};
+
+  // Asks for everything since local midnight, and for at least what the trends need.
+  async load(now) {
+    const midnight = new Date(now).setHours(0, 0, 0, 0);
+    const since = Math.min(midnight, now - 3.25 * HOUR);
+    const query = new URLSearchParams({ since: new Date(since).toISOString(), step: "300" });
+    const response = await fetch(`api/readings?${query}`);
+    if (!response.ok) throw new Error(await response.text());
+    this.#rows = (await response.json()).readings.map((row) => ({ ...row, at: Date.parse(row.time) }));
+    this.#extremes = {};
+    for (const row of this.#rows) {
+      // A bucket that began before midnight is yesterday's.
+      if (row.at < midnight) continue;
+      for (const [quantity, field] of Object.entries(FIELD)) {
+        this.#extend(quantity, row[`min${field}`], row.at);
+        this.#extend(quantity, row[`max${field}`], row.at);
+      }
+    }
+  }
+
+  // Takes a live reading into the day's extremes. A new day starts empty.
+  add(values, at) {
+    const midnight = new Date(at).setHours(0, 0, 0, 0);
+    for (const [quantity, value] of Object.entries(values)) {
+      const known = this.#extremes[quantity];
+      if (known && Math.max(known.min.at, known.max.at) < midnight) delete this.#extremes[quantity];
+      if (Number.isFinite(value)) this.#extend(quantity, value, at);
+    }
+  }
+
+  extremes(quantity) {
+    return this.#extremes[quantity];
+  }
+
+  // { words, direction: -1 | 0 | 1, difference, over } or null while the history is too short.
+  trend(quantity, value, at) {
+    const { over, steady, slow, quick } = TREND[quantity];
+    const wanted = at - over;
+    let best = null;
+    for (const row of this.#rows) {
+      const middle = row.at + 150_000;
+      if (Math.abs(middle - wanted) <= 600_000 && (!best || Math.abs(middle - wanted) < Math.abs(best.at + 150_000 - wanted))) best = row;
+    }
+    if (!best) return null;
+    const difference = value - best[`current${FIELD[quantity]}`];
+    const size = Math.abs(difference);
+    const direction = size < steady ? 0 : Math.sign(difference);
+    const verb = direction > 0 ? "Rising" : "Falling";
+    const words = direction === 0 ? "Steady" : size < slow ? `${verb} slowly` : size < quick ? verb : `${verb} quickly`;
+    return { words, direction, difference, over };
+  }
+
+  #extend(quantity, value, at) {
+    const known = (this.#extremes[quantity] ??= { min: { value, at }, max: { value, at } });
+    if (value < known.min.value) known.min = { value, at };
+    if (value > known.max.value) known.max = { value, at };
+  }
+}

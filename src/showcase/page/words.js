@@ -1,0 +1,131 @@
+// The station's own state in plain words. Takes the status document, gives sentences and facts; no page.
+
+import { bytes, count, length, moment } from "./units.js";
+
+const time = (text) => (text ? Date.parse(text) : null);
+
+const DOUBTS = {
+  "suspect:frozen": "The values have not moved for many readings: the sensor may be stuck",
+  "suspect:stuck-humidity": "Humidity has stood at 100 % for hours while the temperature moved",
+  "suspect:jump": "The last reading is further from the one before than weather goes",
+  "suspect:self-heating": "The sensor is read so often that it warms itself",
+};
+
+export const doubt = (quality) => (quality ? (DOUBTS[quality] ?? quality) : null);
+
+// One line for the whole station: { state, text }.
+export function headline({ cloud, store, sensor }, now) {
+  const since = cloud.since ? ` since ${moment(time(cloud.since), now)}` : "";
+  const waiting = store.pending + store.inMemory;
+  const safe = waiting === 1 ? "1 reading is safe on disk" : `${count(waiting)} readings are safe on disk`;
+  const troubles = [];
+  if (sensor.state === "failing" || sensor.state === "absent") troubles.push(`the sensor is ${sensor.state}`);
+  if (store.state === "failing") troubles.push("the store fails");
+  const trouble = troubles.length ? ` But ${troubles.join(" and ")}.` : "";
+  if (cloud.state === "online") {
+    const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
+    const sent = waiting > backlog(sensor) ? `${safe} and on the way.${eta}` : "Everything recorded is with the hub.";
+    return { state: troubles.length ? "trouble" : "online", text: `Online${since}. ${sent}${trouble}` };
+  }
+  const why = cloud.reason ? `: ${sentence(cloud.reason)}` : ".";
+  const held = waiting > 0 ? ` ${safe} and will follow.` : "";
+  const verb = cloud.state === "connecting" ? "Connecting" : "Offline";
+  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${trouble}` };
+}
+
+// A few readings are always on their way; only more than that is a backlog.
+const backlog = () => 3;
+
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
+// Groups of facts: [title, [[name, value], ...]]; a fact without a value is left out.
+export function groups(status, now) {
+  const { cloud, store, sensor, identity, clock, outlook } = status;
+  const at = (text) => (text ? moment(time(text), now) : null);
+  const ago = (text) => (text ? `${at(text)} (${length(now - time(text))} ago)` : null);
+  return [
+    ["Hub", [
+      ["Link", link(cloud, at)],
+      ["Why", cloud.state === "online" ? null : cloud.reason],
+      ["Not yet sent", store.pending ? `${count(store.pending)} readings, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : "Nothing"],
+      ["Caught up", store.pending > backlog() ? catchUp(cloud, now) : null],
+      ["Last accepted", ago(cloud.lastAccepted) ?? "Nothing yet"],
+      ["Sign-in", token(cloud, now)],
+      ["Accepted since start", `${count(cloud.accepted)} messages over ${count(cloud.connections)} connections`],
+    ]],
+    ["Identity", [
+      ["Hub", identity.host],
+      ["Device", identity.deviceId],
+      ["Key", identity.source === "tpm" ? "In the TPM, which signs and never gives it out" : identity.source === "key-file" ? "In a file" : null],
+      ["TPM", identity.tpm],
+      ["Missing", identity.host ? null : identity.reason],
+    ]],
+    ["Sensor", [
+      ["State", sensorState(sensor)],
+      ["Chip", sensor.chip],
+      ["Quality", doubt(sensor.lastReading?.quality) ?? (sensor.lastReading ? "Nothing doubtful" : null)],
+      ["Read every", outlook ? length(86_400_000 / outlook.readingsPerDay) : null],
+      ["Since start", `${count(sensor.taken)} taken, ${count(sensor.missed)} missed`],
+      ["Punctuality", sensor.taken ? `${lateness(sensor.jitterMedian)} late as a rule, ${lateness(sensor.jitterWorst)} at worst` : null],
+    ]],
+    ["Store", [
+      ["State", store.state === "ok" ? "Writing" : (store.reason ?? "Starting")],
+      ["Recorded", `${count(store.lastSequence)} readings, ${bytes(store.bytes)}`],
+      ["In memory only", store.inMemory ? `${count(store.inMemory)} readings` : null],
+      ["Refused by the hub", store.deadLetters ? `${count(store.deadLetters)} readings, set aside` : null],
+      ["Disk", outlook?.disk ? `${bytes(outlook.disk.free)} free of ${bytes(outlook.disk.size)}` : null],
+      ["Written", outlook ? `About ${bytes(outlook.writtenPerDay)} a day` : null],
+      ["Card life", outlook?.cardLifeYears ? cardLife(outlook.cardLifeYears) : null],
+    ]],
+    ["Costs", [
+      ["Messages", outlook ? `${count(outlook.messagesPerDay)} a day` : null],
+      ["Data", outlook ? `About ${bytes(outlook.dataPerDay)} a day` : null],
+      ["Fits", outlook ? (outlook.tier === "free" ? "The free tier" : `${outlook.tier} (${count(outlook.meteredPerDay)} metered messages a day)`) : null],
+    ]],
+    ["Clock", [
+      ["State", { synchronised: "Synchronised", plausible: "Plausible", wrong: "Wrong" }[clock.state]],
+      ["Because", clock.state === "synchronised" ? null : clock.reason],
+      ["Station's time", moment(now, now)],
+    ]],
+  ].map(([title, facts]) => [title, facts.filter(([, value]) => value)]);
+}
+
+function link(cloud, at) {
+  const since = cloud.since ? ` since ${at(cloud.since)}` : "";
+  const way = cloud.transport === "websocket" ? ", over WebSocket" : cloud.transport === "amqp" ? ", over AMQP" : "";
+  return { online: "Online", connecting: "Connecting", offline: "Offline" }[cloud.state] + since + way;
+}
+
+function catchUp(cloud, now) {
+  if (cloud.state !== "online") return "Once the hub can be reached";
+  if (!cloud.eta) return "Not known yet";
+  return `In ${length(time(cloud.eta) - now)}, at ${moment(time(cloud.eta), now)}`;
+}
+
+function token(cloud, now) {
+  if (!cloud.tokenExpires) return "No token";
+  const left = time(cloud.tokenExpires) - now;
+  if (left <= 0) return "The token has run out";
+  const renewal = cloud.tokenRenewAt ? `Renewed at ${moment(time(cloud.tokenRenewAt), now)}, ` : "";
+  return `${renewal}${renewal ? "v" : "V"}alid for ${length(left)} more`;
+}
+
+function sensorState(sensor) {
+  const words = { starting: "Starting", ok: "Working", failing: "Failing", absent: "Not there" }[sensor.state];
+  return sensor.state === "ok" || !sensor.reason ? words : `${words}: ${sensor.reason}`;
+}
+
+const lateness = (milliseconds) =>
+  milliseconds < 1 ? "under 1 ms" : milliseconds < 1_000 ? `${Math.round(milliseconds)} ms` : length(milliseconds);
+
+function cardLife(years) {
+  if (years > 50) return "Will outlive the station";
+  return years < 1 ? `About ${Math.max(1, Math.round(years * 12))} months, if it is a cheap card` : `About ${Math.round(years)} years, if it is a cheap card`;
+}
+
+// A message from the cloud, in whatever form it came: { at, text }.
+export function message(received) {
+  if (typeof received === "string") return { at: null, text: received };
+  const text = received.body ?? received.text ?? received.data ?? received;
+  return { at: time(received.time ?? received.received), text: typeof text === "string" ? text : JSON.stringify(text) };
+}
