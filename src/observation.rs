@@ -46,7 +46,12 @@ impl<'a> Observation<'a> {
     pub fn of_sample(sample: &Sample, device_id: &'a str, altitude: Option<f64>) -> Self {
         let measured = sample.measurement;
         let sea_level = altitude.map(|altitude| {
-            derived::sea_level_pressure(measured.station_pressure, measured.air_temperature, altitude)
+            derived::sea_level_pressure(
+                measured.station_pressure,
+                measured.air_temperature,
+                measured.relative_humidity,
+                altitude,
+            )
         });
         Self {
             device_id,

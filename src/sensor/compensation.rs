@@ -1,4 +1,4 @@
-//! From raw counts to weather: the datasheet's formulas (BST-BME280-DS001 rev. 1.6, sections 4.2.3 and 8.1), in
+//! From raw counts to weather: the datasheet's formulas (BST-BME280-DS002 rev. 1.6, sections 4.2.3 and 8.1), in
 //! double precision and without its clamping. Pure.
 //!
 //! The `bme280` crate has such formulas too, but they are private, clamp to the sensor's range (a broken sensor

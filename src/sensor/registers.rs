@@ -1,4 +1,4 @@
-//! The register map of the BME280 (datasheet BST-BME280-DS001 rev. 1.6, section 5.3) and what follows from it
+//! The register map of the BME280 (datasheet BST-BME280-DS002 rev. 1.6, section 5.3) and what follows from it
 //! alone: bit fields, power-on values, conversion times. Shared by the driver and by the simulated chip.
 
 use std::time::Duration;

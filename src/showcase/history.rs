@@ -166,7 +166,10 @@ impl Row {
             current_humidity: hundredth(humidity.mean.0),
             current_pressure: thousandth(pressure.mean.kilopascal()),
             sea_level_pressure: altitude.map(|altitude| {
-                thousandth(derived::sea_level_pressure(pressure.mean, air.mean, altitude).kilopascal())
+                thousandth(
+                    derived::sea_level_pressure(pressure.mean, air.mean, humidity.mean, altitude)
+                        .kilopascal(),
+                )
             }),
             dew_point: derived::dew_point(air.mean, humidity.mean).map(|dew_point| hundredth(dew_point.0)),
             min_temperature: hundredth(air.min.0),

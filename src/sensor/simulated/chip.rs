@@ -1,4 +1,4 @@
-//! The chip itself: registers, modes and timing, as in the datasheet (BST-BME280-DS001, sections 3.3, 4.1, 5.3).
+//! The chip itself: registers, modes and timing, as in the datasheet (BST-BME280-DS002, sections 3.3, 4.1, 5.3).
 //! It knows no bus; it is told what time it is.
 
 use super::bus::ChipTime;
