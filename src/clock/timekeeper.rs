@@ -61,6 +61,11 @@ impl Timekeeper {
         trust.floor = trust.floor.max(time);
     }
 
+    /// The least time that a right clock can show.
+    pub fn floor(&self) -> DateTime<Utc> {
+        self.trust().floor
+    }
+
     /// Takes the hub's time (its `Date` header) as right from now on, for this boot, until the
     /// kernel says that the machine's own clock is synchronised.
     pub fn take_hub_time(&self, hub: DateTime<Utc>) {

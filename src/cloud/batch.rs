@@ -1,0 +1,218 @@
+//! Cuts the pending readings into transfers: by count, by encoded bytes, and, where several readings go into one
+//! message, by message. Knows sizes and groups; knows no link.
+
+use std::collections::VecDeque;
+
+use fe2o3_amqp_types::messaging::Data;
+use fe2o3_amqp_types::primitives::Binary;
+
+use super::encode::{Encoder, in_batch};
+use super::window::{Cargo, Transfer};
+use crate::reading::Reading;
+use crate::store::{Event, Position};
+
+/// IoT Hub takes 256 KB in a batch, envelopes counted; the reserve is for what the hub may count besides.
+pub const MOST_BYTES: usize = 262_144 - 4_096;
+
+/// What bounds one transfer.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Inner messages.
+    pub messages: usize,
+    /// Readings.
+    pub items: usize,
+    /// Encoded.
+    pub bytes: usize,
+    /// Readings in one message; 1 means a plain object, more an array.
+    pub per_message: usize,
+    /// Sends what there is even if the last message is not full.
+    pub flush: bool,
+}
+
+/// A transfer that is ready to go.
+#[derive(Debug)]
+pub struct Packed {
+    pub transfer: Transfer,
+    pub parts: Vec<Data>,
+}
+
+/// Takes as many readings off the front of `queue` as fit; none if the first message is not full yet.
+pub fn pack(
+    queue: &mut VecDeque<(Position, Reading)>,
+    encoder: &mut Encoder,
+    bounds: Bounds,
+) -> Option<Packed> {
+    let mut parts = Vec::with_capacity(bounds.messages.min(queue.len()));
+    let (mut bytes, mut items) = (0, 0);
+    let mut last: Option<(Position, u64)> = None;
+    let mut single = Vec::new();
+    while parts.len() < bounds.messages && items < bounds.items && !queue.is_empty() {
+        let mut group = group(queue, bounds);
+        if group == 0 || group > bounds.items - items {
+            break;
+        }
+        let part = loop {
+            let encoded = if bounds.per_message == 1 {
+                encoder.reading(&queue[0].1)
+            } else {
+                encoder.array(queue.iter().take(group).map(|(_, reading)| reading))
+            };
+            // An array that would not fit into a transfer of its own is cut.
+            if in_batch(encoded.len()) <= bounds.bytes || group == 1 {
+                break encoded;
+            }
+            group = group.div_ceil(2);
+        };
+        let size = in_batch(part.len());
+        if bytes + size > bounds.bytes && !parts.is_empty() {
+            break;
+        }
+        bytes += size;
+        items += group;
+        parts.push(Data(Binary::from(part)));
+        for (position, reading) in queue.drain(..group) {
+            last = Some((position, reading.sequence));
+            if parts.len() == 1 {
+                single.push(position);
+            }
+        }
+    }
+    let (end, last_sequence) = last?;
+    if parts.len() > 1 {
+        single = Vec::new();
+    }
+    let cargo = Cargo::Readings { end, last_sequence, single };
+    Some(Packed { transfer: Transfer { cargo, messages: parts.len(), items, bytes }, parts })
+}
+
+/// How many readings at the front of the queue make the next message; 0 if it has to wait for more. A message holds
+/// readings of one store and one run, without a hole, because its id names only the first and the last.
+fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds) -> usize {
+    let most = bounds.per_message.min(bounds.items);
+    if most == 1 {
+        return 1;
+    }
+    let mut length = 1;
+    let mut complete = false;
+    for (before, after) in queue.iter().zip(queue.iter().skip(1)) {
+        if length == most {
+            break;
+        }
+        let (before, after) = (&before.1, &after.1);
+        let same = before.store_id == after.store_id && before.run == after.run;
+        if !same || after.sequence != before.sequence + 1 {
+            complete = true;
+            break;
+        }
+        length += 1;
+    }
+    if length == most || complete || bounds.flush { length } else { 0 }
+}
+
+/// All of `events` that fit.
+pub fn pack_events(events: &[Event], encoder: &mut Encoder, most: usize, most_bytes: usize) -> Option<Packed> {
+    let (mut parts, mut bytes, mut upto) = (Vec::new(), 0, None);
+    for event in events.iter().take(most) {
+        let part = encoder.event(event);
+        let size = in_batch(part.len());
+        if bytes + size > most_bytes && !parts.is_empty() {
+            break;
+        }
+        bytes += size;
+        parts.push(Data(Binary::from(part)));
+        upto = Some(event.event_sequence);
+    }
+    let cargo = Cargo::Events { upto: upto? };
+    let items = parts.len();
+    Some(Packed { transfer: Transfer { cargo, messages: items, items, bytes }, parts })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::reading::{
+        BootId, Celsius, Hectopascal, Measurement, Percent, Quality, Sample, Stamp, TimeQuality,
+    };
+
+    fn queue(sequences: impl IntoIterator<Item = u64>) -> VecDeque<(Position, Reading)> {
+        sequences.into_iter().map(|sequence| (Position { generation: 1, row: sequence }, reading(sequence))).collect()
+    }
+
+    fn reading(sequence: u64) -> Reading {
+        let stamp = Stamp {
+            boot: BootId(1),
+            since_boot: Duration::ZERO,
+            time: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+            time_quality: TimeQuality::Synchronised,
+        };
+        let measurement = Measurement {
+            air_temperature: Celsius(20.0),
+            relative_humidity: Percent(50.0),
+            station_pressure: Hectopascal(1000.0),
+        };
+        let sample = Sample { stamp, measurement, quality: Quality::Good };
+        Reading { store_id: Arc::from("store"), run: Arc::from("run"), sequence, sample }
+    }
+
+    fn bounds(items: usize, per_message: usize) -> Bounds {
+        Bounds { messages: 500, items, bytes: MOST_BYTES, per_message, flush: false }
+    }
+
+    fn encoder() -> Encoder {
+        Encoder::new("roof", None)
+    }
+
+    #[test]
+    fn a_transfer_is_cut_by_count() {
+        let mut queue = queue(1..=1200);
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 1)).unwrap();
+        assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (500, 500, 700));
+        let Cargo::Readings { end, last_sequence, single } = packed.transfer.cargo else { panic!("readings") };
+        assert_eq!((end.row, last_sequence, single.len()), (500, 500, 0));
+    }
+
+    #[test]
+    fn every_byte_of_the_envelope_is_counted() {
+        let mut queue = queue(1..=3000);
+        let wide = Bounds { messages: 10_000, ..bounds(10_000, 1) };
+        let packed = pack(&mut queue, &mut encoder(), wide).unwrap();
+        let body = fe2o3_amqp_types::messaging::Message::builder().data_batch(packed.parts).build();
+        let encoded = serde_amqp::to_vec(
+            &fe2o3_amqp_types::messaging::message::__private::Serializable(body),
+        );
+        let length = encoded.unwrap().len();
+        assert_eq!(length, packed.transfer.bytes);
+        assert!(length <= MOST_BYTES && length > MOST_BYTES - 1000, "{length}");
+    }
+
+    #[test]
+    fn messages_of_several_readings_wait_until_they_are_full() {
+        let mut queue = queue(1..=25);
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10)).unwrap();
+        assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (2, 20, 5));
+        assert!(pack(&mut queue, &mut encoder(), bounds(500, 10)).is_none());
+        let flush = Bounds { flush: true, ..bounds(500, 10) };
+        assert_eq!(pack(&mut queue, &mut encoder(), flush).unwrap().transfer.items, 5);
+    }
+
+    #[test]
+    fn a_message_never_spans_a_hole() {
+        let mut queue = queue([1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10)).unwrap();
+        assert_eq!((packed.transfer.messages, packed.transfer.items), (2, 13));
+    }
+
+    #[test]
+    fn an_array_that_is_too_large_is_cut() {
+        let mut queue = queue(1..=1000);
+        let small = Bounds { bytes: 20_000, ..bounds(5000, 1000) };
+        let packed = pack(&mut queue, &mut encoder(), small).unwrap();
+        assert!(packed.transfer.bytes <= 20_000);
+        assert!(packed.transfer.items > 50 && !queue.is_empty());
+    }
+}

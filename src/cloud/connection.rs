@@ -1,0 +1,143 @@
+//! One AMQP connection to the hub, from `open` to `close`: one session for all links, as Microsoft's Node SDK has
+//! it. Built anew each time, for the library cannot reconnect. Knows links, not what travels over them.
+
+use std::time::Duration;
+
+use fe2o3_amqp::connection::ConnectionHandle;
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::{Connection as Amqp, Receiver, Sender, Session};
+use fe2o3_amqp_types::definitions::{Fields, ReceiverSettleMode, SenderSettleMode};
+use fe2o3_amqp_types::primitives::Symbol;
+use serde_amqp::Value;
+use uuid::Uuid;
+
+use super::deadline::{Bounded, Limits};
+use super::error::{Cause, CloudError};
+use super::stream::{GuardedStream, Scissors, Wire};
+
+/// Frames that may wait between the library's tasks. Its default of 65,535 swallows the whole backlog into memory
+/// when the peer is dead.
+const FRAMES_WAITING: usize = 16;
+
+/// Says who we are in every attach, as the SDKs do.
+const CLIENT_VERSION: &str = concat!("weather-station/", env!("CARGO_PKG_VERSION"));
+
+/// An open connection with one session.
+#[derive(Debug)]
+pub struct Connection {
+    handle: Bounded<ConnectionHandle<()>>,
+    session: Bounded<SessionHandle<()>>,
+    limits: Limits,
+    /// Dropped last: ends the library's task even when the peer is dead.
+    _scissors: Scissors,
+}
+
+/// How a link settles, and what it says of itself besides the client version.
+#[derive(Debug, Clone, Default)]
+pub struct LinkOptions {
+    pub sender_settle_mode: SenderSettleMode,
+    pub receiver_settle_mode: ReceiverSettleMode,
+    /// `com.microsoft:api-version` and the like.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+impl Connection {
+    /// AMQP over a stream that is already encrypted. `host` is the hub's name, which the hub routes by.
+    pub async fn open(host: &str, wire: Box<dyn Wire>, limits: &Limits) -> Result<Self, CloudError> {
+        let (stream, scissors) = GuardedStream::new(wire, limits.write);
+        let idle = u32::try_from(limits.idle.as_millis()).unwrap_or(u32::MAX);
+        let opening = Amqp::builder()
+            .container_id(Uuid::new_v4().to_string())
+            .hostname(host)
+            .idle_time_out(idle)
+            .max_frame_size(65_536_u32)
+            .sasl_profile(SaslProfile::Anonymous)
+            .buffer_size(FRAMES_WAITING)
+            .open_with_stream(stream);
+        let mut handle = Bounded::make("open the connection", limits.open, opening).await?;
+        let session = handle
+            .within("begin a session", limits.attach, async |handle| {
+                let session = Session::builder().buffer_size(FRAMES_WAITING).begin(handle).await;
+                session.map_err(Cause::from)
+            })
+            .await?;
+        let session = Bounded::ready(session);
+        Ok(Self { handle, session, limits: limits.clone(), _scissors: scissors })
+    }
+
+    /// A link to `address` of the hub.
+    pub async fn attach_sender(
+        &mut self,
+        doing: &'static str,
+        address: &str,
+        options: LinkOptions,
+    ) -> Result<Bounded<Sender>, CloudError> {
+        let limit = self.limits.attach;
+        let sender = self.session.within(doing, limit, async |session| {
+            let mut builder = Sender::builder()
+                .name(unique("sender"))
+                .target(address)
+                .sender_settle_mode(options.sender_settle_mode)
+                .receiver_settle_mode(options.receiver_settle_mode)
+                .properties(properties(options.properties));
+            builder.buffer_size = FRAMES_WAITING;
+            builder.attach(session).await.map_err(Cause::from)
+        });
+        Ok(Bounded::ready(sender.await?))
+    }
+
+    /// A link from `address` of the hub; what comes is accepted by itself if `accept` says so.
+    pub async fn attach_receiver(
+        &mut self,
+        doing: &'static str,
+        address: &str,
+        accept: bool,
+        options: LinkOptions,
+    ) -> Result<Bounded<Receiver>, CloudError> {
+        let limit = self.limits.attach;
+        let receiver = self.session.within(doing, limit, async |session| {
+            let mut builder = Receiver::builder()
+                .name(unique("receiver"))
+                .source(address)
+                .auto_accept(accept)
+                .sender_settle_mode(options.sender_settle_mode)
+                .receiver_settle_mode(options.receiver_settle_mode)
+                .properties(properties(options.properties))
+                .credit_mode(fe2o3_amqp::link::CreditMode::Auto(super::cbs::CREDIT));
+            builder.buffer_size = FRAMES_WAITING;
+            builder.attach(session).await.map_err(Cause::from)
+        });
+        Ok(Bounded::ready(receiver.await?))
+    }
+
+    /// Waits up to `limit` for the end of the connection; the one place where the I/O error is told.
+    pub async fn ended(&mut self, limit: Duration) -> Option<CloudError> {
+        let end = self.handle.listen(limit, |handle| handle.on_close()).await?;
+        let cause = end.err().map_or_else(|| Cause::Lost("the connection was closed".into()), Cause::from);
+        Some(CloudError::new("stay connected", cause))
+    }
+
+    /// Closes politely. A late frame makes the library answer with an error now and then: it means nothing here.
+    pub async fn close(mut self) {
+        let limit = self.limits.close;
+        let _closed = self.handle.listen(limit, |handle| handle.close()).await;
+    }
+}
+
+/// A name still held at the hub by an older link would be refused.
+fn unique(role: &str) -> String {
+    format!("weather-station-{role}-{}", Uuid::new_v4())
+}
+
+fn properties(extra: Vec<(&'static str, String)>) -> Fields {
+    let mut fields = Fields::new();
+    fields.insert(
+        Symbol::from("com.microsoft:client-version"),
+        Value::String(CLIENT_VERSION.to_owned()),
+    );
+    for (key, value) in extra {
+        fields.insert(Symbol::from(key), Value::String(value));
+    }
+    fields
+}

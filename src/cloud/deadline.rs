@@ -1,0 +1,141 @@
+//! The one way to wait for the hub. Everything of the AMQP library that can wait is kept inside a [`Bounded`],
+//! which lends it out only under a deadline: a wait without a limit cannot be written down. Knows no protocol.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::error::{Cause, CloudError};
+
+/// Every limit there is, in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Looking the name up and connecting TCP, each address.
+    pub connect: Duration,
+    /// The TLS handshake; a proxy's and a WebSocket's.
+    pub handshake: Duration,
+    /// AMQP headers, SASL and the `open` of both sides.
+    pub open: Duration,
+    /// `begin`, and each `attach`.
+    pub attach: Duration,
+    /// put-token, from request to answer.
+    pub put_token: Duration,
+    /// Handing one transfer over, link credit included.
+    pub send: Duration,
+    /// From the last frame of a transfer to its outcome.
+    pub outcome: Duration,
+    /// Closing politely.
+    pub close: Duration,
+    /// The peer takes no byte for this long: the connection is dead.
+    pub write: Duration,
+    /// The peer says nothing for this long: the same. Half of it goes on the wire as our idle-time-out.
+    pub idle: Duration,
+    /// Something flows on an idle link at least this often.
+    pub keep_alive: Duration,
+    /// The longest any loop waits before it turns.
+    pub turn: Duration,
+    /// One answer of the signer (a TPM on SPI takes tens of milliseconds).
+    pub sign: Duration,
+    /// Waiting for a synchronised clock before the first token.
+    pub clock: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connect: seconds(10),
+            handshake: seconds(15),
+            open: seconds(15),
+            attach: seconds(15),
+            put_token: seconds(15),
+            send: seconds(60),
+            outcome: seconds(60),
+            close: seconds(2),
+            write: seconds(20),
+            idle: seconds(60),
+            keep_alive: seconds(60),
+            turn: seconds(5),
+            sign: seconds(20),
+            clock: seconds(10),
+        }
+    }
+}
+
+/// Waits for `work` for at most `limit`.
+pub async fn within<T, E: Into<Cause>>(
+    doing: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, CloudError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(cause)) => Err(CloudError::new(doing, cause.into())),
+        Err(_) => Err(CloudError::new(doing, Cause::TooSlow(limit))),
+    }
+}
+
+/// Something whose methods may wait for ever, out of reach except under a deadline.
+#[derive(Debug)]
+pub struct Bounded<T>(T);
+
+impl<T> Bounded<T> {
+    /// Makes one (opens, begins, attaches) within `limit`.
+    pub async fn make<E: Into<Cause>>(
+        doing: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Self, CloudError> {
+        within(doing, limit, work).await.map(Self)
+    }
+
+    /// Puts one that is there already out of reach.
+    pub fn ready(value: T) -> Self {
+        Self(value)
+    }
+
+    /// Does one thing with it within `limit`.
+    pub async fn within<R, E: Into<Cause>>(
+        &mut self,
+        doing: &'static str,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut T) -> Result<R, E>,
+    ) -> Result<R, CloudError> {
+        within(doing, limit, work(&mut self.0)).await
+    }
+
+    /// Listens for at most `limit`: silence is an answer too. Only for waits that can be taken up again
+    /// without losing anything (`recv`, `on_detach`, `on_close`).
+    pub async fn listen<R>(&mut self, limit: Duration, work: impl AsyncFnOnce(&mut T) -> R) -> Option<R> {
+        tokio::time::timeout(limit, work(&mut self.0)).await.ok()
+    }
+
+    /// Asks what needs no waiting.
+    pub fn get<R>(&self, ask: impl FnOnce(&T) -> R) -> R {
+        ask(&self.0)
+    }
+
+    /// Gives it up (`close` takes the link itself) within `limit`.
+    pub async fn finish<F, R>(self, limit: Duration, work: impl FnOnce(T) -> F) -> Option<R>
+    where
+        F: Future<Output = R>,
+    {
+        tokio::time::timeout(limit, work(self.0)).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_at_its_limit_and_says_what_it_was_for() {
+        let started = tokio::time::Instant::now();
+        let nothing = std::future::pending::<Result<(), std::io::Error>>();
+        let error = within("attach the telemetry link", Duration::from_secs(15), nothing).await.unwrap_err();
+        assert_eq!(started.elapsed(), Duration::from_secs(15));
+        assert_eq!(
+            error.to_string(),
+            "could not attach the telemetry link: the hub did not answer within 15 s"
+        );
+    }
+}

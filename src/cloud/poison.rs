@@ -1,0 +1,124 @@
+//! What to do with a transfer that the hub rejects for what is in it: halve it until one reading is left, set that
+//! one aside, and stop doing so when it looks as if the hub rejects everything. Pure.
+
+/// This many single rejections in a row with one condition are no accident of three readings.
+const MOST_IN_A_ROW: u32 = 3;
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send the same again in smaller parts.
+    Split,
+    /// One reading (or event) is left: set it aside.
+    SetAside,
+    /// Too many in a row: keep everything and try again slowly.
+    Stop,
+}
+
+/// The memory of rejections, over reconnections too.
+#[derive(Debug, Default)]
+pub struct Suspicion {
+    /// Items in a transfer at most, while a rejected one is being taken apart.
+    size: Option<usize>,
+    condition: String,
+    in_a_row: u32,
+}
+
+impl Suspicion {
+    /// How many items the next transfer may carry: all, unless a rejected one is being taken apart.
+    pub fn limit(&self, usual: usize) -> usize {
+        self.size.map_or(usual, |size| size.min(usual))
+    }
+
+    /// While a rejected transfer is being taken apart, one goes at a time.
+    pub fn is_careful(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// A transfer was accepted: the size doubles again until it is the usual one.
+    pub fn accepted(&mut self, items: usize, usual: usize) {
+        self.in_a_row = 0;
+        if let Some(size) = self.size {
+            let grown = size.saturating_mul(2);
+            self.size = (grown < usual && items <= size).then_some(grown);
+        }
+    }
+
+    /// A transfer of `items` was rejected.
+    pub fn rejected(&mut self, items: usize, condition: &str) -> Verdict {
+        if items > 1 {
+            self.size = Some(items.div_ceil(2));
+            return Verdict::Split;
+        }
+        self.size = Some(1);
+        if self.condition != condition {
+            condition.clone_into(&mut self.condition);
+            self.in_a_row = 0;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.in_a_row >= MOST_IN_A_ROW { Verdict::Stop } else { Verdict::SetAside }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a hub that refuses the readings for which `bad` says so; returns what was set aside, and how many
+    /// transfers it took.
+    fn play(readings: u32, bad: impl Fn(u32) -> bool) -> (Vec<u32>, usize) {
+        let mut suspicion = Suspicion::default();
+        let (mut from, mut aside, mut transfers) = (0, Vec::new(), 0);
+        while from < readings && transfers < 10_000 {
+            transfers += 1;
+            let items = suspicion.limit(500).min((readings - from) as usize);
+            let until = from + u32::try_from(items).unwrap();
+            if (from..until).any(&bad) {
+                match suspicion.rejected(items, "amqp:decode-error") {
+                    Verdict::Split => {}
+                    Verdict::SetAside => {
+                        aside.push(from);
+                        from += 1;
+                    }
+                    Verdict::Stop => break,
+                }
+            } else {
+                suspicion.accepted(items, 500);
+                from = until;
+            }
+        }
+        (aside, transfers)
+    }
+
+    #[test]
+    fn one_poisonous_reading_is_found_in_a_few_transfers() {
+        for poison in [0, 1, 137, 250, 499, 733, 1999] {
+            let (aside, transfers) = play(2000, |n| n == poison);
+            assert_eq!(aside, [poison]);
+            assert!(transfers < 40, "{transfers} transfers for {poison}");
+        }
+    }
+
+    #[test]
+    fn several_poisonous_readings_are_each_set_aside() {
+        let bad = |n| n % 600 == 77;
+        assert_eq!(play(3000, bad).0, [77, 677, 1277, 1877, 2477]);
+    }
+
+    #[test]
+    fn a_hub_that_rejects_everything_gets_two_readings_and_no_more() {
+        assert_eq!(play(2000, |_| true).0, [0, 1]);
+    }
+
+    #[test]
+    fn another_condition_starts_the_count_anew() {
+        let mut suspicion = Suspicion::default();
+        assert_eq!(suspicion.rejected(1, "a"), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "a"), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b"), Verdict::Stop);
+        suspicion.accepted(1, 500);
+        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
+    }
+}
