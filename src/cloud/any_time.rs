@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
@@ -68,9 +66,9 @@ impl ServerCertVerifier for AnyTime {
                     *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
                     return Ok(verified);
                 }
-                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }))
-                    if not_before.as_secs() >= time.as_secs() =>
-                {
+                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                    not_before, ..
+                })) if not_before.as_secs() >= time.as_secs() => {
                     time = UnixTime::since_unix_epoch(Duration::from_secs(not_before.as_secs() + 1));
                 }
                 Err(error) => return Err(error),

@@ -110,7 +110,12 @@ fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds) -> usize {
 }
 
 /// All of `events` that fit.
-pub fn pack_events(events: &[Event], encoder: &mut Encoder, most: usize, most_bytes: usize) -> Option<Packed> {
+pub fn pack_events(
+    events: &[Event],
+    encoder: &mut Encoder,
+    most: usize,
+    most_bytes: usize,
+) -> Option<Packed> {
     let (mut parts, mut bytes, mut upto) = (Vec::new(), 0, None);
     for event in events.iter().take(most) {
         let part = encoder.event(event);
@@ -140,7 +145,10 @@ mod tests {
     };
 
     fn queue(sequences: impl IntoIterator<Item = u64>) -> VecDeque<(Position, Reading)> {
-        sequences.into_iter().map(|sequence| (Position { generation: 1, row: sequence }, reading(sequence))).collect()
+        sequences
+            .into_iter()
+            .map(|sequence| (Position { generation: 1, row: sequence }, reading(sequence)))
+            .collect()
     }
 
     fn reading(sequence: u64) -> Reading {
@@ -172,7 +180,9 @@ mod tests {
         let mut queue = queue(1..=1200);
         let packed = pack(&mut queue, &mut encoder(), bounds(500, 1)).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (500, 500, 700));
-        let Cargo::Readings { end, last_sequence, single } = packed.transfer.cargo else { panic!("readings") };
+        let Cargo::Readings { end, last_sequence, single } = packed.transfer.cargo else {
+            panic!("readings")
+        };
         assert_eq!((end.row, last_sequence, single.len()), (500, 500, 0));
     }
 
@@ -182,9 +192,8 @@ mod tests {
         let wide = Bounds { messages: 10_000, ..bounds(10_000, 1) };
         let packed = pack(&mut queue, &mut encoder(), wide).unwrap();
         let body = fe2o3_amqp_types::messaging::Message::builder().data_batch(packed.parts).build();
-        let encoded = serde_amqp::to_vec(
-            &fe2o3_amqp_types::messaging::message::__private::Serializable(body),
-        );
+        let encoded =
+            serde_amqp::to_vec(&fe2o3_amqp_types::messaging::message::__private::Serializable(body));
         let length = encoded.unwrap().len();
         assert_eq!(length, packed.transfer.bytes);
         assert!(length <= MOST_BYTES && length > MOST_BYTES - 1000, "{length}");

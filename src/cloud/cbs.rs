@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use fe2o3_amqp::{Delivery, Receiver, Sender};
-use fe2o3_amqp_types::messaging::{
-    ApplicationProperties, Body, Message, MessageId, Outcome, Properties,
-};
+use fe2o3_amqp_types::messaging::{ApplicationProperties, Body, Message, MessageId, Outcome, Properties};
 use fe2o3_amqp_types::primitives::SimpleValue;
 use serde_amqp::Value;
 use uuid::Uuid;

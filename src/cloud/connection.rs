@@ -113,7 +113,7 @@ impl Connection {
 
     /// Waits up to `limit` for the end of the connection; the one place where the I/O error is told.
     pub async fn ended(&mut self, limit: Duration) -> Option<CloudError> {
-        let end = self.handle.listen(limit, |handle| handle.on_close()).await?;
+        let end = self.handle.listen(limit, async |handle| handle.on_close().await).await?;
         let cause = end.err().map_or_else(|| Cause::Lost("the connection was closed".into()), Cause::from);
         Some(CloudError::new("stay connected", cause))
     }
@@ -121,7 +121,7 @@ impl Connection {
     /// Closes politely. A late frame makes the library answer with an error now and then: it means nothing here.
     pub async fn close(mut self) {
         let limit = self.limits.close;
-        let _closed = self.handle.listen(limit, |handle| handle.close()).await;
+        let _closed = self.handle.listen(limit, async |handle| handle.close().await).await;
     }
 }
 
@@ -132,10 +132,7 @@ fn unique(role: &str) -> String {
 
 fn properties(extra: Vec<(&'static str, String)>) -> Fields {
     let mut fields = Fields::new();
-    fields.insert(
-        Symbol::from("com.microsoft:client-version"),
-        Value::String(CLIENT_VERSION.to_owned()),
-    );
+    fields.insert(Symbol::from("com.microsoft:client-version"), Value::String(CLIENT_VERSION.to_owned()));
     for (key, value) in extra {
         fields.insert(Symbol::from(key), Value::String(value));
     }

@@ -113,14 +113,6 @@ impl<T> Bounded<T> {
     pub fn get<R>(&self, ask: impl FnOnce(&T) -> R) -> R {
         ask(&self.0)
     }
-
-    /// Gives it up (`close` takes the link itself) within `limit`.
-    pub async fn finish<F, R>(self, limit: Duration, work: impl FnOnce(T) -> F) -> Option<R>
-    where
-        F: Future<Output = R>,
-    {
-        tokio::time::timeout(limit, work(self.0)).await.ok()
-    }
 }
 
 #[cfg(test)]

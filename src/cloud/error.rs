@@ -13,6 +13,7 @@ use fe2o3_amqp::session::{self, BeginError};
 use fe2o3_amqp_types::definitions::{self, ErrorCondition};
 use fe2o3_amqp_types::primitives::Symbol;
 
+use super::tls::TlsError;
 use crate::backoff::Range;
 use crate::identity::IdentityError;
 use crate::store::StoreError;
@@ -58,6 +59,12 @@ pub enum Cause {
     /// The store did not answer.
     #[error("{}", chain(.0))]
     Store(StoreError),
+    /// The TPM holds another identity than the one that is connected.
+    #[error("{0}")]
+    Replaced(String),
+    /// `hub.ca_file` and the like.
+    #[error("{}", chain(.0))]
+    Tls(TlsError),
     /// The clock is wrong and the hub's time could not be had.
     #[error("the clock {0}")]
     Clock(String),
@@ -123,7 +130,12 @@ impl CloudError {
                 429 => Class::Slowly,
                 _ => Class::Soon,
             },
-            Cause::Identity(_) | Cause::SignerStuck(_) | Cause::Clock(_) | Cause::Store(_) => Class::Here,
+            Cause::Identity(_)
+            | Cause::SignerStuck(_)
+            | Cause::Clock(_)
+            | Cause::Store(_)
+            | Cause::Tls(_)
+            | Cause::Replaced(_) => Class::Here,
             Cause::TooLarge { .. } => Class::SetAside,
             Cause::TooSlow(_) | Cause::Io(_) | Cause::Lost(_) | Cause::IllegalState => Class::Soon,
         }

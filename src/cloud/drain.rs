@@ -1,0 +1,468 @@
+//! Sends what is pending, oldest first, and moves the watermark over what the hub has accepted. One loop owns the
+//! telemetry link; it never waits for a delivery alone, because the library's delivery futures hang for ever when
+//! the connection dies under them. Knows store and link; knows no token and no socket.
+
+use std::collections::VecDeque;
+
+use fe2o3_amqp::{Sendable, Sender};
+use fe2o3_amqp_types::messaging::{Message, Outcome};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+
+use super::batch::{self, Bounds, MOST_BYTES, Packed};
+use super::deadline::{self, Bounded};
+use super::encode::Encoder;
+use super::error::{Cause, Class, CloudError, Refusal};
+use super::link::{Gate, Shared, stopped};
+use super::poison::Verdict;
+use super::window::{Accepted, Cargo, Window};
+use crate::backoff::HEALTHY;
+use crate::reading::Reading;
+use crate::store::{Event, Page, Position, StoreError};
+
+/// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
+const BATCH_FORMAT: u32 = 0x8001_3700;
+
+/// Transfers in flight at most: together with [`MOST_BYTES`] this bounds what a dead peer can hold in memory.
+const MOST_IN_FLIGHT: usize = 4;
+
+/// Encoded bytes in flight at most.
+const MOST_BYTES_IN_FLIGHT: usize = 4 * MOST_BYTES;
+
+/// Readings fetched from the store at once at most.
+const PAGE: usize = 1000;
+
+/// Events sent at once at most.
+const EVENTS: usize = 50;
+
+/// Why the loop has ended.
+#[derive(Debug)]
+pub enum End {
+    /// The station is ending, and nothing is in flight.
+    Stopped,
+    /// The hub took nothing of a transfer although the link is up: pause, then go on with the same link.
+    HeldUp(CloudError),
+    /// The link, or more, is gone.
+    Broken(CloudError),
+}
+
+#[derive(Debug, Default)]
+struct Rewind {
+    aside: Option<(Cargo, CloudError, String)>,
+}
+
+type Fetched = Result<(Vec<Event>, Page), StoreError>;
+type Delivered = (u64, Result<Outcome, CloudError>);
+
+/// One run of the loop over one link.
+pub struct Drain<'a> {
+    shared: &'a mut Shared,
+    encoder: Encoder,
+    permit: Option<SemaphorePermit<'a>>,
+    gate: &'a Gate,
+    /// Fetched and not sent.
+    queue: VecDeque<(Position, Reading)>,
+    events: Vec<Event>,
+    cursor: Option<Position>,
+    fetching: Option<BoxFuture<'static, Fetched>>,
+    /// The store had no more than what was fetched.
+    exhausted: bool,
+    window: Window,
+    deliveries: FuturesUnordered<BoxFuture<'static, Delivered>>,
+    acknowledging: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    accepted: Accepted,
+    /// Since when a message of several readings waits to be full.
+    waiting_since: Option<Instant>,
+    flush: bool,
+    /// After a rejection nothing new goes out until what is in flight is settled; then all is read anew from the
+    /// watermark, and what is never taken is set aside.
+    rewind: Option<Rewind>,
+    /// Set once: nothing new goes out, what is in flight is waited for.
+    halt: Option<End>,
+}
+
+impl<'a> Drain<'a> {
+    pub fn new(shared: &'a mut Shared, gate: &'a Gate, device_id: &str) -> Self {
+        let altitude = shared.settings.borrow().altitude;
+        Self {
+            encoder: Encoder::new(device_id, altitude),
+            permit: None,
+            gate,
+            queue: VecDeque::new(),
+            events: Vec::new(),
+            cursor: None,
+            fetching: None,
+            exhausted: false,
+            window: Window::default(),
+            deliveries: FuturesUnordered::new(),
+            acknowledging: None,
+            accepted: Accepted::default(),
+            waiting_since: None,
+            flush: false,
+            rewind: None,
+            halt: None,
+            shared,
+        }
+    }
+
+    /// Runs until the station stops, the hub takes nothing, or the link is gone.
+    pub async fn run(mut self, sender: &mut Bounded<Sender>) -> End {
+        let end = match self.turns(sender).await {
+            Ok(end) => end,
+            Err(error) => End::Broken(error),
+        };
+        self.shared.report.tell();
+        // What the hub has accepted is acknowledged even when the link is gone: it saves duplicates.
+        match (self.acknowledge_all().await, end) {
+            (Err(error), End::Stopped) => End::Broken(error),
+            (_, end) => end,
+        }
+    }
+
+    async fn turns(&mut self, sender: &mut Bounded<Sender>) -> Result<End, CloudError> {
+        loop {
+            self.shared.beat();
+            self.fetch();
+            self.acknowledge();
+            if self.deliveries.is_empty() {
+                self.permit = None;
+                if let Some(rewind) = self.rewind.take() {
+                    self.go_back(rewind).await?;
+                }
+                if let Some(end) = self.halt.take() {
+                    return Ok(end);
+                }
+            }
+            if self.may_send() && self.permit.is_none() && self.has_work() {
+                self.await_permit(sender).await?;
+                continue;
+            }
+            if let Some(packed) = self.pack() {
+                self.send(sender, packed).await?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                detached = sender.listen(self.shared.limits.turn, async |sender| sender.on_detach().await) => {
+                    if let Some(error) = detached {
+                        return Err(CloudError::new("keep the telemetry link", error));
+                    }
+                }
+                turned = self.turn() => turned?,
+            }
+        }
+    }
+
+    /// One permit guards the connection: a token is renewed between two windows, never under one.
+    async fn await_permit(&mut self, sender: &mut Bounded<Sender>) -> Result<(), CloudError> {
+        let gate = self.gate;
+        tokio::select! {
+            biased;
+            permit = gate.acquire() => self.permit = Some(permit),
+            detached = sender.listen(self.shared.limits.turn, async |sender| sender.on_detach().await) => {
+                if let Some(error) = detached {
+                    return Err(CloudError::new("keep the telemetry link", error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn may_send(&self) -> bool {
+        let renewal = self.gate.is_wanted() && !self.deliveries.is_empty();
+        let room = if self.shared.suspicion.is_careful() {
+            self.deliveries.is_empty()
+        } else {
+            self.deliveries.len() < MOST_IN_FLIGHT && self.window.bytes() + MOST_BYTES <= MOST_BYTES_IN_FLIGHT
+        };
+        self.halt.is_none() && self.rewind.is_none() && !renewal && room && self.shared.pace.wait().is_none()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.events.is_empty() || (!self.queue.is_empty() && self.message_is_due())
+    }
+
+    /// With several readings in a message: whether it is full, or has waited long enough.
+    fn message_is_due(&self) -> bool {
+        let per_message = self.shared.settings.borrow().readings_per_message;
+        self.queue.len() >= per_message
+            || self.flush
+            || self.linger().is_some_and(|until| until <= Instant::now())
+    }
+
+    /// When a message that is not full goes out all the same: after as many intervals as it takes readings.
+    fn linger(&self) -> Option<Instant> {
+        let settings = self.shared.settings.borrow();
+        let intervals = u32::try_from(settings.readings_per_message).unwrap_or(u32::MAX);
+        self.waiting_since.map(|since| since + settings.sample_interval.saturating_mul(intervals))
+    }
+
+    fn pack(&mut self) -> Option<Packed> {
+        if !self.may_send() || self.permit.is_none() {
+            return None;
+        }
+        let due = self.message_is_due();
+        let shared = &mut *self.shared;
+        if !self.events.is_empty() {
+            let most = shared.event_suspicion.limit(EVENTS);
+            let packed = batch::pack_events(&self.events, &mut self.encoder, most, shared.most_bytes);
+            self.events.clear();
+            return packed;
+        }
+        if self.queue.is_empty() || !due {
+            return None;
+        }
+        let settings = shared.settings.borrow().clone();
+        let usual = shared.usual();
+        let items = shared.suspicion.limit(usual);
+        let bounds = Bounds {
+            messages: shared.batch.min(shared.pace.most()),
+            items,
+            bytes: shared.most_bytes,
+            per_message: settings.readings_per_message,
+            flush: self.queue.len() < settings.readings_per_message || shared.suspicion.is_careful(),
+        };
+        let packed = batch::pack(&mut self.queue, &mut self.encoder, bounds);
+        self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
+        self.flush &= !self.queue.is_empty();
+        packed
+    }
+
+    async fn send(&mut self, sender: &mut Bounded<Sender>, packed: Packed) -> Result<(), CloudError> {
+        let Packed { transfer, parts } = packed;
+        let message = Message::builder().data_batch(parts).build();
+        let sendable = Sendable::builder().message(message).message_format(BATCH_FORMAT).build();
+        let limits = self.shared.limits.clone();
+        let handing_over =
+            sender.within("send readings", limits.send, async |sender| sender.send_batchable(sendable).await);
+        tokio::pin!(handing_over);
+        // Never dropped half-way: part of a transfer could be on the wire.
+        let delivery = loop {
+            tokio::select! {
+                biased;
+                delivery = &mut handing_over => break delivery,
+                turned = self.turn() => turned?,
+            }
+        };
+        self.shared.pace.sent(transfer.messages);
+        let number = self.window.push(transfer);
+        match delivery {
+            Ok(delivery) => {
+                let outcome = deadline::within("have readings accepted", limits.outcome, delivery);
+                self.deliveries.push(Box::pin(async move { (number, outcome.await) }));
+            }
+            Err(CloudError { cause: Cause::TooLarge { size, limit }, .. }) => {
+                // The link takes less than IoT Hub does: smaller transfers from now on, this one first.
+                self.shared.most_bytes =
+                    usize::try_from(limit).unwrap_or(MOST_BYTES).min(self.shared.most_bytes);
+                self.rejected(number, size_refusal(size, limit));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Waits for the next thing that happens beside the link, at most a turn long.
+    async fn turn(&mut self) -> Result<(), CloudError> {
+        let wake = self.wake();
+        let shared = &mut *self.shared;
+        tokio::select! {
+            biased;
+            Some((number, outcome)) = self.deliveries.next(), if !self.deliveries.is_empty() => {
+                self.settle(number, outcome?);
+            }
+            done = ready(&mut self.acknowledging), if self.acknowledging.is_some() => {
+                self.acknowledging = None;
+                done.map_err(|error| CloudError::new("move the watermark", error))?;
+            }
+            fetched = ready(&mut self.fetching), if self.fetching.is_some() => {
+                self.fetching = None;
+                self.take(fetched.map_err(|error| CloudError::new("read what is pending", error))?);
+            }
+            Ok(()) = shared.store_news.changed(), if self.exhausted => self.exhausted = false,
+            () = shared.flush.notified() => {
+                self.flush = true;
+                self.exhausted = false;
+            }
+            () = stopped(&mut shared.stop), if self.halt.is_none() => {
+                self.halt = Some(End::Stopped);
+            }
+            () = tokio::time::sleep_until(wake) => {
+                self.exhausted = false;
+                self.shared.report.tell();
+            }
+        }
+        self.shared.beat();
+        self.fetch();
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let turn = now + self.shared.limits.turn;
+        let linger = self.linger().filter(|until| *until > now);
+        [self.shared.pace.wait(), linger, self.shared.report.due()]
+            .into_iter()
+            .flatten()
+            .fold(turn, Instant::min)
+    }
+
+    /// Asks the store for more when little is left.
+    fn fetch(&mut self) {
+        let room = self.queue.len() < PAGE;
+        let held = self.halt.is_some() || self.rewind.is_some();
+        if self.fetching.is_some() || self.exhausted || !room || held {
+            return;
+        }
+        let store = self.shared.store.clone();
+        let (after, limit) = (self.cursor, PAGE.min(self.shared.usual().max(1)));
+        let events = self.events.is_empty() && !self.window.carries_events();
+        self.shared.store_news.mark_unchanged();
+        self.fetching = Some(Box::pin(async move {
+            let events = if events { store.pending_events(EVENTS).await? } else { Vec::new() };
+            Ok((events, store.pending(after, limit).await?))
+        }));
+    }
+
+    fn take(&mut self, (events, page): (Vec<Event>, Page)) {
+        // Asked before an event transfer went out, answered after: they are on their way already.
+        if !self.window.carries_events() {
+            self.events = events;
+        }
+        self.exhausted = page.readings.len() < PAGE.min(self.shared.usual().max(1));
+        if !page.readings.is_empty() {
+            self.cursor = Some(page.end);
+            self.queue.extend(page.readings);
+            self.waiting_since = self.waiting_since.or_else(|| Some(Instant::now()));
+        }
+    }
+
+    fn settle(&mut self, number: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted(_) => {
+                self.window.accept(number);
+                let more = self.window.take_accepted();
+                let usual = self.shared.usual();
+                if more.readings_count > 0 {
+                    self.shared.suspicion.accepted(more.readings_count, usual);
+                }
+                if more.events.is_some() {
+                    self.shared.event_suspicion.accepted(EVENTS, EVENTS);
+                }
+                self.shared.pauses.after_connection(HEALTHY);
+                self.shared.report.accepted(more);
+                self.accepted.readings = more.readings.or(self.accepted.readings);
+                self.accepted.events = more.events.or(self.accepted.events);
+            }
+            Outcome::Rejected(rejected) => {
+                let refusal = rejected.error.map_or_else(unexplained, Refusal::from);
+                self.rejected(number, refusal);
+            }
+            Outcome::Released(_) | Outcome::Modified(_) => {
+                self.window.fail(number);
+                let cause = Cause::Lost("the hub gave the readings back unprocessed".into());
+                self.halt.get_or_insert(End::HeldUp(CloudError::new("have readings accepted", cause)));
+            }
+        }
+    }
+
+    /// Quota and throttling are no fault of the readings; anything else may be.
+    fn rejected(&mut self, number: u64, refusal: Refusal) {
+        let Some(transfer) = self.window.fail(number) else { return };
+        let condition = refusal.condition.clone();
+        let poison = refusal.class() == Class::SetAside;
+        let error = CloudError::new("have readings accepted", Cause::Told(refusal));
+        let verdict = match (&transfer.cargo, poison) {
+            (_, false) => Verdict::Stop,
+            (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
+            (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items, &condition),
+        };
+        let rewind = self.rewind.get_or_insert_default();
+        match verdict {
+            Verdict::Stop => _ = self.halt.get_or_insert(End::HeldUp(error)),
+            Verdict::Split => {}
+            Verdict::SetAside => rewind.aside = Some((transfer.cargo, error, condition)),
+        }
+    }
+
+    /// Nothing is in flight: sets aside what is never taken, and starts again from the watermark.
+    async fn go_back(&mut self, rewind: Rewind) -> Result<(), CloudError> {
+        self.acknowledge_all().await?;
+        let (store, limit) = (self.shared.store.clone(), self.shared.limits.turn);
+        match rewind.aside {
+            None => {}
+            Some((Cargo::Readings { end, last_sequence, single }, error, condition)) => {
+                tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
+                let work = store.dead_letter(single, condition);
+                deadline::within("set a reading aside", limit, work).await?;
+                deadline::within("move the watermark", limit, store.acknowledge(end)).await?;
+            }
+            Some((Cargo::Events { upto }, error, _)) => {
+                tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
+                deadline::within("drop an event", limit, store.acknowledge_events(upto)).await?;
+            }
+        }
+        self.window = Window::default();
+        self.queue.clear();
+        self.events.clear();
+        self.cursor = None;
+        self.fetching = None;
+        self.exhausted = false;
+        Ok(())
+    }
+
+    async fn acknowledge_all(&mut self) -> Result<(), CloudError> {
+        while self.acknowledging.is_some() || self.accepted.is_some() {
+            self.acknowledge();
+            if let Some(work) = self.acknowledging.take() {
+                deadline::within("move the watermark", self.shared.limits.turn, work).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One acknowledgement at a time; those that come meanwhile are joined into the next.
+    fn acknowledge(&mut self) {
+        if self.acknowledging.is_some() || !self.accepted.is_some() {
+            return;
+        }
+        let accepted = std::mem::take(&mut self.accepted);
+        let store = self.shared.store.clone();
+        self.acknowledging = Some(Box::pin(async move {
+            if let Some((upto, _)) = accepted.readings {
+                store.acknowledge(upto).await?;
+            }
+            if let Some(upto) = accepted.events {
+                store.acknowledge_events(upto).await?;
+            }
+            Ok(())
+        }));
+    }
+}
+
+/// Waits for a future that is there.
+async fn ready<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unexplained() -> Refusal {
+    Refusal {
+        condition: "rejected without a condition".into(),
+        description: String::new(),
+        retry_after: None,
+    }
+}
+
+fn size_refusal(size: u64, limit: u64) -> Refusal {
+    Refusal {
+        condition: "amqp:link:message-size-exceeded".into(),
+        description: format!("{size} bytes, the link takes {limit}"),
+        retry_after: None,
+    }
+}

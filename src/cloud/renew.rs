@@ -1,0 +1,145 @@
+//! Keeps the connection authorised: a new token at 80 % of the old one's life, put on the open connection between
+//! two windows of transfers; and lets something flow on an idle one. Knows no readings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cbs::Cbs;
+use super::deadline::Limits;
+use super::error::{Cause, CloudError};
+use super::link::Gate;
+use super::token::SignerDesk;
+use crate::backoff::{Backoff, Range};
+use crate::clock::Timekeeper;
+use crate::identity::Identity;
+use crate::identity::sas_token::SasToken;
+use crate::status::Board;
+
+/// Between two attempts at a renewal that failed, while the old token holds.
+const AGAIN: Range = Range::seconds(5, 5, 60);
+
+/// See the module.
+pub struct Renewer<'a> {
+    pub desk: &'a mut SignerDesk,
+    pub timekeeper: Timekeeper,
+    pub identity: Identity,
+    pub lifetime: Duration,
+    pub limits: Limits,
+    pub board: Arc<Board>,
+    pub gate: &'a Gate,
+    pub seed: u64,
+}
+
+impl Renewer<'_> {
+    /// Runs as long as the connection is authorised; returns why it no longer is.
+    pub async fn run(mut self, cbs: &mut Cbs, token: SasToken) -> CloudError {
+        let mut token = Held::new(token, &self.timekeeper);
+        let mut backoff = Backoff::new(self.seed);
+        let mut attempt_at = Instant::now();
+        let mut flowed = Instant::now();
+        loop {
+            let now = Instant::now();
+            if token.is_due(&self.timekeeper) && attempt_at <= now {
+                match self.renew(cbs).await {
+                    Ok(fresh) => {
+                        tracing::info!(expires = %fresh.expiry, "token renewed on the open connection");
+                        token = Held::new(fresh, &self.timekeeper);
+                        backoff = Backoff::new(self.seed.wrapping_add(1));
+                        flowed = now;
+                    }
+                    Err(error) if token.holds(&self.timekeeper) && self.may_retry(&error) => {
+                        let wait = backoff.after_failure(AGAIN);
+                        tracing::warn!(%error, again_in = ?wait, "the token could not be renewed; the old one still holds");
+                        attempt_at = Instant::now() + wait;
+                    }
+                    Err(error) => return error,
+                }
+                continue;
+            }
+            if flowed.elapsed() >= self.limits.keep_alive {
+                flowed = now;
+                if let Err(error) = cbs.keep_alive(self.limits.attach).await {
+                    return error;
+                }
+                if let Err(error) = self.same_identity().await {
+                    return error;
+                }
+            }
+            tokio::time::sleep(self.nap(&token, attempt_at, flowed)).await;
+        }
+    }
+
+    /// At most a turn; sooner when something is due.
+    fn nap(&self, token: &Held, attempt_at: Instant, flowed: Instant) -> Duration {
+        let now = Instant::now();
+        let renewal = token.renew_at.max(attempt_at).saturating_duration_since(now);
+        let flow = (flowed + self.limits.keep_alive).saturating_duration_since(now);
+        let least = Duration::from_millis(10);
+        renewal.min(flow).min(self.limits.turn).max(least)
+    }
+
+    /// The signer is asked before the permit is taken: a slow TPM delays no delivery.
+    async fn renew(&mut self, cbs: &mut Cbs) -> Result<SasToken, CloudError> {
+        self.same_identity().await?;
+        let token = self.desk.token(self.identity.clone(), &self.timekeeper, self.lifetime).await?;
+        let permit = self.gate.claim().await;
+        let put = cbs.put_token(&token, self.limits.put_token).await;
+        drop(permit);
+        put?;
+        self.board.cloud.send_modify(|status| {
+            status.token_expires = Some(token.expiry);
+            status.token_renew_at = Some(token.renew_at());
+        });
+        Ok(token)
+    }
+
+    /// A TPM that was provisioned anew means another connection; one that is away for a while does not.
+    async fn same_identity(&mut self) -> Result<(), CloudError> {
+        match self.desk.identity().await {
+            Ok(identity) if identity != self.identity => {
+                let text = format!("the station is now {} at {}", identity.device_id, identity.host);
+                Err(CloudError::new("keep the connection", Cause::Replaced(text)))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "the signer is away");
+                Ok(())
+            }
+        }
+    }
+
+    /// A broken connection is not retried on, nor is one of another identity.
+    fn may_retry(&self, error: &CloudError) -> bool {
+        matches!(
+            error.cause,
+            Cause::TooSlow(_) | Cause::Token { .. } | Cause::Identity(_) | Cause::SignerStuck(_)
+        )
+    }
+}
+
+/// A token with its times on the monotonic clock, which no jump of the wall clock moves.
+struct Held {
+    token: SasToken,
+    renew_at: Instant,
+    expires: Instant,
+}
+
+impl Held {
+    fn new(token: SasToken, timekeeper: &Timekeeper) -> Self {
+        let now = timekeeper.now();
+        let left = |until: chrono::DateTime<chrono::Utc>| (until - now).to_std().unwrap_or(Duration::ZERO);
+        let instant = Instant::now();
+        Self { renew_at: instant + left(token.renew_at()), expires: instant + left(token.expiry), token }
+    }
+
+    /// By either clock: the monotonic one stands still in a suspend.
+    fn is_due(&self, timekeeper: &Timekeeper) -> bool {
+        self.renew_at <= Instant::now() || self.token.renew_at() <= timekeeper.now()
+    }
+
+    fn holds(&self, timekeeper: &Timekeeper) -> bool {
+        Instant::now() < self.expires && timekeeper.now() < self.token.expiry
+    }
+}

@@ -1,0 +1,215 @@
+//! What the cloud task says of itself: keeps [`CloudStatus`] up to date without waking the page for each batch.
+//! Knows no link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::error::{Class, CloudError};
+use super::window::Accepted;
+use crate::clock::Timekeeper;
+use crate::identity::Identity;
+use crate::identity::sas_token::SasToken;
+use crate::status::{Board, CloudState};
+
+/// Watchers are woken for progress at most this often.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// The rate behind the ETA forgets what is older than about this.
+const MEMORY: f64 = 10.0;
+
+/// The cloud's and the identity's pen on the board.
+pub struct Reporter {
+    board: Arc<Board>,
+    timekeeper: Timekeeper,
+    /// Accepted, not yet told.
+    untold: Accepted,
+    told: Instant,
+    rate: Rate,
+}
+
+impl Reporter {
+    pub fn new(board: Arc<Board>, timekeeper: Timekeeper) -> Self {
+        let now = Instant::now();
+        Self { board, timekeeper, untold: Accepted::default(), told: now, rate: Rate::new(now) }
+    }
+
+    /// Who we are, or why we do not know.
+    pub fn identity(&self, source: &'static str, known: Result<&Identity, &CloudError>) {
+        self.board.identity.send_if_modified(|status| {
+            let (identity, reason) = match known {
+                Ok(identity) => (Some(identity.clone()), None),
+                Err(error) => (None, Some(error.cause.to_string())),
+            };
+            let changed = status.source != source || status.identity != identity || status.reason != reason;
+            status.source = source;
+            status.identity = identity;
+            status.reason = reason;
+            changed
+        });
+    }
+
+    pub fn connecting(&self) {
+        self.state(CloudState::Connecting, None, None);
+    }
+
+    pub fn online(&self, transport: &'static str, token: &SasToken) {
+        self.state(CloudState::Online, None, Some(transport));
+        self.board.cloud.send_modify(|status| status.connections += 1);
+        self.token(token);
+    }
+
+    /// Connected, and yet nothing can be sent at the moment.
+    pub fn held_up(&self, error: &CloudError) {
+        let reason = explain(error);
+        self.board.cloud.send_modify(|status| status.reason = Some(reason));
+    }
+
+    pub fn offline(&self, error: &CloudError) {
+        self.state(CloudState::Offline, Some(explain(error)), None);
+    }
+
+    pub fn stopped(&self) {
+        self.state(CloudState::Offline, Some("the station is ending".into()), None);
+    }
+
+    pub fn token(&self, token: &SasToken) {
+        self.board.cloud.send_modify(|status| {
+            status.token_expires = Some(token.expiry);
+            status.token_renew_at = Some(token.renew_at());
+        });
+    }
+
+    /// The hub has accepted this much more.
+    pub fn accepted(&mut self, more: Accepted) {
+        self.untold.messages += more.messages;
+        self.untold.readings_count += more.readings_count;
+        self.untold.readings = more.readings.or(self.untold.readings);
+        self.rate.add(Instant::now(), more.readings_count);
+        if self.told.elapsed() >= EVERY {
+            self.tell();
+        }
+    }
+
+    /// Tells what is untold; called when a loop has nothing better to do.
+    pub fn tell(&mut self) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold.messages == 0 {
+            return;
+        }
+        self.told = Instant::now();
+        let now = self.timekeeper.now();
+        let eta = self.eta(now);
+        self.board.cloud.send_modify(|status| {
+            status.accepted += untold.messages as u64;
+            status.last_accepted = Some(now);
+            status.reason = None;
+            status.eta = eta;
+            if let Some((_, sequence)) = untold.readings {
+                status.last_accepted_sequence = sequence;
+            }
+        });
+    }
+
+    /// When something is left to tell.
+    pub fn due(&self) -> Option<Instant> {
+        (self.untold.messages > 0).then(|| self.told + EVERY)
+    }
+
+    fn eta(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let pending = self.board.store.borrow().pending;
+        let rate = self.rate.per_second();
+        if pending == 0 || rate <= 0.0 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = (pending as f64 / rate).min(1e9);
+        #[expect(clippy::cast_possible_truncation, reason = "below 1e12")]
+        Some(now + TimeDelta::milliseconds((seconds * 1000.0) as i64))
+    }
+
+    fn state(&self, state: CloudState, reason: Option<String>, transport: Option<&'static str>) {
+        let now = self.timekeeper.now();
+        self.board.cloud.send_modify(|status| {
+            // The reason of the last failure stays readable while the next attempt runs.
+            if state != CloudState::Connecting || reason.is_some() {
+                status.reason = reason;
+            }
+            if status.state != state {
+                status.state = state;
+                status.since = Some(now);
+            }
+            status.transport = transport;
+            if state != CloudState::Online {
+                status.eta = None;
+            }
+        });
+    }
+}
+
+/// Says it in a sentence, with what to do where a human can do something.
+fn explain(error: &CloudError) -> String {
+    let advice = match error.class() {
+        Class::Stolen => {
+            "; another station signs in with this identity: give each station its own (`provision`)"
+        }
+        Class::Identity => "; check that the device exists and is enabled at the hub, or provision it again",
+        Class::Quota => "; the hub's daily quota is spent, it is renewed at 00:00 UTC",
+        Class::Slowly => "; the hub asks the station to slow down",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
+/// Readings accepted per second, recent ones weighing more.
+#[derive(Debug)]
+struct Rate {
+    since: Instant,
+    fresh: f64,
+    smooth: Option<f64>,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { since: now, fresh: 0.0, smooth: None }
+    }
+
+    fn add(&mut self, now: Instant, readings: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let readings = readings as f64;
+        self.fresh += readings;
+        let elapsed = now.duration_since(self.since).as_secs_f64();
+        if elapsed >= 1.0 {
+            let rate = self.fresh / elapsed;
+            let keep = (-elapsed / MEMORY).exp();
+            self.smooth = Some(self.smooth.map_or(rate, |smooth| smooth * keep + rate * (1.0 - keep)));
+            self.fresh = 0.0;
+            self.since = now;
+        }
+    }
+
+    fn per_second(&self) -> f64 {
+        self.smooth.unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_what_is_accepted() {
+        let start = Instant::now();
+        let mut rate = Rate::new(start);
+        for second in 1..=40 {
+            rate.add(start + Duration::from_secs(second), 500);
+        }
+        assert!((rate.per_second() - 500.0).abs() < 1.0);
+        for second in 41..=80 {
+            rate.add(start + Duration::from_secs(second), 100);
+        }
+        assert!((rate.per_second() - 100.0).abs() < 20.0, "{}", rate.per_second());
+    }
+}

@@ -1,0 +1,391 @@
+//! The cloud task: finds out who the station is, makes a token, connects, serves the connection until it ends,
+//! waits, and does it again, for ever. Knows the order of these steps and what follows from each failure.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use fe2o3_amqp::Sender;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::batch::MOST_BYTES;
+use super::cbs::Cbs;
+use super::companion::Companion;
+use super::connection::{Connection, LinkOptions};
+use super::deadline::{Bounded, Limits};
+use super::dial::{Dialer, Way};
+use super::drain::{Drain, End};
+use super::error::{Cause, Class, CloudError};
+use super::hub_time;
+use super::link::{Gate, Shared, stopped};
+use super::pace::Pace;
+use super::poison::Suspicion;
+use super::renew::Renewer;
+use super::report::Reporter;
+use super::tls::Tls;
+use super::token::SignerDesk;
+use crate::backoff::{Backoff, HEALTHY};
+use crate::clock::{ClockState, Timekeeper};
+use crate::config;
+use crate::identity::Identity;
+use crate::identity::sas_token::SasToken;
+use crate::settings::Settings;
+use crate::status::Board;
+use crate::store::StoreHandle;
+
+/// A clock this far off makes tokens that the hub takes for expired (it allows five minutes).
+const SKEW: TimeDelta = TimeDelta::minutes(2);
+
+/// Everything the task needs. It runs until `stop` is true.
+pub struct Task {
+    pub identity: config::Identity,
+    pub hub: config::Hub,
+    pub telemetry: config::Telemetry,
+    pub store: StoreHandle,
+    pub settings: watch::Receiver<Settings>,
+    pub timekeeper: Timekeeper,
+    pub board: Arc<Board>,
+    /// Asks for a message that is not full to be sent all the same.
+    pub flush: Arc<Notify>,
+    pub stop: watch::Receiver<bool>,
+    /// How long what is in flight may take once `stop` is true.
+    pub last_call: Duration,
+    /// Counts the turns of the loop, for the watchdog.
+    pub turns: Arc<AtomicU64>,
+    pub limits: Limits,
+    /// Of the jitter: different on each station.
+    pub seed: u64,
+}
+
+/// A connection on which everything is attached.
+struct Link {
+    connection: Connection,
+    cbs: Cbs,
+    sender: Bounded<Sender>,
+    companion: Option<Companion>,
+    identity: Identity,
+    token: SasToken,
+    way: Way,
+}
+
+struct Running {
+    task: Task,
+    shared: Shared,
+    gate: Arc<Gate>,
+    desk: SignerDesk,
+    dialer: Dialer,
+    tls: Option<Tls>,
+    backoff: Backoff,
+    /// The hub has refused a token since the last healthy minute.
+    token_refused: bool,
+}
+
+impl Task {
+    /// Connects and sends until told to stop; never gives up.
+    pub async fn run(self) {
+        let mut stop = self.stop.clone();
+        let last_call = self.last_call;
+        let mut running = Running::new(self);
+        tokio::select! {
+            () = running.run() => {}
+            () = async {
+                stopped(&mut stop).await;
+                tokio::time::sleep(last_call).await;
+            } => tracing::warn!("the hub did not answer in time; what was in flight is sent again next time"),
+        }
+        running.shared.report.stopped();
+    }
+}
+
+impl Running {
+    fn new(task: Task) -> Self {
+        let shared = Shared {
+            store: task.store.clone(),
+            store_news: task.store.synced(),
+            settings: task.settings.clone(),
+            limits: task.limits.clone(),
+            report: Reporter::new(Arc::clone(&task.board), task.timekeeper.clone()),
+            suspicion: Suspicion::default(),
+            event_suspicion: Suspicion::default(),
+            pace: Pace::new(task.telemetry.max_messages_per_second),
+            batch: task.telemetry.batch,
+            most_bytes: MOST_BYTES,
+            pauses: Backoff::new(task.seed.wrapping_add(2)),
+            flush: Arc::clone(&task.flush),
+            stop: task.stop.clone(),
+            turns: Arc::clone(&task.turns),
+        };
+        Self {
+            shared,
+            gate: Arc::new(Gate::new()),
+            desk: SignerDesk::new(task.identity.clone(), task.limits.sign),
+            dialer: Dialer::new(task.hub.clone()),
+            tls: None,
+            backoff: Backoff::new(task.seed),
+            token_refused: false,
+            task,
+        }
+    }
+
+    async fn run(&mut self) {
+        self.await_clock().await;
+        while !self.shared.is_stopping() {
+            self.shared.report.connecting();
+            let error = match self.connect().await {
+                Err(error) => error,
+                Ok(link) => match self.serve(link).await {
+                    None => return,
+                    Some(error) => error,
+                },
+            };
+            self.after(error).await;
+        }
+    }
+
+    /// Most machines are synchronised a few seconds after boot, and a container never is.
+    async fn await_clock(&mut self) {
+        let until = Instant::now() + self.task.limits.clock;
+        while self.task.timekeeper.state() != ClockState::Synchronised
+            && Instant::now() < until
+            && !self.shared.is_stopping()
+        {
+            self.wait(Duration::from_millis(200).min(self.task.limits.clock)).await;
+        }
+    }
+
+    /// Everything from the identity to the attached links, under the permit.
+    async fn connect(&mut self) -> Result<Link, CloudError> {
+        let mut stop = self.shared.stop.clone();
+        let gate = Arc::clone(&self.gate);
+        let _permit = gate.acquire().await;
+        tokio::select! {
+            link = self.steps() => link,
+            () = stopped(&mut stop) => {
+                Err(CloudError::new("connect", Cause::Lost("the station is ending".into())))
+            }
+        }
+    }
+
+    async fn steps(&mut self) -> Result<Link, CloudError> {
+        let limits = self.task.limits.clone();
+        self.shared.beat();
+        let identity = self.desk.identity().await;
+        self.shared.report.identity(source(&self.task.identity), identity.as_ref());
+        let identity = identity?;
+        let tls = match &self.tls {
+            Some(tls) => tls.clone(),
+            None => {
+                let loaded = Tls::load(self.task.hub.ca_file.as_deref(), self.task.timekeeper.clone());
+                let loaded = loaded.map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
+                self.tls.insert(loaded).clone()
+            }
+        };
+        if self.task.timekeeper.state() == ClockState::Wrong {
+            self.take_hub_time(&identity, &tls).await?;
+        }
+        let timekeeper = &self.task.timekeeper;
+        let token = self.desk.token(identity.clone(), timekeeper, self.task.hub.token_lifetime).await?;
+        self.shared.beat();
+        let way = self.dialer.way();
+        let opened = async {
+            let wire = self.dialer.dial(way, &identity.host, &tls, &limits).await?;
+            Connection::open(&identity.host, wire, &limits).await
+        };
+        let mut connection = match opened.await {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.dialer.failed(way);
+                return Err(error);
+            }
+        };
+        self.shared.beat();
+        let mut cbs = Cbs::attach(&mut connection).await?;
+        cbs.put_token(&token, limits.put_token).await?;
+        let address = format!("/devices/{}/messages/events", identity.device_id);
+        let doing = "attach the telemetry link";
+        let sender = connection.attach_sender(doing, &address, LinkOptions::default()).await?;
+        let companion = match Companion::attach(&mut connection, &identity).await {
+            Ok(companion) => Some(companion),
+            Err(error) if error.class() == Class::SetAside => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(limit) = sender.get(Sender::max_message_size).filter(|limit| *limit > 0) {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            self.shared.most_bytes = MOST_BYTES.min(limit.saturating_sub(64));
+        }
+        self.shared.beat();
+        Ok(Link { connection, cbs, sender, companion, identity, token, way })
+    }
+
+    /// Until the connection ends (why), or the station does (`None`).
+    async fn serve(&mut self, link: Link) -> Option<CloudError> {
+        let Link { mut connection, mut cbs, mut sender, mut companion, identity, token, way } = link;
+        tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
+        self.shared.report.online(way.name(), &token);
+        let since = Instant::now();
+        let limits = self.task.limits.clone();
+        let renewer = Renewer {
+            desk: &mut self.desk,
+            timekeeper: self.task.timekeeper.clone(),
+            identity: identity.clone(),
+            lifetime: self.task.hub.token_lifetime,
+            limits: limits.clone(),
+            board: Arc::clone(&self.task.board),
+            gate: &self.gate,
+            seed: self.task.seed,
+        };
+        let end = {
+            let draining = drain(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
+            tokio::pin!(draining);
+            let beside = async {
+                let beside = async {
+                    match &mut companion {
+                        Some(companion) => companion.run().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let ended = async {
+                    loop {
+                        if let Some(error) = connection.ended(limits.turn).await {
+                            return error;
+                        }
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    error = ended => error,
+                    error = renewer.run(&mut cbs, token) => error,
+                    error = beside => error,
+                }
+            };
+            tokio::select! {
+                biased;
+                error = beside => {
+                    // The sending loop sees the loss by itself; what was accepted is acknowledged first.
+                    let _seen = tokio::time::timeout(limits.close, draining).await;
+                    Some(error)
+                }
+                end = &mut draining => end,
+            }
+        };
+        // The one place that knows why a connection broke is the connection.
+        let end = match end {
+            Some(CloudError { cause: Cause::Lost(_), .. }) => {
+                connection.ended(Duration::from_millis(20)).await.or(end)
+            }
+            end => end,
+        };
+        drop(sender);
+        connection.close().await;
+        let lived = since.elapsed();
+        self.backoff.after_connection(lived);
+        if lived >= HEALTHY {
+            self.token_refused = false;
+        }
+        end
+    }
+
+    /// Says what happened, mends what can be mended, and waits as long as the failure deserves.
+    async fn after(&mut self, error: CloudError) {
+        if self.shared.is_stopping() {
+            return;
+        }
+        let mut class = error.class();
+        if class == Class::Renew {
+            // The first refusal may be an old token or a wrong clock; the next one is about who we are.
+            if std::mem::replace(&mut self.token_refused, true) {
+                class = Class::Identity;
+            }
+            self.check_clock().await;
+        }
+        let wait = match error.retry_after() {
+            Some(wait) => wait.max(crate::backoff::LEAST),
+            None => self.backoff.after_failure(class.range()),
+        };
+        self.shared.report.offline(&error);
+        tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
+        self.wait(wait).await;
+    }
+
+    /// A token that is refused when it is fresh may have been made with a wrong clock.
+    async fn check_clock(&mut self) {
+        let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return };
+        if self.task.timekeeper.state() != ClockState::Synchronised {
+            if let Err(error) = self.take_hub_time(&identity, &tls).await {
+                tracing::warn!(%error, "the hub's time could not be compared with the station's");
+            }
+        }
+    }
+
+    async fn take_hub_time(&mut self, identity: &Identity, tls: &Tls) -> Result<(), CloudError> {
+        let timekeeper = &self.task.timekeeper;
+        let port = self.task.hub.websocket_port;
+        let time = hub_time::ask(&identity.host, port, tls, timekeeper, &self.task.limits).await?;
+        let off = timekeeper.now() - time;
+        if off.abs() > SKEW || timekeeper.state() == ClockState::Wrong {
+            tracing::warn!(off_by_seconds = off.num_seconds(), "the clock is wrong: the hub's time is used");
+            timekeeper.take_hub_time(time);
+        }
+        Ok(())
+    }
+
+    /// Waits, turning; ends early when the station stops.
+    async fn wait(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until && !self.shared.is_stopping() {
+            self.shared.beat();
+            let nap = self.task.limits.turn.min(until.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                () = stopped(&mut self.shared.stop) => {}
+            }
+        }
+    }
+}
+
+/// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.
+async fn drain(
+    shared: &mut Shared,
+    gate: &Gate,
+    sender: &mut Bounded<Sender>,
+    device_id: &str,
+) -> Option<CloudError> {
+    loop {
+        let error = match Drain::new(shared, gate, device_id).run(sender).await {
+            End::Stopped => return None,
+            End::Broken(error) => return Some(error),
+            End::HeldUp(error) => error,
+        };
+        let class = error.class();
+        if matches!(class, Class::Renew | Class::Identity | Class::Stolen) {
+            return Some(error);
+        }
+        let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
+        tracing::warn!(%error, again_in = ?wait, "the hub takes nothing at the moment");
+        shared.report.held_up(&error);
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if shared.is_stopping() {
+                return None;
+            }
+            shared.beat();
+            let nap = shared.limits.turn.min(until.saturating_duration_since(Instant::now()));
+            let detached = async { sender.listen(nap, async |sender| sender.on_detach().await).await };
+            tokio::select! {
+                detached = detached => if let Some(error) = detached {
+                    return Some(CloudError::new("keep the telemetry link", error));
+                },
+                () = stopped(&mut shared.stop) => {}
+            }
+        }
+    }
+}
+
+fn source(identity: &config::Identity) -> &'static str {
+    match identity.source {
+        config::IdentitySource::Tpm => "tpm",
+        config::IdentitySource::KeyFile => "key-file",
+    }
+}
