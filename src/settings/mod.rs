@@ -1,8 +1,15 @@
 //! The settings in force that the cloud may change while the station runs: the file's values, with the twin's laid
-//! over them. Parts watch them; only the twin (and the start-up) writes them. Pure.
+//! over them. Parts watch them; only the twin (and the start-up) writes them. Knows no AMQP.
+
+mod kept;
+mod overlay;
+mod property;
 
 use std::time::Duration;
 
+pub use self::kept::{in_force, keep, load};
+pub use self::overlay::{Acknowledgement, Changes, Overlay};
+pub use self::property::{Property, brief};
 use crate::config::{Config, Offset, Oversampling};
 
 /// What the sensor, the store and the cloud task go by at this moment.

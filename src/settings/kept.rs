@@ -1,0 +1,137 @@
+//! The overlay on disk: read before the sensor starts, written before a change is acknowledged; and the part of the
+//! configuration document that it changes. Knows the store as a place for one small text.
+
+use std::collections::BTreeMap;
+
+use super::{Overlay, Property, Settings};
+use crate::config::{self, Config};
+use crate::identity::Identity;
+use crate::status::InForce;
+use crate::store::{StoreError, StoreHandle};
+
+/// Where the store keeps it.
+const KEY: &str = "twin.overlay";
+
+/// The settings to start with: the file's, with what the twin last asked for laid over them. `identity` is who the
+/// station is, where that is known already: the values of another identity's twin are dropped. A store that cannot
+/// be read, or a text that is not ours, leaves the file's values: the twin will be read again anyway.
+pub async fn load(config: &Config, store: &StoreHandle, identity: Option<&Identity>) -> (Settings, Overlay) {
+    let file = Settings::from_file(config);
+    let overlay = match read(store).await {
+        Ok(Some(overlay)) if identity.is_none_or(|identity| overlay.belongs_to(identity)) => overlay,
+        Ok(Some(_)) => {
+            tracing::info!("the kept values of the twin belong to another identity: the file's values hold");
+            Overlay::default()
+        }
+        Ok(None) => Overlay::default(),
+        Err(error) => {
+            tracing::warn!(%error, "could not read the kept values of the twin: the file's values hold");
+            Overlay::default()
+        }
+    };
+    (overlay.settings(&file), overlay)
+}
+
+async fn read(store: &StoreHandle) -> Result<Option<Overlay>, StoreError> {
+    let Some(text) = store.value(KEY).await? else { return Ok(None) };
+    match serde_json::from_str(&text) {
+        Ok(overlay) => Ok(Some(overlay)),
+        Err(error) => {
+            tracing::warn!(%error, "the kept values of the twin cannot be read: the file's values hold");
+            Ok(None)
+        }
+    }
+}
+
+/// Keeps the overlay, synced.
+pub async fn keep(overlay: &Overlay, store: &StoreHandle) -> Result<(), StoreError> {
+    // Texts and numbers: there is nothing that cannot be written.
+    store.set_value(KEY, serde_json::to_string(overlay).ok()).await
+}
+
+/// The configuration with the value in force per key, and which of them the twin set.
+pub fn in_force(config: &Config, overlay: &Overlay) -> BTreeMap<String, InForce> {
+    let mut entries = config::in_force(config);
+    let settings = overlay.settings(&Settings::from_file(config));
+    for property in overlay.in_force() {
+        let value = match property {
+            Property::SampleInterval => config::units::show_duration(settings.sample_interval).into(),
+            Property::KeepDays => config::units::show_duration(settings.keep).into(),
+            Property::TemperatureOffset | Property::HumidityOffset | Property::PressureOffset => {
+                serde_json::json!(settings.offset)
+            }
+            other => other.in_force(&settings),
+        };
+        entries.insert(property.key().to_owned(), InForce { value, from: "twin" });
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::status::Board;
+
+    fn identity(device: &str) -> Identity {
+        Identity { host: "hub.example".into(), device_id: device.into() }
+    }
+
+    #[tokio::test]
+    async fn what_the_twin_asked_for_holds_after_a_restart_and_for_this_identity_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.store.path = dir.path().join("readings.db");
+        let file = Settings::from_file(&config);
+        let mut overlay = Overlay::of(&identity("one"));
+        let patch = json!({"sampleInterval": 5, "pressureOffset": 1.5});
+        overlay.take_patch(patch.as_object().unwrap(), 2, &file);
+        for round in 0..2 {
+            let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+            let (task, store) = crate::store::open(&config.store, &timekeeper, "run".into()).unwrap();
+            let (samples_tx, samples_rx) = tokio::sync::mpsc::channel(1);
+            let (_settings_tx, settings_rx) = tokio::sync::watch::channel(file.clone());
+            let asking = async {
+                if round == 0 {
+                    assert_eq!(load(&config, &store, None).await.0, file);
+                    keep(&overlay, &store).await.unwrap();
+                } else {
+                    let (settings, kept) = load(&config, &store, Some(&identity("one"))).await;
+                    assert_eq!((settings.sample_interval.as_secs(), &kept), (5, &overlay));
+                    assert_eq!(load(&config, &store, None).await.1, overlay);
+                    assert_eq!(load(&config, &store, Some(&identity("two"))).await.0, file);
+                    store.set_value(KEY, Some("not ours".into())).await.unwrap();
+                    assert_eq!(load(&config, &store, None).await.0, file);
+                }
+                drop(samples_tx);
+                store.close().await.unwrap();
+            };
+            let board = Arc::new(Board::default());
+            let running = task.run(samples_rx, board, settings_rx, timekeeper.clone(), Arc::default());
+            let (ended, ()) = tokio::join!(running, asking);
+            ended.unwrap();
+        }
+    }
+
+    #[test]
+    fn the_configuration_document_says_which_value_is_the_twins() {
+        let config = Config::default();
+        let mut overlay = Overlay::of(&identity("one"));
+        let patch =
+            json!({"sampleInterval": 90, "humidityOffset": 2, "keepDays": 7, "readingsPerMessage": 0});
+        overlay.take_patch(patch.as_object().unwrap(), 2, &Settings::from_file(&config));
+        let entries = in_force(&config, &overlay);
+        let twin = |key: &str| (entries[key].value.clone(), entries[key].from);
+        assert_eq!(twin("sensor.interval"), (json!("90s"), "twin"));
+        assert_eq!(
+            twin("sensor.offset"),
+            (json!({"temperature": 0.0, "pressure": 0.0, "humidity": 2.0}), "twin")
+        );
+        assert_eq!(twin("store.keep"), (json!("7d"), "twin"));
+        assert_eq!(twin("telemetry.readings_per_message"), (json!(1), "default"));
+    }
+}
