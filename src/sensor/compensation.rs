@@ -71,11 +71,10 @@ impl Calibration {
         let temperature = within("a temperature", fine / 5120.0, "degC", -40.0, 85.0)?;
         let pressure = self.pascal(raw.pressure, fine) / 100.0;
         let pressure = within("a pressure", pressure, "hPa", 300.0, 1100.0)?;
-        let humidity = match self.percent(raw.humidity, fine) {
-            above if above > 100.0 && above <= 100.0 + HUMIDITY_ACCURACY => 100.0,
-            below if below < 0.0 && below >= -HUMIDITY_ACCURACY => 0.0,
-            other => within("a humidity", other, "%RH", 0.0, 100.0)?,
-        };
+        let humidity = self.percent(raw.humidity, fine);
+        let at_an_end = (-HUMIDITY_ACCURACY..=100.0 + HUMIDITY_ACCURACY).contains(&humidity);
+        let humidity = if at_an_end { humidity.clamp(0.0, 100.0) } else { humidity };
+        let humidity = within("a humidity", humidity, "%RH", 0.0, 100.0)?;
         Ok(Measurement {
             air_temperature: Celsius(temperature),
             relative_humidity: Percent(humidity),

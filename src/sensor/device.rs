@@ -26,12 +26,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// One conversion, without offsets.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
     /// Taken right before the conversion was begun.
     pub stamp: Stamp,
     pub raw: RawTriple,
     pub measurement: Measurement,
+    /// What went wrong before it went right.
+    pub overcome: Option<Overcome>,
+}
+
+/// A fault that another attempt overcame within one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overcome {
+    pub attempts: u32,
+    pub reason: String,
 }
 
 /// The chip and the way to it.
@@ -43,6 +52,7 @@ pub struct Device {
     /// Failures since the last measurement: how far up the ladder the next repair is.
     failures: u32,
     repair: Repair,
+    longest_call: Duration,
 }
 
 enum State {
@@ -63,7 +73,15 @@ enum Repair {
 
 impl Device {
     pub fn new(source: Source, address: Option<u8>, timekeeper: Timekeeper) -> Self {
-        Self { source, address, timekeeper, state: State::Closed, failures: 0, repair: Repair::Nothing }
+        Self {
+            source,
+            address,
+            timekeeper,
+            state: State::Closed,
+            failures: 0,
+            repair: Repair::Nothing,
+            longest_call: LONGEST_CALL,
+        }
     }
 
     /// `BME280 at 0x76 on /dev/i2c-1`, once it has been found.
@@ -85,19 +103,13 @@ impl Device {
         oversampling: Oversampling,
         deadline: Instant,
     ) -> Result<Taken, SensorError> {
-        let started = Instant::now();
-        let mut first_error = None;
+        let mut overcome = None;
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.try_once(oversampling).await {
                 Ok(taken) => {
-                    if let Some(reason) = first_error {
-                        let attempts = self.failures + 1;
-                        let milliseconds = started.elapsed().as_millis() as u64;
-                        tracing::warn!(reason, attempts, milliseconds, "a sensor fault was overcome");
-                    }
                     self.failures = 0;
-                    return Ok(taken);
+                    return Ok(Taken { overcome, ..taken });
                 }
                 Err(error) => error,
             };
@@ -107,12 +119,11 @@ impl Device {
             // A reset is put right at once: it is no reason to wait.
             let wait =
                 if self.failures == 1 && self.repair == Repair::SetUp { Duration::ZERO } else { pause };
-            if Instant::now() + wait >= deadline {
+            if Instant::now() + wait >= deadline || matches!(error, SensorError::Locked { .. }) {
                 return Err(error);
             }
-            if first_error.is_none() {
-                first_error = Some(describe(&error));
-            }
+            let reason = || Overcome { attempts: 1, reason: describe(&error) };
+            overcome.get_or_insert_with(reason).attempts += 1;
             sleep(wait).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
@@ -131,7 +142,7 @@ impl Device {
                 Fetched::Raw(raw) => Ok(Some((raw, driver.compensate(raw)?))),
             });
             if let Some((raw, measurement)) = fetched.await? {
-                return Ok(Taken { stamp, raw, measurement });
+                return Ok(Taken { stamp, raw, measurement, overcome: None });
             }
             self.wait_for_chip(late, patience).await?;
         }
@@ -213,7 +224,7 @@ impl Device {
         mut returned: oneshot::Receiver<Bme280>,
     ) -> Result<T, SensorError> {
         let started = Instant::now();
-        let Ok(joined) = timeout(LONGEST_CALL, call).await else {
+        let Ok(joined) = timeout(self.longest_call, call).await else {
             self.state = State::Away(returned, started);
             return Err(SensorError::Hung { after: started.elapsed() });
         };

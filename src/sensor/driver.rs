@@ -36,24 +36,23 @@ pub enum Fetched {
 }
 
 impl Bme280 {
-    /// Looks at `address`, or without one at 0x76 and then 0x77, and sets the chip up that is there. Where
-    /// nothing answers at either, the error is the first one.
+    /// Looks at `address`, or without one at 0x76 and then 0x77, and sets the chip up that is there. The error
+    /// is that of the first address where something answered, or else of the first.
     pub fn find(
         mut bus: Box<dyn Bus>,
         address: Option<u8>,
         oversampling: Oversampling,
     ) -> Result<Self, SensorError> {
         let candidates = address.map_or(ADDRESSES.to_vec(), |address| vec![address]);
-        let mut first_error = None;
+        let mut errors = Vec::new();
         for address in candidates {
             match set_up(bus.as_mut(), address, oversampling) {
                 Ok(calibration) => return Ok(Self { bus, address, oversampling, calibration }),
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                }
+                Err(error) => errors.push(error),
             }
         }
-        Err(first_error.expect("there is at least one candidate"))
+        let telling = errors.iter().position(|error| !error.is_no_answer()).unwrap_or(0);
+        Err(errors.swap_remove(telling))
     }
 
     /// Resets the chip and sets it up again, as after a brown-out or for another oversampling.

@@ -50,6 +50,13 @@ pub enum SensorError {
     Hung { after: Duration },
 }
 
+impl SensorError {
+    /// Nobody is at that address.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Bus { source: BusError::NO_ANSWER | BusError::NO_ANSWER_PI, .. })
+    }
+}
+
 /// A transfer's failure as Linux reports it (<https://docs.kernel.org/i2c/fault-codes.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{}", self.text())]

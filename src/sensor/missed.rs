@@ -20,16 +20,14 @@ struct Episode {
 
 impl Missed {
     /// `count` samples that were due between the two stamps were not taken. The first reason of an episode
-    /// stays. True if this opens one.
-    pub fn add(&mut self, count: u64, from: Stamp, until: Stamp, reason: impl FnOnce() -> String) -> bool {
+    /// stays. Returns how many the episode has missed by now.
+    pub fn add(&mut self, count: u64, from: Stamp, until: Stamp, reason: &str) -> u64 {
         self.total += count;
-        if let Some(episode) = &mut self.open {
-            episode.count += count;
-            episode.until = until;
-            return false;
-        }
-        self.open = Some(Episode { count, from, until, reason: reason() });
-        true
+        let new = || Episode { count: 0, from, until, reason: reason.into() };
+        let episode = self.open.get_or_insert_with(new);
+        episode.count += count;
+        episode.until = until;
+        episode.count
     }
 
     /// There is a reading again, or the station stops: hands the episode out.

@@ -16,6 +16,7 @@ mod schedule;
 pub mod simulated;
 mod task;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,30 +33,33 @@ pub use self::error::{BusError, SensorError, describe};
 use self::simulated::{SimulatedSensor, Trace};
 pub use self::task::Task;
 
-/// Where the bus comes from: opened at the start, and again after a fault.
+/// Where the bus comes from: opened at the start, and again after a fault. Any embedded-hal I2C bus will do.
 #[derive(Clone)]
-pub enum Source {
-    Device(std::path::PathBuf),
-    Simulated(SimulatedSensor),
-}
+pub struct Source(Arc<Opener>);
+
+type Opener = dyn Fn() -> Result<Box<dyn Bus>, SensorError> + Send + Sync;
 
 impl Source {
     /// From the configuration. Fails only where the trace of the simulated sensor is not usable: no device is
     /// opened yet.
     pub fn new(config: &config::Sensor, timekeeper: &Timekeeper) -> Result<Self, SensorError> {
         if config.source == config::SensorSource::Bme280 {
-            return Ok(Self::Device(config.bus.clone()));
+            let path = config.bus.clone();
+            return Ok(Self::of(move || Ok(Box::new(DeviceBus::open(&path)?))));
         }
         let trace = config.trace.as_deref().map_or_else(|| Ok(Trace::synthetic_day()), Trace::load)?;
-        Ok(Self::Simulated(SimulatedSensor::new(trace, config.speed, timekeeper.clone())))
+        let sensor = SimulatedSensor::new(trace, config.speed, timekeeper.clone());
+        Ok(Self::of(move || sensor.open()))
+    }
+
+    /// `open` is called for each opening. Blocking, short.
+    pub fn of(open: impl Fn() -> Result<Box<dyn Bus>, SensorError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
     }
 
     /// Opens the bus. Blocking, short.
     pub fn open(&self) -> Result<Box<dyn Bus>, SensorError> {
-        match self {
-            Self::Device(path) => Ok(Box::new(DeviceBus::open(path)?)),
-            Self::Simulated(sensor) => sensor.open(),
-        }
+        (self.0)()
     }
 }
 

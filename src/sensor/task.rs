@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::device::{Device, Taken};
+use super::device::{Device, Overcome, Taken};
 use super::error::describe;
 use super::missed::Missed;
 use super::plausibility::Judge;
@@ -26,6 +26,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(5);
 const LONGEST_TRY: Duration = Duration::from_secs(10);
 /// Somebody waits for the answer.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3);
+/// So many samples missed are worth a line in the log before the episode has ended.
+const LONG_EPISODE: u64 = 3;
 /// How long a stopping task still offers what it holds to the store.
 const LAST_OFFER: Duration = Duration::from_secs(2);
 
@@ -135,27 +137,32 @@ impl Running {
 
     /// A measurement, or why there is none; ends at once when the station stops.
     async fn take(&mut self, deadline: Instant) -> Result<Result<Taken, String>, Ended> {
-        tokio::select! {
-            biased;
-            () = stopped(&mut self.task.stop) => Err(Ended),
-            taken = self.device.take(self.settings.oversampling, deadline) => {
-                Ok(taken.map_err(|error| describe(&error)))
-            }
+        let mut take = std::pin::pin!(self.device.take(self.settings.oversampling, deadline));
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.task.stop) => return Err(Ended),
+                taken = &mut take => return Ok(taken.map_err(|error| describe(&error))),
+                // Its waits are bounded, so that this is a turn as well.
+                () = sleep(LONGEST_TURN) => self.task.turns.fetch_add(1, Ordering::Relaxed),
+            };
         }
     }
 
     /// Offsets, judgement, status; then the channel.
     async fn deliver(&mut self, taken: Taken) -> Result<Sample, Ended> {
-        let Taken { stamp, raw, measurement } = taken;
+        let Taken { stamp, raw, measurement, overcome } = taken;
         let Settings { sample_interval, oversampling, offset, altitude, .. } = self.settings;
         let quality = self.judge.judge(stamp.since_boot, raw, measurement, sample_interval, oversampling);
         let sample = Sample { stamp, measurement: with_offset(measurement, offset), quality };
         if let Some(missed) = self.missed.end() {
-            if let FromSensor::Missed { count, from, until: _, reason } = &missed {
-                let seconds = (stamp.since_boot.saturating_sub(from.since_boot)).as_secs_f64();
+            if let FromSensor::Missed { count, from, reason, .. } = &missed {
+                let seconds = stamp.since_boot.saturating_sub(from.since_boot).as_secs_f32();
                 tracing::warn!(missed = count, seconds, reason, "the sensor is back");
             }
             self.offer(missed).await?;
+        } else if let Some(Overcome { attempts, reason }) = overcome {
+            tracing::warn!(attempts, reason, "a fault of the sensor cost another attempt and no sample");
         }
         let identity = self.task.board.identity.borrow().identity.clone();
         let device_id = identity.as_ref().map_or("", |identity| identity.device_id.as_str());
@@ -196,14 +203,18 @@ impl Running {
 
     fn miss(&mut self, count: u64, from: Stamp, reason: String) {
         let until = self.task.timekeeper.stamp();
-        if self.missed.add(count, from, until, || reason.clone()) {
-            tracing::warn!(reason, "samples are being missed");
+        let so_far = self.missed.add(count, from, until, &reason);
+        let ever_there = self.task.board.sensor.borrow().taken > 0;
+        // A short episode is told by the line at its end. A long one should not stay unknown until then.
+        let (before_this, worth_a_line) = (so_far - count, if ever_there { LONG_EPISODE } else { 1 });
+        if before_this < worth_a_line && so_far >= worth_a_line {
+            tracing::warn!(missed = so_far, reason, "no readings from the sensor; it is tried again");
         }
         let total = self.missed.total();
         self.task.board.sensor.send_modify(|status| {
             status.missed = total;
             // Absent until it has once been there.
-            status.state = if status.taken == 0 { SensorState::Absent } else { SensorState::Failing };
+            status.state = if ever_there { SensorState::Failing } else { SensorState::Absent };
             status.reason = Some(reason);
         });
     }

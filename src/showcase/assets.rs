@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn no_page_names_another_site_and_none_holds_inline_script_or_style() {
-        for asset in ASSETS.iter().filter(|asset| asset.path != "/licences.txt" && asset.kind != "font/woff2") {
+        for asset in ASSETS.iter().filter(|asset| asset.path != "/licences.txt" && asset.kind != "font/woff2")
+        {
             let text = std::str::from_utf8(asset.bytes).unwrap();
             // An SVG has to name its namespace; nothing is fetched from it.
             let text = text.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");

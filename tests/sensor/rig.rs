@@ -76,6 +76,7 @@ impl Rig {
         let trace = Trace::parse(TRACE).unwrap();
         let chip = SimulatedSensor::new(trace.clone(), 1.0, timekeeper.clone());
         fate(&chip);
+        let on_the_bus = chip.clone();
         let mut config = Config::default();
         config.sensor.interval = interval;
         let (settings, follow) = watch::channel(Settings::from_file(&config));
@@ -85,7 +86,7 @@ impl Rig {
         let board = Arc::new(Board::default());
         let turns = Arc::new(AtomicU64::new(0));
         let task = Task {
-            source: Source::Simulated(chip.clone()),
+            source: Source::of(move || on_the_bus.open()),
             address: None,
             settings: follow,
             timekeeper,

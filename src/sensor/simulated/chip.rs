@@ -27,6 +27,7 @@ pub(super) struct Chip {
     calibration: Calibration,
     pub stuck_busy: bool,
     pub frozen: bool,
+    pub deaf: bool,
     pub slowness: u32,
     pub dead_channel: Option<Channel>,
     pub overwritten_calibration: Option<u8>,
@@ -54,6 +55,7 @@ impl Chip {
             calibration: Calibration::parse(&factory::T_P, &factory::H).expect("the factory's is sound"),
             stuck_busy: false,
             frozen: false,
+            deaf: false,
             slowness: 1,
             dead_channel: None,
             overwritten_calibration: None,
@@ -123,7 +125,9 @@ impl Chip {
         }
         self.humidity_in_force = self.humidity_written;
         self.control = value;
-        if begins {
+        if begins && self.deaf {
+            self.control &= !registers::MODE;
+        } else if begins {
             self.begun += 1;
             let result = self.convert(weather());
             self.running = Some(Conversion { ends: now + self.longest() * self.slowness, result });

@@ -123,6 +123,11 @@ impl SimulatedSensor {
         self.with_chip(|chip, _| chip.dead_channel = channel);
     }
 
+    /// The chip takes every write and begins no conversion.
+    pub fn deafen(&self, deaf: bool) {
+        self.with_chip(|chip, _| chip.deaf = deaf);
+    }
+
     /// Conversions end with the counts of the last one.
     pub fn freeze(&self, frozen: bool) {
         self.with_chip(|chip, _| chip.frozen = frozen);
