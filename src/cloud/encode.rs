@@ -102,7 +102,7 @@ impl Encoder {
         out.extend_from_slice(b",\"currentPressure\":");
         number(out, measured.station_pressure.kilopascal(), 3);
         if let Some(altitude) = self.altitude {
-            let pressure = derived::sea_level_pressure(measured.station_pressure, air, altitude);
+            let pressure = derived::sea_level_pressure(measured.station_pressure, air, humidity, altitude);
             out.extend_from_slice(b",\"seaLevelPressure\":");
             number(out, pressure.kilopascal(), 3);
         }
