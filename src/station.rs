@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::watchdog::Loop;
 use crate::clock::{SystemClock, Timekeeper};
+use crate::cloud;
 use crate::config::{self, Config, ConfigError};
 use crate::sensor;
 use crate::settings::Settings;
@@ -32,6 +33,8 @@ pub fn build_date() -> DateTime<Utc> {
 const DEADLINE: Duration = Duration::from_secs(10);
 /// What the disk keeps of it for itself, however long the others take.
 const FOR_THE_DISK: Duration = Duration::from_secs(2);
+/// What the hub gets to answer what is in flight.
+const LAST_CALL: Duration = Duration::from_secs(5);
 /// Samples on their way to the disk. When it is full the sensor waits: the store keeps thousands in memory, so
 /// that takes a disk that hangs for minutes.
 const SAMPLES: usize = 64;
@@ -107,6 +110,25 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             ("page", Ok(()))
         });
     }
+    let cloud = cloud::Task {
+        identity: config.identity.clone(),
+        hub: config.hub.clone(),
+        telemetry: config.telemetry.clone(),
+        store: store.clone(),
+        settings: settings.clone(),
+        timekeeper: timekeeper.clone(),
+        board: board.clone(),
+        flush: Arc::new(Notify::new()),
+        stop: halt.clone(),
+        last_call: LAST_CALL,
+        turns: cloud_turns,
+        limits: cloud::Limits::default(),
+        seed: random_seed()?,
+    };
+    tasks.spawn(async move {
+        cloud.run().await;
+        ("cloud", Ok(()))
+    });
     ready();
     if let Some(every) = sd_notify::watchdog_enabled() {
         let mut halt = halt.clone();
@@ -127,7 +149,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let begin = Instant::now();
     notify(sd_notify::NotifyState::Stopping);
     halt_tx.send_replace(true);
-    drop((sensor_tx, settings_tx, cloud_turns));
+    drop((sensor_tx, settings_tx));
     drain(&mut tasks, begin + DEADLINE - FOR_THE_DISK).await;
     finish_disk(&store, disk, begin + DEADLINE).await?;
     tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");
@@ -187,6 +209,11 @@ fn run_word() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 6];
     getrandom::fill(&mut bytes).context("the kernel gave no random bytes")?;
     Ok(bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect())
+}
+
+/// Different on each station, so that a thousand of them do not come back in the same moment.
+fn random_seed() -> anyhow::Result<u64> {
+    getrandom::u64().context("the kernel gave no random bytes")
 }
 
 fn ready() {

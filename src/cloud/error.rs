@@ -215,18 +215,21 @@ impl From<definitions::Error> for Cause {
 
 /// Reads "retry after N" in the spellings met: `Retry-After: 7`, `"retryAfter":7`, `retry-after-ms` and so on.
 fn hint(text: &str) -> Option<Duration> {
-    let lower = text.to_ascii_lowercase();
-    let from = lower.find("retry")?;
-    let rest = &lower[from..];
-    let digits = rest.find(|c: char| c.is_ascii_digit())?;
-    let (name, number) = rest.split_at(digits);
+    let text = text.to_ascii_lowercase();
+    let from = ["retry-after", "retryafter", "retry_after", "retry after"]
+        .iter()
+        .find_map(|name| text.find(name).map(|at| at + name.len()))?;
+    let rest = &text[from..];
+    let digits = rest.find(|c: char| c.is_ascii_digit()).filter(|at| *at < 20)?;
+    let (unit, number) = rest.split_at(digits);
     let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-    let value: u64 = number[..end].parse().ok()?;
-    let milliseconds = name.contains("ms") || name.contains("milli");
-    (name.len() < 40 && value > 0).then(|| {
-        let wait = if milliseconds { Duration::from_millis(value) } else { Duration::from_secs(value) };
-        wait.min(Duration::from_secs(3600))
-    })
+    let value: u64 = number[..end].parse().ok().filter(|value| *value > 0)?;
+    let wait = if unit.contains("ms") || unit.contains("milli") {
+        Duration::from_millis(value)
+    } else {
+        Duration::from_secs(value)
+    };
+    Some(wait.min(Duration::from_secs(3600)))
 }
 
 /// A hub's text is kept readable and short.
@@ -418,5 +421,86 @@ impl From<connection::Error> for Cause {
             connection::Error::IllegalState => Self::IllegalState,
             other => Self::Lost(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(condition: &str) -> Class {
+        Refusal { condition: condition.into(), description: String::new(), retry_after: None }.class()
+    }
+
+    #[test]
+    fn each_condition_has_its_class() {
+        let table = [
+            ("amqp:unauthorized-access", Class::Renew),
+            ("amqp:not-found", Class::Identity),
+            ("amqp:resource-deleted", Class::Identity),
+            ("com.microsoft:iot-hub-not-found-error", Class::Identity),
+            ("amqp:resource-limit-exceeded", Class::Quota),
+            ("com.microsoft:quota-exceeded", Class::Quota),
+            ("com.microsoft:iot-hub-suspended", Class::Quota),
+            ("amqp:not-allowed", Class::Quota),
+            ("com.microsoft:device-container-throttled", Class::Slowly),
+            ("amqp:link:stolen", Class::Stolen),
+            ("com.microsoft:link-creation-conflict", Class::Stolen),
+            ("amqp:link:message-size-exceeded", Class::SetAside),
+            ("amqp:decode-error", Class::SetAside),
+            ("amqp:invalid-field", Class::SetAside),
+            ("com.microsoft:argument-error", Class::SetAside),
+            ("amqp:link:detach-forced", Class::Soon),
+            ("amqp:connection:forced", Class::Soon),
+            ("amqp:connection:framing-error", Class::Soon),
+            ("amqp:internal-error", Class::Soon),
+            ("amqp:resource-locked", Class::Soon),
+            ("amqp:session:window-violation", Class::Soon),
+            ("amqp:illegal-state", Class::Soon),
+            ("com.microsoft:timeout", Class::Soon),
+            ("com.example:never-heard-of", Class::Soon),
+        ];
+        for (condition, expected) in table {
+            assert_eq!(class(condition), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_connection_closed_for_a_newer_one_is_a_stolen_identity() {
+        let refusal = Refusal {
+            condition: "amqp:connection:forced".into(),
+            description: "{\"errorCode\":400027,\"message\":\"closed\"}".into(),
+            retry_after: None,
+        };
+        assert_eq!(refusal.class(), Class::Stolen);
+    }
+
+    #[test]
+    fn put_token_answers_are_classed_by_their_status() {
+        let class = |status| {
+            let cause = Cause::Token { status, description: String::new() };
+            CloudError::new("have the token accepted", cause).class()
+        };
+        assert_eq!(class(401), Class::Renew);
+        assert_eq!(class(404), Class::Identity);
+        assert_eq!(class(500), Class::Soon);
+    }
+
+    #[test]
+    fn a_retry_hint_is_read_and_nothing_else_is_taken_for_one() {
+        let seconds = Some(Duration::from_secs(7));
+        assert_eq!(hint("Retry-After: 7"), seconds);
+        assert_eq!(hint("{\"errorCode\":429001,\"retryAfter\":7}"), seconds);
+        assert_eq!(hint("{Symbol(\"Retry-After\"): Int(7)}"), seconds);
+        assert_eq!(hint("retry-after-ms: 1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(hint("Server Busy. Please retry operation, 2026-01-01"), None);
+        assert_eq!(hint("retry after the weekend, that is in a long while, on 7 May"), None);
+    }
+
+    #[test]
+    fn an_error_says_what_was_being_done_and_why_it_failed() {
+        let error = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "127.0.0.1:5671: refused");
+        let error = CloudError::new("connect to the hub", error);
+        assert_eq!(error.to_string(), "could not connect to the hub: 127.0.0.1:5671: refused");
     }
 }

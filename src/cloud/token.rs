@@ -44,7 +44,12 @@ impl SignerDesk {
         lifetime: Duration,
     ) -> Result<SasToken, CloudError> {
         let now = timekeeper.now();
-        self.ask("sign a token", move |signer| sas_token::for_device(signer, &identity, now, lifetime)).await
+        self.ask("sign a token", move |signer| {
+            // A signer signs for the identity it was last asked about.
+            signer.identity()?;
+            sas_token::for_device(signer, &identity, now, lifetime)
+        })
+        .await
     }
 
     async fn ask<T: Send + 'static>(
