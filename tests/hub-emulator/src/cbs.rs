@@ -2,90 +2,22 @@
 //! C SDK refuses its second token otherwise. Knows tokens and the two links of the node.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use fe2o3_amqp::{Receiver, Sendable, Sender};
-use fe2o3_amqp_types::messaging::{AmqpValue, ApplicationProperties, Body, Message, MessageId, Properties};
+use fe2o3_amqp_types::messaging::{AmqpValue, ApplicationProperties, Body, MessageId};
 use fe2o3_amqp_types::primitives::{SimpleValue, Value};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::fault::{Fault, TokenAnswer, millis};
 use crate::hub::{Conn, Hub, Outgoing, lock};
-use crate::session::{self, Link};
+use crate::links::{self, Incoming};
+use crate::session::Link;
 use crate::token;
 use crate::values;
-use fe2o3_amqp::acceptor::LinkEndpoint;
 
-/// Credit of the node, as the hub gives it.
-const CREDIT: u32 = 100;
-/// How long an answer may wait for credit.
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// The device's requests.
-pub(crate) async fn requests(mut link: Link, mut receiver: Receiver) {
-    receiver.set_credit_mode(fe2o3_amqp::link::receiver::CreditMode::Auto(CREDIT));
-    if receiver.set_credit(CREDIT).await.is_err() {
-        return;
-    }
-    loop {
-        tokio::select! {
-            biased;
-            delivery = receiver.recv::<Body<Value>>() => {
-                let Ok(delivery) = delivery else { return };
-                // Settled first, see above.
-                if receiver.accept(&delivery).await.is_err() {
-                    return;
-                }
-                on_request(&link.hub, &link.conn, link.session, delivery.into_message());
-            }
-            command = link.commands.recv() => {
-                let error = command.ok().and_then(|command| command.detaches(link.info.kind, None).cloned());
-                if let Some(error) = error {
-                    return session::close(LinkEndpoint::Receiver(receiver), error).await;
-                }
-            }
-        }
-    }
-}
-
-/// The hub's answers, in order.
-pub(crate) async fn answers(link: Link, sender: Sender) {
-    let (queue, answers) = mpsc::channel(16);
-    lock(&link.conn.cbs).insert(link.session, queue);
-    send_all(link, sender, answers).await;
-}
-
-/// Sends what comes in over a link to the device, until the link or the source of messages ends.
-pub(crate) async fn send_all(mut link: Link, mut sender: Sender, mut messages: mpsc::Receiver<Outgoing>) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = sender.on_detach() => return,
-            command = link.commands.recv() => {
-                let error = command
-                    .ok()
-                    .and_then(|command| command.detaches(link.info.kind, link.info.device.as_deref()).cloned());
-                if let Some(error) = error {
-                    return session::close(LinkEndpoint::Sender(sender), error).await;
-                }
-            }
-            message = messages.recv() => {
-                let Some(message) = message else { return };
-                // Whether the device settles it is its own affair.
-                match timeout(ANSWER, sender.send_batchable(message)).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) => return,
-                    Err(_) => tracing::debug!(link = link.info.name, "no credit: a message was dropped"),
-                }
-            }
-        }
-    }
-}
-
-fn on_request(hub: &Arc<Hub>, conn: &Arc<Conn>, session: u64, message: Message<Body<Value>>) {
+/// Checks the request and answers it.
+pub(crate) fn on_request(link: &Link, message: Incoming) {
+    let (hub, conn) = (&link.hub, &link.conn);
     let id = message.properties.and_then(|properties| properties.message_id);
     let properties: BTreeMap<_, _> = message
         .application_properties
@@ -124,7 +56,7 @@ fn on_request(hub: &Arc<Hub>, conn: &Arc<Conn>, session: u64, message: Message<B
     hub.event(Some(conn), device, "put-token", detail);
     let Some(answer) = answer(id, status, description) else { return };
     let queues = lock(&conn.cbs);
-    let queue = queues.get(&session).or_else(|| queues.values().next_back()).cloned();
+    let queue = queues.get(&link.session).or_else(|| queues.values().next_back()).cloned();
     drop(queues);
     let (Some(queue), wait) = (queue, fault.unwrap_or(Some(Duration::ZERO))) else { return };
     if let Some(wait) = wait {
@@ -159,16 +91,10 @@ fn put_token(hub: &Hub, conn: &Conn, token: &str, audience: &str) -> (i32, Strin
 }
 
 fn answer(id: Option<MessageId>, status: i32, description: String) -> Option<Outgoing> {
-    let mut properties = Properties::new();
-    properties.correlation_id = Some(id?);
     let application = ApplicationProperties::builder()
         .insert("status-code", status)
         .insert("status-description", description)
         .build();
-    let message = Message::builder()
-        .properties(properties)
-        .application_properties(application)
-        .body(Body::Value(AmqpValue(Value::Null)))
-        .build();
-    Some(Sendable::builder().message(message).build())
+    let body = Body::Value(AmqpValue(Value::Null));
+    Some(links::message(Some(id?), None, Some(application), body))
 }

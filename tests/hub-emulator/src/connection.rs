@@ -55,6 +55,8 @@ pub(crate) fn enter(hub: &Hub, tcp: TcpStream, transport: &'static str) -> (Arc<
         grants_changed: Notify::new(),
         links: Mutex::default(),
         cbs: Mutex::default(),
+        to_device: Mutex::default(),
+        subscribed: Mutex::default(),
     });
     hub.enter(conn.clone());
     hub.event(Some(&conn), None, "connect", json!({ "peer": peer.to_string(), "transport": transport }));

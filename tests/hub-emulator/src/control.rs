@@ -19,6 +19,7 @@
 //! PATCH  /behaviour                     {"credit": 1, ..} -> the whole
 //! POST   /clock                         {"ahead": seconds}
 //! POST   /stop, /start                  close and open the ports
+//! (twins, methods, cloud-to-device: see control_service)
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -73,6 +74,7 @@ fn router() -> Router<Arc<Core>> {
         .route("/clock", post(clock))
         .route("/stop", post(stop))
         .route("/start", post(start))
+        .merge(crate::control_service::router())
 }
 
 async fn status(State(core): Shared) -> Json {

@@ -266,7 +266,7 @@ impl Emulator {
         self.core.listen(None)
     }
 
-    fn late(&self, have: u64, wanted: u64, waited: Duration) -> WaitError {
+    pub(crate) fn late(&self, have: u64, wanted: u64, waited: Duration) -> WaitError {
         let events = self.events();
         let newest =
             events.iter().rev().take(12).rev().map(|event| {

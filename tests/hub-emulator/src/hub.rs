@@ -1,7 +1,7 @@
 //! What all connections share: registry, record, faults, behaviour, and the list of connections itself. Knows no
 //! frames; the tasks of connections, sessions and links ask it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,14 +13,17 @@ use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::behaviour::{Behaviour, OnStolen};
 use crate::certificates::Authority;
+use crate::cloud_to_device::Queues;
 use crate::error::HubError;
 use crate::events::Events;
 use crate::fault::Faults;
 use crate::frames::PeerOpen;
+use crate::methods::Calls;
 use crate::node::LinkKind;
 use crate::record::Record;
 use crate::registry::Registry;
 use crate::token::Grant;
+use crate::twins::Twins;
 use crate::wall::Wall;
 use crate::wire::{Cut, Switch};
 
@@ -34,6 +37,9 @@ pub(crate) struct Hub {
     pub(crate) events: Events,
     pub(crate) faults: Faults,
     pub(crate) wall: Wall,
+    pub(crate) twins: Twins,
+    pub(crate) calls: Calls,
+    pub(crate) queues: Queues,
     behaviour: Mutex<Arc<Behaviour>>,
     connections: Mutex<BTreeMap<u64, Arc<Conn>>>,
     ids: AtomicU64,
@@ -54,6 +60,10 @@ pub(crate) struct Conn {
     pub(crate) links: Mutex<Vec<LinkInfo>>,
     /// Where answers to put-token go: the newest `$cbs` sender of each session.
     pub(crate) cbs: Mutex<BTreeMap<u64, mpsc::Sender<Outgoing>>>,
+    /// Where messages of the twin and of methods go: the newest link of each device.
+    pub(crate) to_device: Mutex<BTreeMap<(LinkKind, String), mpsc::Sender<Outgoing>>>,
+    /// The devices that want pushes of desired properties.
+    pub(crate) subscribed: Mutex<BTreeSet<String>>,
 }
 
 /// A link that is attached now.
@@ -109,6 +119,9 @@ impl Hub {
             events: Events::new(),
             faults: Faults::default(),
             wall: Wall::default(),
+            twins: Twins::default(),
+            calls: Calls::default(),
+            queues: Queues::default(),
             behaviour: Mutex::new(Arc::new(behaviour)),
             connections: Mutex::default(),
             ids: AtomicU64::new(1),
@@ -163,6 +176,15 @@ impl Hub {
         all
     }
 
+    /// The newest connection on which the hub can send to this node of the device.
+    pub(crate) fn connection_with(&self, device: &str, kind: LinkKind) -> Option<Arc<Conn>> {
+        let open = |conn: &Arc<Conn>| {
+            let key = (kind, device.to_owned());
+            lock(&conn.to_device).get(&key).is_some_and(|queue| !queue.is_closed())
+        };
+        self.connections().into_iter().rev().find(open)
+    }
+
     /// A device attached a link on `newer`: its older connections lose.
     pub(crate) fn take_over(&self, newer: &Conn, device: &str) {
         let manner = self.behaviour().on_stolen;
@@ -203,6 +225,12 @@ impl Conn {
     /// Tells the connection's tasks; nobody listening any more is fine.
     pub(crate) fn tell(&self, command: Command) {
         drop(self.commands.send(command));
+    }
+
+    /// Sends over the newest link of this kind; false if there is none, or its queue is full.
+    pub(crate) fn send(&self, kind: LinkKind, device: &str, message: Outgoing) -> bool {
+        let queue = lock(&self.to_device).get(&(kind, device.to_owned())).cloned();
+        queue.is_some_and(|queue| queue.try_send(message).is_ok())
     }
 
     /// Whether the device may attach here now.

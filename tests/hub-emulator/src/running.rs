@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::certificates::CertificateError;
 use crate::connection;
@@ -15,6 +15,8 @@ use crate::fault::{Arming, Fault};
 use crate::hub::{Command, Conn, Hub, LinkInfo, lock};
 use crate::listener::Listener;
 use crate::record::RecordError;
+use crate::twin;
+use crate::twins::TwinError;
 use crate::wire::Cut;
 
 /// What the control port shares with the handle.
@@ -81,6 +83,7 @@ impl Core {
 
     pub(crate) fn remove_device(&self, device: &str) -> bool {
         let known = self.hub.registry.remove(device);
+        self.hub.twins.forget(device);
         self.expel(device, "The device was removed");
         known
     }
@@ -91,6 +94,16 @@ impl Core {
             self.expel(device, "The device is disabled");
         }
         known
+    }
+
+    pub(crate) fn desire(&self, device: &str, patch: &Value, replace: bool) -> Result<i64, TwinError> {
+        let (push, version) = self.hub.twins.desire(device, patch, replace)?;
+        twin::push(&self.hub, device, &push.to_string(), Some(version));
+        Ok(version)
+    }
+
+    pub(crate) fn is_subscribed(&self, device: &str) -> bool {
+        self.hub.connections().iter().any(|conn| lock(&conn.subscribed).contains(device))
     }
 
     fn expel(&self, device: &str, message: &str) {

@@ -10,7 +10,7 @@ use fe2o3_amqp_types::definitions::{Fields, Role};
 use fe2o3_amqp_types::messaging::TargetArchetype;
 use fe2o3_amqp_types::performatives::Attach;
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
 use crate::error::HubError;
@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::hub::{Command, Conn, Hub, LinkInfo, lock};
 use crate::node::{LinkKind, Node};
 use crate::values;
-use crate::{cbs, telemetry};
+use crate::{cbs, cloud_to_device, links, methods, telemetry, twin};
 
 /// How long a peer has for answering a detach or an end.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
@@ -172,15 +172,33 @@ fn refusal(hub: &Hub, conn: &Conn, node: Option<&Node>, to_hub: bool, address: &
 }
 
 fn start(link: Link, endpoint: LinkEndpoint) {
+    use LinkEndpoint::{Receiver, Sender};
     match (link.info.kind, endpoint) {
-        (LinkKind::Cbs, LinkEndpoint::Receiver(receiver)) => {
-            drop(tokio::spawn(cbs::requests(link, receiver)))
+        (LinkKind::Telemetry, Receiver(receiver)) => drop(tokio::spawn(telemetry::run(link, receiver))),
+        (LinkKind::CloudToDevice, Sender(sender)) => {
+            drop(tokio::spawn(cloud_to_device::deliver(link, sender)))
         }
-        (LinkKind::Cbs, LinkEndpoint::Sender(sender)) => drop(tokio::spawn(cbs::answers(link, sender))),
-        (LinkKind::Telemetry, LinkEndpoint::Receiver(receiver)) => {
-            drop(tokio::spawn(telemetry::run(link, receiver)));
+        (LinkKind::Cbs, Receiver(receiver)) => {
+            drop(tokio::spawn(links::receive(link, receiver, cbs::on_request)));
+        }
+        (LinkKind::Twin, Receiver(receiver)) => {
+            drop(tokio::spawn(links::receive(link, receiver, twin::on_request)));
+        }
+        (LinkKind::Methods, Receiver(receiver)) => {
+            drop(tokio::spawn(links::receive(link, receiver, methods::on_answer)));
+        }
+        (LinkKind::Cbs | LinkKind::Twin | LinkKind::Methods, Sender(sender)) => {
+            let (queue, messages) = mpsc::channel(64);
+            if link.info.kind == LinkKind::Cbs {
+                lock(&link.conn.cbs).insert(link.session, queue);
+            } else {
+                let key = (link.info.kind, link.device().to_owned());
+                lock(&link.conn.to_device).insert(key, queue);
+            }
+            drop(tokio::spawn(links::send(link, sender, messages)));
         }
         (_, endpoint) => {
+            // The way round was checked before.
             drop(tokio::spawn(close(endpoint, HubError::new("amqp:not-implemented"))));
         }
     }

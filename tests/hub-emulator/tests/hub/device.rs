@@ -1,9 +1,6 @@
 //! The hub as a device sees it: tokens, addresses, batches, limits, the record, stop and start.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod client;
-
-use client::{Client, LIMIT, batch, message, send, token};
+use crate::client::{Client, LIMIT, batch, message, send, token};
 use fe2o3_amqp::sasl_profile::SaslProfile;
 use hub_emulator::{Emulator, Options};
 
