@@ -133,7 +133,7 @@ altitude = 4.0
 [sensor]
 source = "simulated"
 interval = "1s"
-trace = "$PWD/tests/data/jfk-2013.csv"
+trace = "$PWD/tests/data/jfk-2013-11.csv"
 speed = 900
 [identity]
 tcti = "$tcti"
