@@ -115,12 +115,12 @@ device=demo-station hub_port=0 web_port=0 control_port=0
 ( umask 077; head -c 32 /dev/urandom | base64 >"$dir/device.key" )
 start_hub() {
   : >"$dir/hub.json"
-  setsid "$emulator" --dir "$dir/hub" --port "$hub_port" --web-port "$web_port" --control "$control_port" \
+  setsid "$emulator" --dir "$dir/hub" --port "$hub_port" --https-port "$web_port" --control "$control_port" \
     --device "$device=$dir/device.key" --record "$dir/messages.jsonl" >"$dir/hub.json" 2>>"$dir/hub.log" </dev/null &
   hub_pid=$!
   wait_until "the hub" test -s "$dir/hub.json"
-  hub_port=$(jq -r .port "$dir/hub.json") web_port=$(jq -r .webPort "$dir/hub.json")
-  control_port=$(jq -r .controlPort "$dir/hub.json")
+  hub_port=$(jq -r .port "$dir/hub.json") web_port=$(jq -r '.https // 0' "$dir/hub.json")
+  control_port=$(jq -r .control "$dir/hub.json")
 }
 start_hub
 
@@ -140,7 +140,7 @@ tcti = "$tcti"
 [hub]
 transport = "amqp"
 port = $hub_port
-websocket_port = $web_port
+websocket_port = $((web_port > 0 ? web_port : 443))
 ca_file = "$dir/hub/ca.pem"
 [store]
 path = "$dir/readings.db"

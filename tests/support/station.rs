@@ -84,7 +84,11 @@ impl Station {
         };
         match tokio::time::timeout(limit, found).await {
             Ok(status) => status,
-            Err(_) => panic!("{what} did not happen within {limit:?}; status {:?}; log:\n{}", self.status().await, self.log_text()),
+            Err(_) => panic!(
+                "{what} did not happen within {limit:?}; status {:?}; log:\n{}",
+                self.status().await,
+                self.log_text()
+            ),
         }
     }
 
@@ -116,7 +120,11 @@ fn spawn(dir: &Path, config: &Path, log: &Path) -> Child {
 }
 
 /// Polls a state, never an edge, until it is there.
-pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut state: impl FnMut() -> F) -> T {
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    limit: Duration,
+    mut state: impl FnMut() -> F,
+) -> T {
     let poll = async {
         loop {
             if let Some(value) = state().await {
@@ -133,10 +141,17 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, limit: Durat
 
 /// A GET to the page; `None` unless it answers 200.
 pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    request(address, "GET", path).await
+}
+
+/// A request without a body; `None` unless it is answered with 200.
+pub async fn request(address: SocketAddr, method: &str, path: &str) -> Option<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let exchange = async {
         let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
