@@ -93,7 +93,7 @@ function showQuantity(quantity, value) {
   const arrow = section.querySelector("[data-arrow]");
   arrow.dataset.direction = trend ? String(trend.direction) : "";
   section.querySelector("[data-trend]").textContent = trend
-    ? `${trend.words}${trend.direction ? `, ${units.change(quantity, trend.difference)}` : ""} in ${units.length(trend.over)}`
+    ? `${trend.words}${trend.direction ? `, ${units.change(quantity, trend.difference)}` : ""} in ${trend.over}`
     : "No trend yet";
 }
 
@@ -147,8 +147,10 @@ function showAge() {
 
 function showState() {
   const { state, text } = headline(status, now());
-  byId("lamp").dataset.state = state;
-  if (byId("headline-text").textContent !== text) byId("headline-text").textContent = text;
+  for (const lamp of document.querySelectorAll("[data-lamp]")) lamp.dataset.state = state;
+  byId("brief").textContent = state === "trouble" ? "Trouble" : text.split(/[ :.]/, 1)[0];
+  // Written only when it changes: a screen reader reads it out then.
+  if (byId("headline").textContent !== text) byId("headline").textContent = text;
   byId("name").textContent = status.identity.deviceId ?? "Weather station";
   byId("version").textContent = `Weather station ${status.version}`;
   const facts = groups(status, now());

@@ -132,13 +132,12 @@ export class Charts {
     }
     const font = `${style.getPropertyValue("--axis-size").trim()} "Instrument Sans", sans-serif`;
     const axis = { stroke: color("--muted"), font, ticks: { show: false }, grid: { stroke: color("--rule"), width: 1 } };
-    const { digits } = scale(quantity);
     const { width, height } = figure.getBoundingClientRect();
     this.#plots[quantity] = new uPlot(
       {
         width,
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 22, 0, 0],
         legend: { show: false },
         cursor: {
           drag: { x: false, y: false },
@@ -261,9 +260,9 @@ function spread(quantity, low, high) {
   return [Math.max(0, low - margin), Math.min(100, high + margin)];
 }
 
-// As many digits as the steps between the ticks need.
-function labels(ticks, digits) {
-  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
-  const needed = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
-  return ticks.map((tick) => number(tick, Math.min(needed, Math.max(digits, needed))));
+// As many digits as the ticks need.
+function labels(ticks) {
+  const whole = (power) => ticks.every((tick) => Math.abs(tick * power - Math.round(tick * power)) < 1e-6 * power);
+  const needed = whole(1) ? 0 : whole(10) ? 1 : 2;
+  return ticks.map((tick) => number(tick, needed));
 }

@@ -92,7 +92,7 @@ export function groups(status, now) {
 
 function link(cloud, at) {
   const since = cloud.since ? ` since ${at(cloud.since)}` : "";
-  const way = cloud.transport === "websocket" ? ", over WebSocket" : cloud.transport === "amqp" ? ", over AMQP" : "";
+  const way = cloud.state !== "online" ? "" : cloud.transport === "websocket" ? ", over WebSocket" : cloud.transport === "amqp" ? ", over AMQP" : "";
   return { online: "Online", connecting: "Connecting", offline: "Offline" }[cloud.state] + since + way;
 }
 
