@@ -151,7 +151,7 @@ export class Charts {
         },
         axes: [
           { ...axis, size: 28, space: 70, values: (_, ticks) => this.#times(ticks) },
-          { ...axis, size: 48, space: 36, gap: 6, values: (_, ticks) => labels(ticks, digits) },
+          { ...axis, size: 48, space: 36, gap: 6, values: (_, ticks) => labels(ticks) },
         ],
         series: [
           {},
