@@ -1,12 +1,17 @@
 //! What the package ships and nobody types by hand: the default configuration, the manual pages, the completions,
 //! the wiring diagram. Each is held against the code or the source it was made from.
+//!
+//! After a change of the command line: `UPDATE_GENERATED=1 cargo test --test packaging`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its own repository shall stop")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use clap::CommandFactory;
 use weather_station::config::{Config, in_force, parse};
 
 const DEFAULT_FILE: &str = include_str!("../../deploy/station.toml");
+const GENERATED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/package/generated");
 
 /// The default file with every `#key = value` made active; `# key = value` (an example without a default) stays a comment.
 fn uncommented() -> String {
@@ -54,6 +59,58 @@ fn the_defaults_shown_in_the_shipped_configuration_are_the_defaults() {
 fn the_shipped_configuration_names_every_key_and_no_other() {
     let known: BTreeSet<String> = in_force(&Config::default()).into_keys().collect();
     assert_eq!(keys_named(), known);
+}
+
+/// Compares one generated file, or writes it with `UPDATE_GENERATED=1`.
+fn hold(name: &str, content: &[u8]) {
+    let path = Path::new(GENERATED).join(name);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::create_dir_all(GENERATED).unwrap();
+        std::fs::write(&path, content).unwrap();
+    }
+    let kept = std::fs::read(&path).unwrap_or_default();
+    assert!(
+        kept == content,
+        "{} is not what the command line says: run `UPDATE_GENERATED=1 cargo test --test packaging`",
+        path.display()
+    );
+}
+
+#[test]
+fn the_manual_pages_are_what_the_command_line_says() {
+    let pages = tempfile::tempdir().unwrap();
+    let command = weather_station::cli::Cli::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(command, pages.path()).unwrap();
+    let mut names = BTreeSet::new();
+    for page in std::fs::read_dir(pages.path()).unwrap() {
+        let page = page.unwrap();
+        let name = page.file_name().into_string().unwrap();
+        hold(&name, &std::fs::read(page.path()).unwrap());
+        names.insert(name);
+    }
+    assert!(
+        names.contains("weather-station.1") && names.contains("weather-station-provision.1"),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn the_completions_are_what_the_command_line_says() {
+    use clap_complete::Shell;
+    for (shell, name) in [
+        (Shell::Bash, "weather-station.bash"),
+        (Shell::Zsh, "_weather-station"),
+        (Shell::Fish, "weather-station.fish"),
+    ] {
+        let mut text = Vec::new();
+        clap_complete::generate(
+            shell,
+            &mut weather_station::cli::Cli::command(),
+            "weather-station",
+            &mut text,
+        );
+        hold(name, &text);
+    }
 }
 
 #[test]
