@@ -4,8 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::database::Database;
+use super::rollups;
 use super::row::Row;
-use crate::reading::Sample;
+use crate::reading::{Sample, TimeQuality};
 
 impl Database {
     /// One transaction for all of them: all are on disk afterwards, or none is. Samples that are no numbers are
@@ -22,16 +23,46 @@ impl Database {
                 Err(error) => tracing::error!(%error, ?sample, "a reading is lost"),
             }
         }
+        self.insert(&rows)
+    }
+
+    /// Rows that have their numbers already, above all that are stored.
+    pub fn insert(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let Some(last) = rows.last() else { return Ok(()) };
+        let mut progress = self.progress.clone();
+        let mut current = self.current;
+        for row in rows {
+            if row.time_quality == TimeQuality::Synchronised.code() {
+                progress.newest_synchronised = progress.newest_synchronised.max(row.time);
+            }
+            let undated = row.time_quality == TimeQuality::Unknown.code() && row.boot == self.boot.0;
+            if undated && (progress.undated_from == 0 || progress.undated_boot != self.boot.0) {
+                progress.undated_boot = self.boot.0;
+                progress.undated_from = row.sequence;
+            }
+        }
+        // The newest time alone is not worth a page: it is found again when the store is opened.
+        let mut written = self.progress.clone();
         self.transaction("append a reading", |connection| {
-            rows.iter().try_for_each(|row| insert(connection, row))
+            for row in rows {
+                insert(connection, row)?;
+                rollups::feed(connection, &mut current, &mut progress, row)?;
+            }
+            written.newest_synchronised = progress.newest_synchronised;
+            if progress != written {
+                progress.write(connection)?;
+            }
+            Ok(())
         })?;
-        self.last_sequence = sequence;
+        self.progress = progress;
+        self.current = current;
+        self.last_sequence = last.sequence;
         Ok(())
     }
 }
 
 /// As it is, under its own sequence.
-pub(super) fn insert(connection: &Connection, row: &Row) -> Result<(), StoreError> {
+fn insert(connection: &Connection, row: &Row) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO reading (sequence, run, boot, since_boot, time, time_quality, temperature, humidity, \

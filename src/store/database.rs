@@ -4,28 +4,57 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
-use serde_json::{Map, Value};
 
+use super::gaps::{Extendable, Known};
+use super::journal::Lost;
+use super::pending::{Found, live};
+use super::progress::Progress;
+use super::rollups::{self, Current};
+use super::row::Row;
+use super::salvaged::Origins;
 use super::watermark::Watermark;
-use super::{Event, Position, StoreError, events, schema};
+use super::{Position, StoreError, events, schema};
 use crate::clock::Timekeeper;
+use crate::reading::{BootId, TimeQuality};
+
+/// Rows read at a time.
+const STEP: usize = 500;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(super) connection: Connection,
-    pub(super) path: PathBuf,
+    pub(super) timekeeper: Timekeeper,
+    pub(super) boot: BootId,
     /// Word of this process run.
     pub(super) run: Arc<str>,
     pub(super) store_id: Arc<str>,
     pub(super) watermark: Watermark,
+    pub(super) progress: Progress,
+    /// The chart's bucket that the station is in.
+    pub(super) current: Option<Current>,
     /// The newest sequence that is on disk or was ever accepted.
     pub(super) last_sequence: u64,
     pub(super) last_event: u64,
+    /// The newest event that was handed out in this run.
+    pub(super) events_offered: u64,
+    pub(super) extendable: Option<Extendable>,
     /// Set aside, and above the watermark.
     pub(super) dead: BTreeSet<Position>,
+    /// How many were ever set aside.
+    pub(super) dead_letters: u64,
+    /// Missing above the watermark, and told.
+    pub(super) known: Known,
+    pub(super) origins: Origins,
+    /// There are salvaged rows above the watermark.
+    pub(super) has_salvaged: bool,
+    /// A salvage is under way: nothing is handed out yet.
+    pub(super) salvaging: bool,
+    /// The last stop was an orderly one.
+    pub(super) was_clean: bool,
 }
 
 /// `readings.db` and `.lock` make `readings.db.lock`.
@@ -36,36 +65,134 @@ pub(crate) fn beside(database: &Path, ending: &str) -> PathBuf {
 }
 
 impl Database {
-    /// Opens or makes it. The caller holds the lock.
-    pub fn open(path: &Path, timekeeper: &Timekeeper, run: &Arc<str>) -> Result<Self, StoreError> {
-        let (connection, _) = schema::open(path)?;
-        let empty: bool = connection
-            .query_row("SELECT NOT EXISTS (SELECT 1 FROM state)", [], |row| row.get(0))
-            .map_err(StoreError::doing("read the watermark"))?;
-        if empty {
-            let watermark = Watermark {
-                store_id: uuid::Uuid::new_v4().to_string(),
-                generation: 1,
-                acknowledged: 0,
-                salvaged: 0,
-                events: 0,
-            };
-            watermark.write(&connection)?;
+    /// Opens or makes it. The caller holds the lock. A new one is of `generation`, and `salvage` is to be done.
+    pub fn open(
+        path: &Path,
+        generation: u64,
+        salvage: &str,
+        timekeeper: &Timekeeper,
+        run: &Arc<str>,
+    ) -> Result<Self, StoreError> {
+        let (connection, fresh) = schema::open(path, |connection| begin(connection, generation, salvage))?;
+        if fresh {
+            // Until the folder is synced, the names of new files may be lost with the power.
+            sync_folder(path)?;
         }
         let watermark = Watermark::read(&connection)?;
+        let progress = Progress::read(&connection)?;
+        let known = Known::read(&connection, watermark.acknowledged)?;
+        let stored = greatest(&connection, "reading", "sequence")?;
+        let salvaged = greatest(&connection, "salvaged", "row")?;
         let mut database = Self {
             store_id: Arc::from(watermark.store_id.as_str()),
-            last_sequence: watermark.acknowledged.max(greatest(&connection, "reading", "sequence")?),
+            last_sequence: watermark.acknowledged.max(stored).max(known.last()),
             last_event: watermark.events.max(greatest(&connection, "event", "event_sequence")?),
-            connection,
-            path: path.to_owned(),
+            events_offered: 0,
+            extendable: None,
+            boot: timekeeper.stamp().boot,
+            timekeeper: timekeeper.clone(),
             run: run.clone(),
-            watermark,
+            current: None,
             dead: BTreeSet::new(),
+            dead_letters: 0,
+            known,
+            origins: Origins::read(&connection)?,
+            has_salvaged: salvaged > watermark.salvaged,
+            salvaging: false,
+            was_clean: progress.clean,
+            connection,
+            watermark,
+            progress,
         };
-        database.dead = database.dead_above_watermark()?;
-        let _ = timekeeper;
+        (database.dead_letters, database.dead) = database.set_aside_before()?;
+        database.catch_up()?;
+        database.mark_clean(false)?;
         Ok(database)
+    }
+
+    /// Feeds the readings since the last closed bucket to the charts once more, and raises the clock's floor.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let mut progress = self.progress.clone();
+        let mut current = None;
+        let mut after = progress.rolled_up;
+        loop {
+            let found = live(&self.connection, after, STEP, &self.run)?;
+            let full = found.len() == STEP;
+            let before = progress.rolled_up;
+            self.transaction("bring the charts up to date", |connection| {
+                for found in found {
+                    let row = match found {
+                        Found::Good(row) => row,
+                        Found::Damaged { sequence } => {
+                            after = sequence;
+                            continue;
+                        }
+                    };
+                    after = row.sequence;
+                    if row.time_quality == TimeQuality::Synchronised.code() {
+                        progress.newest_synchronised = progress.newest_synchronised.max(row.time);
+                    }
+                    rollups::feed(connection, &mut current, &mut progress, &row)?;
+                }
+                if progress.rolled_up == before { Ok(()) } else { progress.write(connection) }
+            })?;
+            if !full {
+                break;
+            }
+        }
+        self.progress = progress;
+        self.current = current;
+        if let Some(newest) = DateTime::from_timestamp_millis(self.progress.newest_synchronised) {
+            self.timekeeper.raise_floor(newest);
+        }
+        Ok(())
+    }
+
+    /// Above the newest stored row: what the journal had lost. Returns how many readings were put back.
+    pub fn put_back(&mut self, lost: Lost) -> Result<usize, StoreError> {
+        let Lost { rows, events, watermark } = lost;
+        let rows: Vec<Row> = rows.into_values().filter(|row| row.sequence > self.last_sequence).collect();
+        self.insert(&rows)?;
+        for event in events.into_values() {
+            if event.event_sequence > self.last_event {
+                self.transaction("record an event", |connection| events::write(connection, &event))?;
+                self.last_event = event.event_sequence;
+            }
+        }
+        if let Some(lost) = watermark.filter(|lost| lost.store_id == self.watermark.store_id) {
+            self.acknowledge_events(lost.events)?;
+            self.acknowledge(Position::salvaged(lost.salvaged))?;
+            self.acknowledge(Position::live(lost.acknowledged))?;
+        }
+        Ok(rows.len())
+    }
+
+    /// Whether the file is sound: SQLite's own quick check. Reads the whole of it.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        check(&self.connection)
+    }
+
+    fn mark_clean(&mut self, clean: bool) -> Result<(), StoreError> {
+        if self.progress.clean != clean {
+            let progress = Progress { clean, ..self.progress.clone() };
+            self.unsynced(|connection| progress.write(connection))?;
+            self.progress = progress;
+        }
+        Ok(())
+    }
+
+    /// An orderly stop: the journal is copied into the database and removed.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.mark_clean(true)?;
+        self.connection.close().map_err(|(_, source)| StoreError::doing("close the database")(source))
+    }
+
+    /// Lets go of a damaged file without another write to it.
+    pub fn abandon(self) {
+        let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the journal of the damaged store may be gone");
+        }
     }
 
     /// All or nothing, synced when it returns.
@@ -88,14 +215,14 @@ impl Database {
         &mut self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let relax = |level: &str| {
-            self.connection
+        let sync = |connection: &Connection, level: &str| {
+            connection
                 .execute_batch(&format!("PRAGMA synchronous = {level}"))
                 .map_err(StoreError::doing("set how to sync"))
         };
-        relax("NORMAL")?;
-        let done = work(&self.connection);
-        relax("FULL")?;
+        sync(&self.connection, "NORMAL")?;
+        let done = self.transaction("write without a sync", work);
+        sync(&self.connection, "FULL")?;
         done
     }
 
@@ -106,57 +233,53 @@ impl Database {
         }
         let mut moved = self.watermark.clone();
         moved.advance(upto);
+        if upto.generation > 0 && self.has_salvaged {
+            // They come first: whoever accepted this one has accepted them.
+            moved.salvaged = moved.salvaged.max(greatest(&self.connection, "salvaged", "row")?);
+        }
         self.unsynced(|connection| moved.write(connection))?;
+        self.has_salvaged =
+            self.has_salvaged && greatest(&self.connection, "salvaged", "row")? > moved.salvaged;
         self.watermark = moved;
         self.last_sequence = self.last_sequence.max(self.watermark.acknowledged);
+        self.known.forget_upto(self.watermark.acknowledged);
         let watermark = &self.watermark;
         self.dead.retain(|position| !watermark.covers(*position));
         Ok(())
     }
+}
 
-    /// Records an event under the next number.
-    pub fn record_event(
-        &mut self,
-        kind: &str,
-        fields: Map<String, Value>,
-        time: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let event = Event {
-            event_sequence: self.last_event + 1,
-            run: self.run.clone(),
-            store_id: self.store_id.clone(),
-            time,
-            kind: kind.to_owned(),
-            fields,
-        };
-        self.transaction("record an event", |connection| events::write(connection, &event))?;
-        self.last_event = event.event_sequence;
-        Ok(())
-    }
+/// SQLite's quick check, first complaint.
+pub(crate) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let answer: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(StoreError::doing("check the database"))?;
+    if answer == "ok" { Ok(()) } else { Err(StoreError::Damaged { what: answer }) }
+}
 
-    pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
-        events::after(&self.connection, self.watermark.events, limit)
-    }
+/// The rows that every store has.
+fn begin(connection: &Connection, generation: u64, salvage: &str) -> Result<(), StoreError> {
+    let watermark = Watermark {
+        store_id: uuid::Uuid::new_v4().to_string(),
+        generation,
+        acknowledged: 0,
+        salvaged: 0,
+        events: 0,
+    };
+    watermark.write(connection)?;
+    Progress { clean: true, salvage: salvage.to_owned(), ..Progress::default() }.write(connection)
+}
 
-    /// Accepted events are deleted; like the watermark, unsynced.
-    pub fn acknowledge_events(&mut self, upto: u64) -> Result<(), StoreError> {
-        if upto <= self.watermark.events {
-            return Ok(());
-        }
-        let mut moved = self.watermark.clone();
-        moved.events = upto;
-        self.unsynced(|connection| {
-            moved.write(connection)?;
-            events::forget(connection, upto)
-        })?;
-        self.watermark = moved;
-        self.last_event = self.last_event.max(upto);
-        Ok(())
-    }
+/// Makes the names in it durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| StoreError::file("sync the folder", folder, source))
 }
 
 /// 0 for an empty table. The names are this module's own.
-fn greatest(connection: &Connection, table: &str, column: &str) -> Result<u64, StoreError> {
+pub(super) fn greatest(connection: &Connection, table: &str, column: &str) -> Result<u64, StoreError> {
     connection
         .query_row(&format!("SELECT max({column}) FROM {table}"), [], |row| row.get::<_, Option<i64>>(0))
         .map(|greatest| greatest.unwrap_or(0).cast_unsigned())

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
+use super::database::Database;
 use super::row::text;
 use super::{Event, StoreError};
 
@@ -104,4 +105,50 @@ fn shortened(fields: &Map<String, Value>) -> Map<String, Value> {
         }
     }
     fields
+}
+
+impl Database {
+    /// Records an event under the next number, synced.
+    pub fn record_event(
+        &mut self,
+        kind: &str,
+        fields: Map<String, Value>,
+        time: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let event = Event {
+            event_sequence: self.last_event + 1,
+            run: self.run.clone(),
+            store_id: self.store_id.clone(),
+            time,
+            kind: kind.to_owned(),
+            fields,
+        };
+        self.transaction("record an event", |connection| write(connection, &event))?;
+        self.last_event = event.event_sequence;
+        Ok(())
+    }
+
+    /// The oldest ones that the hub has not accepted.
+    pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let events = after(&self.connection, self.watermark.events, limit)?;
+        let offered = events.last().map_or(0, |event| event.event_sequence);
+        self.events_offered = self.events_offered.max(offered);
+        Ok(events)
+    }
+
+    /// Accepted events are deleted; like the watermark, unsynced.
+    pub fn acknowledge_events(&mut self, upto: u64) -> Result<(), StoreError> {
+        if upto <= self.watermark.events {
+            return Ok(());
+        }
+        let mut moved = self.watermark.clone();
+        moved.events = upto;
+        self.unsynced(|connection| {
+            moved.write(connection)?;
+            forget(connection, upto)
+        })?;
+        self.watermark = moved;
+        self.last_event = self.last_event.max(upto);
+        Ok(())
+    }
 }

@@ -29,7 +29,8 @@ pub(crate) enum Request {
     GetValue { key: String, reply: Reply<Option<String>> },
     SetValue { key: String, value: Option<String>, reply: Reply<()> },
     History { since: DateTime<Utc>, until: DateTime<Utc>, step: Duration, reply: Reply<Vec<Bucket>> },
-    Latest { reply: Reply<Option<Reading>> },
+    Newest { count: usize, reply: Reply<Vec<Reading>> },
+    Report { since: DateTime<Utc>, reply: Reply<Option<Bucket>> },
     Close { reply: Reply<()> },
 }
 
@@ -92,7 +93,17 @@ impl StoreHandle {
 
     /// The newest stored reading.
     pub async fn latest(&self) -> Result<Option<Reading>, StoreError> {
-        self.ask(|reply| Request::Latest { reply }).await
+        Ok(self.newest(1).await?.pop())
+    }
+
+    /// The newest stored readings, oldest first, at most `count` (1 to 10,000).
+    pub async fn newest(&self, count: usize) -> Result<Vec<Reading>, StoreError> {
+        self.ask(|reply| Request::Newest { count, reply }).await
+    }
+
+    /// Least, mean and greatest of each quantity from `since` until now; none without a reading.
+    pub async fn report(&self, since: DateTime<Utc>) -> Result<Option<Bucket>, StoreError> {
+        self.ask(|reply| Request::Report { since, reply }).await
     }
 
     /// The sequence of the newest synced reading. It is also marked as changed when an event was recorded or when

@@ -2,31 +2,55 @@
 //! and every attempt to get from the one to the other. Blocking; the task calls it from short blocking calls.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
 
 use super::database::{Database, beside};
 use super::lock::Lock;
-use super::{Page, Position, StoreError};
+use super::room::{self, Limits};
+use super::salvage::{Salvage, Survey};
+use super::trouble::{Trouble, chain};
+use super::{Position, StoreError, journal, replace};
 use crate::clock::Timekeeper;
 use crate::config;
+use crate::observation::rfc3339;
 use crate::reading::Sample;
 use crate::status::{StoreState, StoreStatus};
 
 /// Readings in memory at most, when there is no room on disk: a week at one a minute.
 pub(crate) const IN_MEMORY: usize = 10_000;
+/// Events in memory at most, while there is no database.
+const EVENTS_IN_MEMORY: usize = 100;
+/// Readings in one transaction.
+const TOGETHER: usize = 500;
+/// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
+const REPLACEMENTS: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    pub(super) config: config::Store,
+    config: config::Store,
     pub(super) timekeeper: Timekeeper,
-    pub(super) run: Arc<str>,
-    pub(super) database: Option<Database>,
+    run: Arc<str>,
+    database: Option<Database>,
     lock: Option<Lock>,
+    salvage: Option<Salvage>,
+    /// Device and inode of the database: somebody may remove it under us.
+    identity: (u64, u64),
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
-    pub(super) waiting: VecDeque<Sample>,
-    pub(super) trouble: Option<String>,
+    waiting: VecDeque<Sample>,
+    waiting_events: VecDeque<(String, Map<String, Value>, DateTime<Utc>)>,
+    /// Fell out of memory: how many, and of which times.
+    lost: Option<(u64, DateTime<Utc>, DateTime<Utc>)>,
+    trouble: Option<String>,
+    replacements: u32,
+    /// The file has to be checked, in the background.
+    unchecked: bool,
 }
 
 impl Keeper {
@@ -38,8 +62,14 @@ impl Keeper {
             run,
             database: None,
             lock: None,
+            salvage: None,
+            identity: (0, 0),
             waiting: VecDeque::new(),
+            waiting_events: VecDeque::new(),
+            lost: None,
             trouble: None,
+            replacements: 0,
+            unchecked: false,
         };
         match keeper.reopen() {
             Err(error @ StoreError::Locked { .. }) => Err(error),
@@ -51,22 +81,83 @@ impl Keeper {
         }
     }
 
-    /// Once more from the start.
-    pub fn reopen(&mut self) -> Result<(), StoreError> {
+    /// Once more from the start. A damaged one is set aside, and a new one is begun.
+    fn reopen(&mut self) -> Result<(), StoreError> {
         self.database = None;
+        self.salvage = None;
         if self.lock.is_none() {
             self.lock = Some(Lock::take(&self.config.path)?);
         }
-        self.database = Some(Database::open(&self.config.path, &self.timekeeper, &self.run)?);
-        self.trouble = None;
+        match self.try_open("") {
+            Err(error) if Trouble::of(&error) == Trouble::Damaged => self.replace(&error),
+            done => done,
+        }
+    }
+
+    fn try_open(&mut self, salvage: &str) -> Result<(), StoreError> {
+        let path = &self.config.path;
+        replace::finish_interrupted(path)?;
+        let cut_to_nothing = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+            && std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
+        if cut_to_nothing {
+            // SQLite would delete the journal of an empty database.
+            return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
+        }
+        let lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
+        let waiting = replace::waiting(path);
+        let survey = waiting.first().map(|aside| Survey::of(aside));
+        let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
+        let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        let put_back = database.put_back(lost)?;
+        if put_back > 0 {
+            tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
+        }
+        let limits = self.limits();
+        database.limit(limits)?;
+        self.unchecked = !database.was_clean;
+        if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
+            let reason = match database.progress.salvage.as_str() {
+                "" => "the store was damaged".to_owned(),
+                reason => reason.to_owned(),
+            };
+            database.salvaging = true;
+            self.salvage = Some(Salvage::begin(aside, survey, reason));
+        }
+        self.identity = self.identity_on_disk();
+        self.database = Some(database);
+        room::take_on_ballast(&self.config.path);
         Ok(())
+    }
+
+    fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        let reason = chain(error);
+        self.replacements += 1;
+        if self.replacements > REPLACEMENTS {
+            return Err(StoreError::Unavailable {
+                reason: format!("it was replaced {REPLACEMENTS} times and is damaged again: {reason}"),
+            });
+        }
+        tracing::error!(%reason, "the store is damaged: it is set aside");
+        self.salvage = None;
+        if let Some(database) = self.database.take() {
+            database.abandon();
+        }
+        replace::set_aside(&self.config.path, self.timekeeper.now())?;
+        self.try_open(&reason)
     }
 
     /// Takes samples in; [`Keeper::sync`] puts them on disk.
     pub fn take(&mut self, samples: impl IntoIterator<Item = Sample>) {
         for sample in samples {
-            if self.waiting.len() >= IN_MEMORY {
-                self.waiting.pop_front();
+            if self.waiting.len() >= IN_MEMORY
+                && let Some(oldest) = self.waiting.pop_front()
+            {
+                let time = oldest.stamp.time;
+                if self.lost.is_none() {
+                    tracing::error!("no room on disk and none in memory: readings are lost");
+                }
+                let (count, from, _) = self.lost.unwrap_or((0, time, time));
+                self.lost = Some((count + 1, from, time));
             }
             self.waiting.push_back(sample);
         }
@@ -74,28 +165,194 @@ impl Keeper {
 
     /// Puts what is in memory on disk; it stays in memory when that fails.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        if self.waiting.is_empty() {
-            return Ok(());
+        let mut tries = 0;
+        while !self.waiting.is_empty() {
+            match self.sync_some() {
+                Ok(()) => tries = 0,
+                Err(error) => {
+                    tries += 1;
+                    if tries > 4 || !self.cure(&error)? {
+                        return Err(error);
+                    }
+                }
+            }
         }
-        let waiting = self.waiting.make_contiguous();
-        let database = self.database.as_mut().ok_or_else(|| unavailable(&self.trouble))?;
-        let done = database.append(waiting);
-        match &done {
-            Ok(()) => {
-                self.waiting.clear();
+        if self.database.is_some() && self.trouble.take().is_some() {
+            tracing::info!("the store works again");
+            self.tell_what_was_lost()?;
+        }
+        Ok(())
+    }
+
+    fn sync_some(&mut self) -> Result<(), StoreError> {
+        let limits = self.limits();
+        let path = self.config.path.clone();
+        let count = self.waiting.len().min(TOGETHER);
+        let samples: Vec<Sample> = self.waiting.iter().take(count).copied().collect();
+        let database = self.open_database()?;
+        if !database.has_room_in_journal(&path, limits)? {
+            let reason = "the journal is full: another program has been reading the database for long".into();
+            return Err(StoreError::Unavailable { reason });
+        }
+        database.append(&samples)?;
+        self.waiting.drain(..count);
+        Ok(())
+    }
+
+    /// Does what can be done about an error. True: it is worth another try.
+    fn cure(&mut self, error: &StoreError) -> Result<bool, StoreError> {
+        let cured = match Trouble::of(error) {
+            Trouble::Full => self.make_room(),
+            Trouble::Damaged => self.replace(error).map(|()| true),
+            Trouble::Broken => self.reopen().map(|()| true),
+            Trouble::Passing => Ok(false),
+        };
+        if !matches!(cured, Ok(true)) {
+            self.note(error);
+        }
+        cured
+    }
+
+    /// By `max_size`: sent readings, then pending ones. On a disk that others have filled: the ballast, sent readings,
+    /// and pending ones only when the memory is full too.
+    fn make_room(&mut self) -> Result<bool, StoreError> {
+        let limits = self.limits();
+        let full_memory = self.waiting.len() >= IN_MEMORY;
+        let path = self.config.path.clone();
+        let Some(database) = &mut self.database else { return Ok(false) };
+        let by_size = database.is_nearly_full(limits)?;
+        let ballast = !by_size && room::drop_ballast(&path);
+        Ok(database.evict(by_size || full_memory)? || ballast)
+    }
+
+    /// Whatever there is to do between the readings. Returns true while there is more.
+    pub fn keep_house(&mut self, keep: Duration) -> bool {
+        if self.database.is_some() && self.identity_on_disk() != self.identity {
+            tracing::error!(path = %self.config.path.display(), "the database was taken away");
+            self.database = None;
+            self.trouble = Some("the database was taken away".into());
+        }
+        if self.database.is_none() {
+            if let Err(error) = self.reopen() {
+                self.note(&error);
+                return false;
+            }
+            // Readings that waited tell whether it works again.
+            if self.waiting.is_empty() {
                 self.trouble = None;
             }
-            Err(error) => self.note(error),
         }
-        done
+        match self.one_step(keep) {
+            Ok(more) => more,
+            Err(error) => {
+                self.cure(&error).ok();
+                false
+            }
+        }
     }
 
-    pub fn pending(&mut self, after: Option<Position>, limit: usize) -> Result<Page, StoreError> {
-        self.open_database()?.pending(after, limit)
+    fn one_step(&mut self, keep: Duration) -> Result<bool, StoreError> {
+        let limits = self.limits();
+        let path = self.config.path.clone();
+        let Some(database) = &mut self.database else { return Ok(false) };
+        if !database.has_room_in_journal(&path, limits)? {
+            return Ok(false);
+        }
+        if let Some(salvage) = &mut self.salvage {
+            if database.is_nearly_full(limits)? && database.evict(false)? {
+                return Ok(true);
+            }
+            if salvage.step(database)? {
+                return Ok(true);
+            }
+            replace::done(&path, salvage.aside())?;
+            self.salvage = None;
+            database.salvaging = false;
+            // Another one may wait behind it.
+            return match replace::waiting(&path).is_empty() {
+                true => Ok(true),
+                false => self.reopen().map(|()| true),
+            };
+        }
+        let more = database.redate_step()?
+            || database.prune_old(keep)?
+            || (database.is_nearly_full(limits)? && database.evict(true)?)
+            || database.shrink(limits)?;
+        if !more {
+            room::take_on_ballast(&path);
+        }
+        Ok(more)
     }
 
-    pub fn open_database(&mut self) -> Result<&mut Database, StoreError> {
-        self.database.as_mut().ok_or_else(|| unavailable(&self.trouble))
+    /// Asks the database, and looks after what goes wrong.
+    pub fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let answer = self.open_database().and_then(question);
+        if let Err(error) = &answer
+            && !matches!(error, StoreError::Unavailable { .. })
+        {
+            self.cure(error).ok();
+        }
+        answer
+    }
+
+    /// Readings wait for the clock, or for the end of a salvage, before they are handed out.
+    pub fn holds_back(&self) -> bool {
+        self.database.as_ref().is_some_and(|database| database.salvaging || database.undated_from().is_some())
+    }
+
+    /// The path of the database, once, when it has to be checked.
+    pub fn take_unchecked(&mut self) -> Option<PathBuf> {
+        std::mem::take(&mut self.unchecked).then(|| self.config.path.clone())
+    }
+
+    /// The background check is done.
+    pub fn checked(&mut self, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            self.cure(&error).ok();
+        }
+    }
+
+    /// An event that may wait in memory.
+    pub fn keep_event(&mut self, kind: &str, fields: Map<String, Value>) {
+        let now = self.timekeeper.now();
+        self.waiting_events.push_back((kind.to_owned(), fields, now));
+        if self.waiting_events.len() > EVENTS_IN_MEMORY {
+            self.waiting_events.pop_front();
+        }
+        self.write_events().ok();
+    }
+
+    fn write_events(&mut self) -> Result<(), StoreError> {
+        while let Some((kind, fields, time)) = self.waiting_events.front().cloned() {
+            self.ask(|database| database.record_event(&kind, fields, time))?;
+            self.waiting_events.pop_front();
+        }
+        Ok(())
+    }
+
+    fn tell_what_was_lost(&mut self) -> Result<(), StoreError> {
+        if let Some((count, from, until)) = self.lost.take() {
+            let reason = "there was no room on the disk for longer than the memory lasted";
+            let fields =
+                json!({"count": count, "from": rfc3339(from), "until": rfc3339(until), "reason": reason});
+            self.waiting_events.push_back((
+                "missedSamples".into(),
+                fields.as_object().cloned().unwrap_or_default(),
+                self.timekeeper.now(),
+            ));
+        }
+        self.write_events()
+    }
+
+    fn open_database(&mut self) -> Result<&mut Database, StoreError> {
+        let reason = || self.trouble.clone().unwrap_or_else(|| "it is not open".into());
+        match &mut self.database {
+            Some(database) => Ok(database),
+            None => Err(StoreError::Unavailable { reason: reason() }),
+        }
     }
 
     /// The newest synced sequence.
@@ -105,19 +362,35 @@ impl Keeper {
 
     /// What the status page says.
     pub fn status(&self) -> StoreStatus {
-        let mut status = StoreStatus {
+        let base = StoreStatus {
             state: if self.trouble.is_some() { StoreState::Failing } else { StoreState::Ok },
             reason: self.trouble.clone(),
             in_memory: self.waiting.len() as u64,
+            bytes: room::bytes(&self.config.path),
             ..StoreStatus::default()
         };
-        if let Some(database) = &self.database {
-            status.store_id = database.store_id.to_string();
-            status.last_sequence = database.last_sequence;
-            status.pending = database.last_sequence.saturating_sub(database.watermark.acknowledged);
-            status.bytes = bytes(&self.config.path);
+        match &self.database {
+            Some(database) => database.status(base),
+            None => base,
         }
-        status
+    }
+
+    /// An orderly stop.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        let synced = self.sync();
+        if let Some(database) = self.database.take() {
+            database.close()?;
+        }
+        self.lock = None;
+        synced
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_size: self.config.max_size }
+    }
+
+    fn identity_on_disk(&self) -> (u64, u64) {
+        std::fs::metadata(&self.config.path).map_or((0, 0), |file| (file.dev(), file.ino()))
     }
 
     fn note(&mut self, error: &StoreError) {
@@ -127,29 +400,4 @@ impl Keeper {
         }
         self.trouble = Some(reason);
     }
-}
-
-/// Database and journal.
-pub(crate) fn bytes(database: &Path) -> u64 {
-    [database.to_owned(), beside(database, "-wal")]
-        .iter()
-        .filter_map(|path| std::fs::metadata(path).ok())
-        .map(|metadata| metadata.len())
-        .sum()
-}
-
-fn unavailable(trouble: &Option<String>) -> StoreError {
-    StoreError::Unavailable { reason: trouble.clone().unwrap_or_else(|| "it is not open".into()) }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

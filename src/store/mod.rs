@@ -12,17 +12,34 @@
 //! `-wal` and `-shm` are SQLite's; `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
 //! disk; `.set-aside-DATE` is a store that was damaged, kept for people.
 
+mod answer;
 mod append;
+mod check;
+mod counts;
 mod database;
+mod dead_letters;
 mod events;
+mod fold;
+mod gaps;
 mod handle;
 mod history;
+mod journal;
 mod keeper;
 mod lock;
 mod pending;
+mod progress;
+mod prune;
+mod redate;
+mod replace;
+mod rollups;
+mod room;
 mod row;
+mod salvage;
+mod salvaged;
+mod scan;
 mod schema;
 mod task;
+mod trouble;
 mod values;
 mod watermark;
 

@@ -1,15 +1,15 @@
-//! Hands out what the hub has not accepted, oldest first: the rows above the watermark. Changes no reading.
+//! Hands out what the hub has not accepted, oldest first: the rows above the watermark. What is damaged or missing
+//! there is never skipped in silence: it becomes a `gap` event.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
-use serde_json::json;
 
 use super::database::Database;
+use super::gaps::{DAMAGED, Gap};
 use super::row::Row;
-use super::{Event, Page, Position, StoreError, events};
+use super::{Event, Page, Position, StoreError, events, salvaged};
+use crate::reading::TimeQuality;
 
 /// The columns of a row, in the order in which [`row`] reads them; `reading` has a sequence before them.
 pub(super) const COLUMNS: &str =
@@ -25,86 +25,131 @@ pub(super) enum Found {
 }
 
 impl Database {
-    /// At most `limit` readings after `after`, or after the watermark.
+    /// At most `limit` readings after `after`, or after the watermark. Nothing while a salvage is under way: the
+    /// older readings go first.
     pub fn pending(&mut self, after: Option<Position>, limit: usize) -> Result<Page, StoreError> {
-        let acknowledged = Position::live(self.watermark.acknowledged);
-        let start = after.unwrap_or_default().max(acknowledged);
-        let mut page = Page { readings: Vec::new(), end: start };
-        for found in live(&self.connection, start.row, limit, &self.run)? {
-            match found {
-                Found::Good(row) => {
-                    let position = Position::live(row.sequence);
-                    page.end = position;
-                    if let Some(reading) = row.reading(&self.store_id)
-                        && !self.dead.contains(&position)
-                    {
-                        page.readings.push((position, reading));
-                    }
-                }
-                Found::Damaged { sequence } => page.end = Position::live(sequence),
-            }
+        let after = after.unwrap_or_default();
+        let mut page = Page { readings: Vec::new(), end: after };
+        if self.salvaging {
+            return Ok(page);
+        }
+        if self.has_salvaged && after.generation == 0 {
+            self.salvaged_page(after.row.max(self.watermark.salvaged), limit, &mut page)?;
+        }
+        if page.readings.len() < limit {
+            let start = if after.generation == 0 { 0 } else { after.row };
+            let left = limit - page.readings.len();
+            self.live_page(start.max(self.watermark.acknowledged), left, &mut page)?;
         }
         Ok(page)
     }
 
-    /// Sets readings aside: they stay in the history and are not sent again.
-    pub fn dead_letter(
-        &mut self,
-        positions: &[Position],
-        condition: &str,
-        time: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut sorted = positions.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let mut number = self.last_event;
-        let events: Vec<Event> = runs(&sorted)
-            .map(|(first, last)| {
-                number += 1;
-                let fields = json!({"first": first.row, "last": last.row, "condition": condition});
-                Event {
-                    event_sequence: number,
-                    run: self.run.clone(),
-                    store_id: self.store_id.clone(),
-                    time,
-                    kind: "deadLetter".into(),
-                    fields: fields.as_object().cloned().unwrap_or_default(),
-                }
-            })
-            .collect();
-        self.transaction("set readings aside", |connection| {
-            for position in &sorted {
-                connection
-                    .prepare_cached(
-                        "INSERT INTO dead_letter (generation, row, time, condition) VALUES (?1, ?2, ?3, ?4)",
-                    )
-                    .and_then(|mut statement| {
-                        statement.execute(params![
-                            position.generation,
-                            position.row.cast_signed(),
-                            time.timestamp_millis(),
-                            condition
-                        ])
-                    })
-                    .map_err(StoreError::doing("set readings aside"))?;
+    fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {
+        for (number, row) in salvaged::after(&self.connection, start, limit, &self.run)? {
+            let position = Position::salvaged(number);
+            page.end = page.end.max(position);
+            let (generation, _) = salvaged::parts(number);
+            match row.and_then(|row| row.reading(&self.origins.name(generation))) {
+                Some(reading) if !self.dead.contains(&position) => page.readings.push((position, reading)),
+                Some(_) => {}
+                None => self.lose_salvaged(number)?,
             }
-            events.iter().try_for_each(|event| events::write(connection, event))
-        })?;
-        self.last_event = number;
-        self.dead.extend(sorted);
+        }
         Ok(())
     }
 
-    pub(super) fn dead_above_watermark(&self) -> Result<BTreeSet<Position>, StoreError> {
-        let read = || {
-            let mut statement = self.connection.prepare("SELECT generation, row FROM dead_letter")?;
-            let rows = statement.query_map([], |row| {
-                Ok(Position { generation: row.get(0)?, row: row.get::<_, i64>(1)?.cast_unsigned() })
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
+    fn live_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {
+        // What gets its time only now is not handed out before it has it.
+        let upto = start.saturating_add(limit as u64);
+        while self.undated_from().is_some_and(|from| from <= upto) && self.redate_step()? {}
+        let mut expected = start + 1;
+        let mut before = None;
+        let mut missing = Vec::new();
+        let mut damaged = Vec::new();
+        for found in live(&self.connection, start, limit, &self.run)? {
+            let (Found::Good(Row { sequence, .. }) | Found::Damaged { sequence }) = found;
+            if sequence < expected {
+                return Err(StoreError::Damaged { what: "readings come out of order".into() });
+            }
+            let until = if let Found::Good(row) = &found { Some(row.time) } else { None };
+            for (first, last) in self.known.unknown_in(expected, sequence - 1) {
+                missing.push(Gap { first, last, from: before, until });
+            }
+            expected = sequence + 1;
+            let position = Position::live(sequence);
+            match found {
+                Found::Good(row) if self.may_get_a_time(&row) => break,
+                Found::Good(row) => {
+                    before = Some(row.time);
+                    match row.reading(&self.store_id) {
+                        Some(reading) if !self.dead.contains(&position) => {
+                            page.readings.push((position, reading))
+                        }
+                        Some(_) => {}
+                        // Its checksum held, and yet a code means nothing: not weather either.
+                        None => {
+                            damaged.push(Gap { first: sequence, last: sequence, from: before, until: before })
+                        }
+                    }
+                }
+                Found::Damaged { .. } => {
+                    damaged.push(Gap { first: sequence, last: sequence, from: before, until: None });
+                }
+            }
+            page.end = position;
+        }
+        if !missing.is_empty() {
+            // A row that cannot be found may still be there: then the file is broken, and the salvage will find it.
+            self.check()?;
+        }
+        if !missing.is_empty() || !damaged.is_empty() {
+            self.tell_of(missing, &damaged)?;
+        }
+        Ok(())
+    }
+
+    /// A reading of this boot without a time waits until the clock can be trusted.
+    fn may_get_a_time(&self, row: &Row) -> bool {
+        row.time_quality == TimeQuality::Unknown.code()
+            && row.boot == self.boot.0
+            && self.undated_from().is_some()
+    }
+
+    fn tell_of(&mut self, missing: Vec<Gap>, damaged: &[Gap]) -> Result<(), StoreError> {
+        let mut gaps = missing;
+        gaps.extend_from_slice(damaged);
+        gaps.sort_unstable_by_key(|gap| gap.first);
+        let now = self.timekeeper.now();
+        self.make_gaps(&gaps, DAMAGED, now, |connection| {
+            for gap in damaged {
+                connection
+                    .execute("DELETE FROM reading WHERE sequence = ?1", [gap.first.cast_signed()])
+                    .map_err(StoreError::doing("drop a damaged reading"))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A salvaged row that has been damaged since.
+    fn lose_salvaged(&mut self, number: u64) -> Result<(), StoreError> {
+        let (generation, sequence) = salvaged::parts(number);
+        let gap = Gap { first: sequence, last: sequence, from: None, until: None };
+        let event = Event {
+            event_sequence: self.last_event + 1,
+            run: self.run.clone(),
+            store_id: self.origins.name(generation),
+            time: self.timekeeper.now(),
+            kind: "gap".into(),
+            fields: gap.fields(DAMAGED),
         };
-        let rows = read().map_err(StoreError::doing("read what was set aside"))?;
-        Ok(rows.into_iter().filter(|position| !self.watermark.covers(*position)).collect())
+        self.transaction("drop a damaged reading", |connection| {
+            connection
+                .execute("DELETE FROM salvaged WHERE row = ?1", [number.cast_signed()])
+                .map_err(StoreError::doing("drop a damaged reading"))?;
+            events::write(connection, &event)
+        })?;
+        self.last_event = event.event_sequence;
+        Ok(())
     }
 }
 
@@ -153,11 +198,4 @@ pub(super) fn row(found: &rusqlite::Row<'_>, sequence: u64, word: &mut Arc<str>)
         quality: found.get(8).ok()?,
     };
     Some((row, found.get(9).ok()?))
-}
-
-/// First and last of each stretch without a hole.
-fn runs(sorted: &[Position]) -> impl Iterator<Item = (Position, Position)> {
-    sorted
-        .chunk_by(|one, next| one.generation == next.generation && one.row + 1 == next.row)
-        .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
 }

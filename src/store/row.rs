@@ -6,8 +6,8 @@
 //! # The checksum (frozen)
 //! CRC-32 (IEEE) over, in this order and little-endian: a domain byte, sequence (u64), length of the run word (u8)
 //! and its bytes, boot id (16 bytes, big-endian as it is printed), time since boot in ms (i64), time in ms since
-//! 1970 (i64), time quality (u8), temperature, humidity, pressure (i32 each), quality (u8). A salvaged row puts
-//! the length of its store id (u8) and the id's bytes before the sequence.
+//! 1970 (i64), time quality (u8), temperature, humidity, pressure (i32 each), quality (u8). The domain is `r` for a
+//! row of this store; `s` for a salvaged one, followed by the generation of the store it came from (u64).
 //! SQLite pages carry no checksum: a flipped bit would otherwise become weather.
 
 use std::sync::Arc;
@@ -57,19 +57,20 @@ impl Row {
 
     /// The checksum of a row of this store.
     pub fn checksum(&self) -> i32 {
-        self.summed(crc32fast::Hasher::new(), b"r")
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"r");
+        self.summed(hasher)
     }
 
-    /// The checksum of a row that was salvaged from `store_id`.
-    pub fn salvaged_checksum(&self, store_id: &str) -> i32 {
+    /// The checksum of a row that was salvaged from the store of that generation.
+    pub fn salvaged_checksum(&self, generation: u64) -> i32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(b"s");
-        text(&mut hasher, store_id);
-        self.summed(hasher, b"")
+        hasher.update(&generation.to_le_bytes());
+        self.summed(hasher)
     }
 
-    fn summed(&self, mut hasher: crc32fast::Hasher, domain: &[u8]) -> i32 {
-        hasher.update(domain);
+    fn summed(&self, mut hasher: crc32fast::Hasher) -> i32 {
         hasher.update(&self.sequence.to_le_bytes());
         text(&mut hasher, &self.run);
         hasher.update(&self.boot.to_be_bytes());

@@ -55,7 +55,6 @@ CREATE TABLE reading (
 ) STRICT;
 CREATE TABLE salvaged (
     row INTEGER PRIMARY KEY,
-    store_id TEXT NOT NULL,
     run TEXT NOT NULL,
     boot BLOB NOT NULL,
     since_boot INTEGER NOT NULL,
@@ -65,6 +64,11 @@ CREATE TABLE salvaged (
     humidity INTEGER NOT NULL,
     pressure INTEGER NOT NULL,
     quality INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE origin (
+    generation INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL,
     checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE event (
@@ -111,16 +115,19 @@ CREATE TABLE value (
 ) STRICT;
 ";
 
-/// Opens the file with the settings that every use of it has, and makes the tables where there are none.
-/// Returns true with it when it did.
-pub(crate) fn open(path: &Path) -> Result<(Connection, bool), StoreError> {
+/// Opens the file with the settings that every use of it has. Where there are no tables it makes them, and `begin`
+/// fills them in the same transaction; the answer is true then.
+pub(crate) fn open(
+    path: &Path,
+    begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(Connection, bool), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection =
         Connection::open_with_flags(path, flags).map_err(StoreError::doing("open the database"))?;
-    let fresh = settle(&connection, path)?;
+    let fresh = settle(&connection, path, begin)?;
     Ok((connection, fresh))
 }
 
@@ -136,15 +143,22 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(StoreError::doing("open the database for reading"))
 }
 
-fn settle(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+fn settle(
+    connection: &Connection,
+    path: &Path,
+    begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<bool, StoreError> {
     let doing = || StoreError::doing("prepare the database");
     // Nobody but a reader is ever there; a checkpoint may wait this long for one.
     connection.busy_timeout(Duration::from_millis(250)).map_err(doing())?;
     if connection.is_readonly("main").map_err(doing())? {
         return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });
     }
-    // The page size has to come before the journal mode, and both before the first table.
-    connection.execute_batch("PRAGMA page_size = 1024").map_err(doing())?;
+    // The page size has to come before the journal mode, and both before the first table. Incremental vacuum
+    // gives pages back when max_size was lowered, without room for a second copy.
+    connection
+        .execute_batch(&format!("PRAGMA page_size = {PAGE_SIZE}; PRAGMA auto_vacuum = INCREMENTAL"))
+        .map_err(doing())?;
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(doing())?;
     if mode != "wal" {
@@ -160,12 +174,14 @@ fn settle(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(doing())?;
     match version {
         0 => {
-            connection
+            let transaction = connection.unchecked_transaction().map_err(doing())?;
+            transaction
                 .execute_batch(&format!(
-                    "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; \
-                     PRAGMA user_version = {VERSION}; COMMIT;"
+                    "{TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
                 ))
                 .map_err(doing())?;
+            begin(&transaction)?;
+            transaction.commit().map_err(doing())?;
             Ok(true)
         }
         VERSION => Ok(false),

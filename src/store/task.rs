@@ -1,16 +1,19 @@
 //! The task that owns the store: takes samples in, answers questions, keeps house in between.
 //! Every call of SQLite is one short blocking call; knows neither sensor nor network.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, oneshot, watch};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
-use super::handle::{Request, StoreHandle};
+use super::answer::answer;
+use super::check::Check;
+use super::handle::{Reply, Request, StoreHandle};
 use super::keeper::Keeper;
 use crate::clock::Timekeeper;
 use crate::config;
@@ -23,11 +26,13 @@ use crate::status::Board;
 const REQUESTS: usize = 64;
 /// Samples that arrived while the disk was busy are synced together, at most so many.
 const TOGETHER: usize = 256;
-/// How often the house is kept when nothing else happens.
+/// How often the house is kept when there is nothing to do.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// What could not be put on disk is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
-/// Opens the store. It fails only when another station holds it: a store that cannot be opened is set aside, and
-/// where there is no room or no folder the readings are kept in memory until there is.
+/// Opens the store. It fails only when another station holds it: a store that is damaged is set aside, and where
+/// there is no room or no folder the readings are kept in memory until there is.
 pub fn open(
     config: &config::Store,
     timekeeper: &Timekeeper,
@@ -41,6 +46,7 @@ pub fn open(
         keeper: Some(keeper),
         requests: requests_rx,
         synced: synced_tx,
+        due: None,
     };
     Ok((task, StoreHandle { requests: requests_tx, synced: synced_rx }))
 }
@@ -53,6 +59,8 @@ pub struct StoreTask {
     keeper: Option<Keeper>,
     requests: mpsc::Receiver<Request>,
     synced: watch::Sender<u64>,
+    /// The time by which what is in memory has to be on disk.
+    due: Option<Instant>,
 }
 
 impl StoreTask {
@@ -62,88 +70,112 @@ impl StoreTask {
         mut self,
         mut samples: mpsc::Receiver<FromSensor>,
         board: Arc<Board>,
-        _settings: watch::Receiver<Settings>,
-        timekeeper: Timekeeper,
+        settings: watch::Receiver<Settings>,
+        _timekeeper: Timekeeper,
         turns: Arc<AtomicU64>,
     ) -> Result<(), StoreError> {
         let mut sampling = true;
         let mut asked = true;
-        let mut closing: Vec<oneshot::Sender<Result<(), StoreError>>> = Vec::new();
-        // The time by which what is in memory has to be on disk.
-        let mut due: Option<Instant> = None;
+        let mut closing: Vec<Reply<()>> = Vec::new();
         let mut housekeeping = Instant::now();
+        let mut check = Check::default();
+        if let Some(path) = self.publish(&board).await {
+            check.begin(path);
+        }
         while sampling || (asked && closing.is_empty()) {
             turns.fetch_add(1, Ordering::Relaxed);
             tokio::select! {
-                biased;
-                () = sleep_until(due.unwrap_or(housekeeping)), if due.is_some() => {
-                    self.with(|keeper| keeper.sync()).await.ok();
-                    due = None;
-                }
                 received = samples.recv(), if sampling => match received {
                     None => {
                         sampling = false;
-                        self.with(|keeper| keeper.sync()).await.ok();
-                        due = None;
+                        self.sync().await.ok();
                     }
-                    Some(first) => {
-                        self.take(first, &mut samples, &timekeeper).await;
-                        due = due.or(Some(Instant::now() + self.max_loss));
-                        if self.max_loss.is_zero() {
-                            self.with(|keeper| keeper.sync()).await.ok();
-                            due = None;
-                        }
-                    }
+                    Some(first) => self.take(first, &mut samples).await,
                 },
                 request = self.requests.recv(), if asked => match request {
                     None => asked = false,
                     Some(Request::Close { reply }) => closing.push(reply),
-                    Some(request) => self.with(move |keeper| answer(keeper, request)).await,
+                    Some(request) => {
+                        let told = matches!(request, Request::RecordEvent { .. } | Request::DeadLetter { .. });
+                        self.with(move |keeper| answer(keeper, request)).await;
+                        if told {
+                            self.synced.send_modify(|_| {});
+                        }
+                    }
                 },
-                () = sleep_until(housekeeping) => housekeeping = Instant::now() + HOUSEKEEPING,
+                () = until(self.due), if self.due.is_some() => drop(self.sync().await),
+                result = check.done() => self.with(|keeper| keeper.checked(result)).await,
+                () = sleep_until(housekeeping) => {
+                    let keep = settings.borrow().keep;
+                    let held_back = self.with(|keeper| keeper.holds_back()).await;
+                    let more = self.with(move |keeper| keeper.keep_house(keep)).await;
+                    housekeeping = Instant::now() + if more { Duration::ZERO } else { HOUSEKEEPING };
+                    if held_back && !self.with(|keeper| keeper.holds_back()).await {
+                        self.synced.send_modify(|_| {});
+                    }
+                }
             }
-            self.publish(&board).await;
+            if let Some(path) = self.publish(&board).await {
+                check.begin(path);
+            }
         }
-        let result = self.with(|keeper| keeper.sync()).await;
+        check.stop().await;
+        let closed = self.with(Keeper::close).await;
         for reply in closing {
-            reply.send(Ok(())).ok();
+            drop(reply.send(Ok(())));
         }
-        result
+        closed
     }
 
-    async fn take(
-        &mut self,
-        first: FromSensor,
-        samples: &mut mpsc::Receiver<FromSensor>,
-        timekeeper: &Timekeeper,
-    ) {
-        let mut next = Some(first);
+    /// One sample and those that wait behind it.
+    async fn take(&mut self, first: FromSensor, samples: &mut mpsc::Receiver<FromSensor>) {
         let mut taken = Vec::new();
+        let mut missed = Vec::new();
+        let mut next = Some(first);
         while let Some(item) = next {
             match item {
                 FromSensor::Sample(sample) => taken.push(sample),
-                FromSensor::Missed { count, from, until, reason } => {
-                    let fields = json!({
-                        "count": count, "from": rfc3339(from.time), "until": rfc3339(until.time), "reason": reason,
-                    });
-                    let fields = fields.as_object().cloned().unwrap_or_default();
-                    let now = timekeeper.now();
-                    self.with(move |keeper| record(keeper, "missedSamples", fields, now)).await.ok();
-                }
+                FromSensor::Missed { count, from, until, reason } => missed.push(json!({
+                    "count": count, "from": rfc3339(from.time), "until": rfc3339(until.time), "reason": reason,
+                })),
             }
             next = if taken.len() < TOGETHER { samples.try_recv().ok() } else { None };
         }
-        self.with(move |keeper| keeper.take(taken)).await;
+        let told = !missed.is_empty();
+        self.with(move |keeper| {
+            for fields in missed {
+                keeper.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default());
+            }
+            keeper.take(taken);
+        })
+        .await;
+        if told {
+            self.synced.send_modify(|_| {});
+        }
+        self.due = self.due.or(Some(Instant::now() + self.max_loss));
+        if self.max_loss.is_zero() {
+            self.sync().await.ok();
+        }
     }
 
-    async fn publish(&mut self, board: &Board) {
-        let (status, last) = self.with(|keeper| (keeper.status(), keeper.last_sequence())).await;
+    /// What fails is tried again soon; the readings stay in memory meanwhile.
+    async fn sync(&mut self) -> Result<(), StoreError> {
+        let done = self.with(Keeper::sync).await;
+        self.due = done.is_err().then(|| Instant::now() + AGAIN);
+        done
+    }
+
+    /// Returns the path of the database when it has to be checked.
+    async fn publish(&mut self, board: &Board) -> Option<PathBuf> {
+        let (status, last, unchecked) =
+            self.with(|keeper| (keeper.status(), keeper.last_sequence(), keeper.take_unchecked())).await;
         board.store.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;
             changed
         });
         self.synced.send_if_modified(|old| std::mem::replace(old, last) != last);
+        unchecked
     }
 
     /// One short blocking call on the store.
@@ -164,54 +196,9 @@ impl StoreTask {
     }
 }
 
-fn record(
-    keeper: &mut Keeper,
-    kind: &str,
-    fields: Map<String, Value>,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Result<(), StoreError> {
-    keeper.open_database()?.record_event(kind, fields, now)
-}
-
-/// Whoever asked may have gone; then nobody wants the answer.
-fn answer(keeper: &mut Keeper, request: Request) {
-    let now = keeper.timekeeper.now();
-    match request {
-        Request::Pending { after, limit, reply } => drop(reply.send(keeper.pending(after, limit))),
-        Request::Acknowledge { upto, reply } => {
-            drop(reply.send(keeper.open_database().and_then(|database| database.acknowledge(upto))));
-        }
-        Request::DeadLetter { positions, condition, reply } => {
-            let done =
-                keeper.open_database().and_then(|database| database.dead_letter(&positions, &condition, now));
-            drop(reply.send(done));
-        }
-        Request::RecordEvent { kind, fields, reply } => drop(reply.send(record(keeper, &kind, fields, now))),
-        Request::PendingEvents { limit, reply } => {
-            drop(reply.send(keeper.open_database().and_then(|database| database.pending_events(limit))));
-        }
-        Request::AcknowledgeEvents { upto, reply } => {
-            drop(reply.send(keeper.open_database().and_then(|database| database.acknowledge_events(upto))));
-        }
-        Request::GetValue { key, reply } => {
-            let value =
-                keeper.open_database().and_then(|database| super::values::read(&database.connection, &key));
-            drop(reply.send(value));
-        }
-        Request::SetValue { key, value, reply } => {
-            let done = keeper
-                .open_database()
-                .and_then(|database| super::values::write(&database.connection, &key, value.as_deref()));
-            drop(reply.send(done));
-        }
-        Request::History { since, until, step, reply } => {
-            drop(
-                reply.send(keeper.open_database().and_then(|database| database.history(since, until, step))),
-            );
-        }
-        Request::Latest { reply } => {
-            drop(reply.send(keeper.open_database().and_then(|database| database.latest())));
-        }
-        Request::Close { reply } => drop(reply.send(Ok(()))),
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,249 @@
+//! Lets readings go: old ones that were sent, by age; and when the room is used up the oldest sent ones, then the
+//! oldest pending ones, which the consumer is told of. Always the oldest first, a few hundred at a time.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use rusqlite::{Connection, params};
+
+use super::database::Database;
+use super::gaps::{Gap, NO_ROOM};
+use super::rollups::Level;
+use super::{Event, StoreError, events, salvaged};
+use crate::clock::ClockState;
+use crate::reading::TimeQuality;
+
+/// Rows in one transaction.
+const STEP: i64 = 500;
+/// Hours of the charts are kept at least so long, whatever the readings' age: the year's chart is made of them.
+const HOURS_KEPT: TimeDelta = TimeDelta::days(400);
+
+impl Database {
+    /// One step of pruning by age, only while the clock is synchronised: a wrong clock would throw everything away.
+    /// Returns true while there is more to do.
+    pub fn prune_old(&mut self, keep: Duration) -> Result<bool, StoreError> {
+        let keep = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+        let now = self.timekeeper.now();
+        let Some(oldest) = now.checked_sub_signed(keep) else { return Ok(false) };
+        if self.timekeeper.state() != ClockState::Synchronised {
+            return Ok(false);
+        }
+        let oldest = oldest.timestamp_millis();
+        let old_salvaged = self.last_old(
+            "SELECT row, time, time_quality FROM salvaged",
+            "row",
+            self.watermark.salvaged,
+            oldest,
+        )?;
+        let old = self.last_old(
+            "SELECT sequence, time, time_quality FROM reading",
+            "sequence",
+            self.watermark.acknowledged,
+            oldest,
+        )?;
+        let hours = (now - HOURS_KEPT.max(keep)).timestamp_millis();
+        let acknowledged = self.watermark.acknowledged;
+        let (upto_salvaged, upto) = (old_salvaged.unwrap_or(0), old.unwrap_or(0));
+        let gone = {
+            let mut gone = 0;
+            if upto_salvaged > 0 || upto > 0 || self.has_old_charts(oldest, hours)? {
+                gone = self.transaction("prune old readings", |connection| {
+                    Ok(delete(connection, "DELETE FROM salvaged WHERE row <= ?1", upto_salvaged)?
+                        + delete(connection, "DELETE FROM reading WHERE sequence <= ?1", upto)?
+                        + delete(
+                            connection,
+                            "DELETE FROM dead_letter WHERE generation = 1 AND row <= ?1",
+                            upto,
+                        )?
+                        + delete(connection, "DELETE FROM gap WHERE last <= ?1", acknowledged)?
+                        + charts(connection, Level::FiveMinutes, oldest)?
+                        + charts(connection, Level::Hour, hours)?)
+                })?;
+            }
+            gone
+        };
+        Ok(gone > 0)
+    }
+
+    /// The last row of the oldest ones, a step long, that was sent and is too old. One of unknown time goes with the
+    /// older ones behind it.
+    fn last_old(
+        &self,
+        select: &str,
+        order: &str,
+        acknowledged: u64,
+        oldest: i64,
+    ) -> Result<Option<u64>, StoreError> {
+        let read = || {
+            let sql = format!("{select} WHERE {order} <= ?1 ORDER BY {order} LIMIT ?2");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![acknowledged.cast_signed(), STEP])?;
+            let mut last = None;
+            while let Some(row) = rows.next()? {
+                let (number, time, quality): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let unknown = quality == i64::from(TimeQuality::Unknown.code());
+                if !unknown && time >= oldest {
+                    break;
+                }
+                if !unknown {
+                    last = Some(number.cast_unsigned());
+                }
+            }
+            Ok(last)
+        };
+        read().map_err(StoreError::doing("look for old readings"))
+    }
+
+    fn has_old_charts(&self, oldest: i64, hours: i64) -> Result<bool, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM rollup WHERE id >= ?1 AND id < ?2) \
+                 OR EXISTS (SELECT 1 FROM rollup WHERE id >= ?3 AND id < ?4)",
+            )
+            .and_then(|mut statement| {
+                let (five, hour) = (Level::FiveMinutes, Level::Hour);
+                statement.query_row(params![five.id(0), five.id(oldest), hour.id(0), hour.id(hours)], |row| {
+                    row.get(0)
+                })
+            })
+            .map_err(StoreError::doing("look for old charts"))
+    }
+
+    /// Makes room by one step: sent readings first; pending ones only where `pending` allows it. False: there was
+    /// nothing to let go.
+    pub fn evict(&mut self, pending: bool) -> Result<bool, StoreError> {
+        let (salvaged, acknowledged) = (self.watermark.salvaged, self.watermark.acknowledged);
+        // Never the newest: it is what keeps the sequence going, and the page shows it.
+        let newest = self.last_sequence.saturating_sub(1);
+        let sent = self.transaction("make room", |connection| {
+            let gone = oldest(connection, "salvaged", "row", salvaged)?;
+            if gone > 0 {
+                return Ok(gone);
+            }
+            oldest(connection, "reading", "sequence", acknowledged.min(newest))
+        })?;
+        if sent == 0 && pending {
+            let told = if self.has_salvaged && !self.salvaging {
+                self.evict_salvaged()?
+            } else {
+                self.evict_pending(newest)?
+            };
+            self.forget_fine_charts()?;
+            return Ok(told);
+        }
+        self.forget_fine_charts()?;
+        Ok(sent > 0)
+    }
+
+    fn evict_pending(&mut self, newest: u64) -> Result<bool, StoreError> {
+        let acknowledged = self.watermark.acknowledged;
+        let stretch = self.stretch(
+            "SELECT sequence, time FROM reading WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+            acknowledged,
+            newest,
+        )?;
+        let (Some(&(_, from)), Some(&(last, until))) = (stretch.first(), stretch.last()) else {
+            return Ok(false);
+        };
+        // From the watermark on: what is missing in between is told along with it, if nobody has told it yet.
+        let gaps: Vec<Gap> = self
+            .known
+            .unknown_in(acknowledged + 1, last)
+            .into_iter()
+            .map(|(first, last)| Gap { first, last, from: Some(from), until: Some(until) })
+            .collect();
+        let now = self.timekeeper.now();
+        self.make_gaps(&gaps, NO_ROOM, now, |connection| {
+            delete(connection, "DELETE FROM reading WHERE sequence <= ?1", last).map(drop)
+        })?;
+        Ok(true)
+    }
+
+    fn evict_salvaged(&mut self) -> Result<bool, StoreError> {
+        let stretch = self.stretch(
+            "SELECT row, time FROM salvaged WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT ?3",
+            self.watermark.salvaged,
+            i64::MAX.cast_unsigned(),
+        )?;
+        let Some(&(start, from)) = stretch.first() else { return Ok(false) };
+        let (generation, first) = salvaged::parts(start);
+        let of_one_store = |row: &&(u64, i64)| salvaged::parts(row.0).0 == generation;
+        let Some(&(end, until)) = stretch.iter().rfind(of_one_store) else { return Ok(false) };
+        let gap = Gap { first, last: salvaged::parts(end).1, from: Some(from), until: Some(until) };
+        let event = Event {
+            event_sequence: self.last_event + 1,
+            run: self.run.clone(),
+            store_id: self.origins.name(generation),
+            time: self.timekeeper.now(),
+            kind: "gap".into(),
+            fields: gap.fields(NO_ROOM),
+        };
+        let mut watermark = self.watermark.clone();
+        watermark.salvaged = end;
+        self.transaction("make room", |connection| {
+            delete(connection, "DELETE FROM salvaged WHERE row <= ?1", end)?;
+            watermark.write(connection)?;
+            events::write(connection, &event)
+        })?;
+        self.last_event = event.event_sequence;
+        self.watermark = watermark;
+        self.has_salvaged = super::database::greatest(&self.connection, "salvaged", "row")? > end;
+        Ok(true)
+    }
+
+    fn stretch(&self, select: &str, after: u64, upto: u64) -> Result<Vec<(u64, i64)>, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(select)?;
+            let rows = statement
+                .query_map(params![after.cast_signed(), upto.cast_signed(), STEP], |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+                })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(StoreError::doing("look for readings to let go"))
+    }
+
+    /// Five-minute buckets from before the oldest reading: the hours stay.
+    fn forget_fine_charts(&mut self) -> Result<(), StoreError> {
+        let oldest: Option<i64> = self
+            .connection
+            .query_row(
+                "SELECT time FROM reading WHERE time_quality < 2 ORDER BY sequence LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .ok();
+        match oldest {
+            Some(oldest) => self.transaction("make room", |connection| {
+                charts(connection, Level::FiveMinutes, Level::Hour.start(oldest)).map(drop)
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn oldest(connection: &Connection, table: &str, order: &str, upto: u64) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(&format!(
+            "DELETE FROM {table} WHERE {order} IN (SELECT {order} FROM {table} WHERE {order} <= ?1 \
+             ORDER BY {order} LIMIT ?2)"
+        ))
+        .and_then(|mut statement| statement.execute(params![upto.cast_signed(), STEP]))
+        .map_err(StoreError::doing("make room"))
+}
+
+fn delete(connection: &Connection, sql: &str, upto: u64) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute([upto.cast_signed()]))
+        .map_err(StoreError::doing("let readings go"))
+}
+
+fn charts(connection: &Connection, level: Level, before: i64) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM rollup WHERE id IN (SELECT id FROM rollup WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
+        )
+        .and_then(|mut statement| statement.execute(params![level.id(0), level.id(before), STEP]))
+        .map_err(StoreError::doing("let old charts go"))
+}

@@ -1,0 +1,95 @@
+//! The files of a damaged store: set aside, salvaged, kept for people. Knows names and renames, not their contents.
+//!
+//! `readings.db.salvage-DATE` waits for its salvage; afterwards it is `readings.db.set-aside-DATE`. The name is the
+//! state: a station that dies in between goes on where it was. Of those set aside the newest two are kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+
+use super::StoreError;
+use super::database::{beside, sync_folder};
+
+const WAITING: &str = ".salvage-";
+const DONE: &str = ".set-aside-";
+const KEPT: usize = 2;
+
+/// Takes the database and its journal out of the way. The database first: it is its name that counts.
+pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, StoreError> {
+    let date = now.format("%Y%m%dT%H%M%S%3fZ");
+    let aside = beside(database, &format!("{WAITING}{date}"));
+    let rename = |from: &Path, to: &Path| {
+        fs::rename(from, to).map_err(|source| StoreError::file("set aside", from, source))
+    };
+    rename(database, &aside)?;
+    if beside(database, "-wal").exists() {
+        rename(&beside(database, "-wal"), &beside(&aside, "-wal"))?;
+    }
+    // Only an index of the journal: SQLite makes it anew.
+    fs::remove_file(beside(database, "-shm")).ok();
+    sync_folder(database)?;
+    Ok(aside)
+}
+
+/// A station died between the two renames: the journal follows its database.
+pub(crate) fn finish_interrupted(database: &Path) -> Result<(), StoreError> {
+    let journal = beside(database, "-wal");
+    if database.exists() || !journal.exists() {
+        return Ok(());
+    }
+    match waiting(database).pop() {
+        Some(aside) if !beside(&aside, "-wal").exists() => {
+            fs::rename(&journal, beside(&aside, "-wal"))
+                .map_err(|source| StoreError::file("set aside", &journal, source))?;
+            fs::remove_file(beside(database, "-shm")).ok();
+            sync_folder(database)
+        }
+        // A journal without its database: somebody removed the database. Its rows can still be read.
+        _ => fs::write(database, []).map_err(|source| StoreError::file("create", database, source)),
+    }
+}
+
+/// Files whose salvage is to be done, oldest first.
+pub(crate) fn waiting(database: &Path) -> Vec<PathBuf> {
+    named(database, WAITING)
+}
+
+/// The salvage is complete.
+pub(crate) fn done(database: &Path, aside: &Path) -> Result<(), StoreError> {
+    let to: PathBuf = aside.to_string_lossy().replace(WAITING, DONE).into();
+    for ending in ["-wal", ""] {
+        let (from, to) = (beside(aside, ending), beside(&to, ending));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(|source| StoreError::file("set aside", &from, source))?;
+        }
+    }
+    let mut kept = named(database, DONE);
+    kept.truncate(kept.len().saturating_sub(KEPT));
+    for old in kept {
+        fs::remove_file(beside(&old, "-wal")).ok();
+        fs::remove_file(&old).ok();
+    }
+    sync_folder(database)
+}
+
+/// Databases with that word in their names, oldest first: the date in the name sorts.
+fn named(database: &Path, word: &str) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (database.parent(), database.file_name().and_then(|name| name.to_str()))
+    else {
+        return Vec::new();
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| {
+            let file = entry.file_name();
+            let file = file.to_string_lossy();
+            file.strip_prefix(name).is_some_and(|rest| rest.starts_with(word) && !rest.ends_with("-wal"))
+        })
+        .map(|entry| beside(database, entry.file_name().to_string_lossy().strip_prefix(name).unwrap_or("")))
+        .collect();
+    found.sort();
+    found
+}

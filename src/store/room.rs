@@ -1,0 +1,133 @@
+//! How much room there is: `max_size` for database and journal together, and the ballast that makes a full disk
+//! curable. Knows bytes and pages, not readings.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use super::StoreError;
+use super::database::{Database, beside};
+use super::schema::PAGE_SIZE;
+
+/// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
+const BALLAST: usize = 512 << 10;
+/// What a step of housekeeping may need at once.
+const RESERVE: u64 = 64;
+/// A commit writes at most so much to the journal.
+const COMMIT: u64 = 128 << 10;
+
+/// How `max_size` is shared out, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub max_size: u64,
+}
+
+impl Limits {
+    /// The journal's part. SQLite shortens it to this when it starts over.
+    pub fn journal(self) -> u64 {
+        (self.max_size / 4).min(1 << 20)
+    }
+
+    /// The database's part, in pages.
+    pub fn pages(self) -> u64 {
+        (self.max_size - self.journal()) / PAGE_SIZE
+    }
+}
+
+impl Database {
+    /// Tells SQLite. Not below the present size: that takes pruning first.
+    pub fn limit(&self, limits: Limits) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch(&format!(
+                "PRAGMA max_page_count = {}; PRAGMA journal_size_limit = {};",
+                limits.pages(),
+                limits.journal()
+            ))
+            .map_err(StoreError::doing("limit the size of the database"))
+    }
+
+    fn number(&self, pragma: &str) -> Result<u64, StoreError> {
+        self.connection
+            .query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(StoreError::doing("ask for the size of the database"))
+    }
+
+    /// Nearly everything that `max_size` allows is in use: something has to go before it is refused.
+    pub fn is_nearly_full(&self, limits: Limits) -> Result<bool, StoreError> {
+        let used = self.number("page_count")? - self.number("freelist_count")?;
+        Ok(used + RESERVE > limits.pages())
+    }
+
+    /// After `max_size` was lowered: gives free pages back to the disk. Returns true while there is more to do.
+    pub fn shrink(&self, limits: Limits) -> Result<bool, StoreError> {
+        let count = self.number("page_count")?;
+        if count <= limits.pages() || self.number("freelist_count")? == 0 {
+            return Ok(false);
+        }
+        let vacuum = || {
+            let mut statement = self.connection.prepare("PRAGMA incremental_vacuum(64)")?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        vacuum().map_err(StoreError::doing("give pages back"))?;
+        self.limit(limits)?;
+        Ok(self.number("page_count")? < count)
+    }
+
+    /// Whether a commit keeps database and journal within `max_size`. A reader that holds on to the journal makes it
+    /// grow; then this waits a moment for it, and starts the journal over.
+    pub fn has_room_in_journal(&self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let journal = length(&beside(path, "-wal"));
+        if length(path) + journal.max(limits.journal() / 2) + COMMIT <= limits.max_size {
+            return Ok(true);
+        }
+        let (busy, frames): (bool, i64) = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(StoreError::doing("start the journal over"))?;
+        // Started over, the next commit writes at its beginning and shortens it.
+        Ok(!busy || frames.cast_unsigned() * (PAGE_SIZE + 24) + COMMIT <= limits.journal())
+    }
+}
+
+/// Makes the ballast where there is plenty of room. Its bytes are written, for a hole would hold no room.
+pub(crate) fn take_on_ballast(database: &Path) {
+    let path = beside(database, ".ballast");
+    let complete = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST as u64);
+    if complete || free(database).is_none_or(|free| free < 8 * BALLAST as u64) {
+        return;
+    }
+    let write = || {
+        let mut file = File::create(&path)?;
+        file.write_all(&vec![0x5a; BALLAST])?;
+        file.sync_all()
+    };
+    if let Err(error) = write() {
+        tracing::warn!(%error, file = %path.display(), "could not make the ballast for a full disk");
+        fs::remove_file(&path).ok();
+    }
+}
+
+/// True when there was some to throw.
+pub(crate) fn drop_ballast(database: &Path) -> bool {
+    fs::remove_file(beside(database, ".ballast")).is_ok()
+}
+
+/// Bytes that an ordinary user may still write where the database is.
+fn free(database: &Path) -> Option<u64> {
+    let folder = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let there = rustix::fs::statvfs(folder).ok()?;
+    Some(there.f_bavail.saturating_mul(there.f_frsize))
+}
+
+/// Database and journal.
+pub(crate) fn bytes(database: &Path) -> u64 {
+    [database.to_owned(), beside(database, "-wal")]
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}

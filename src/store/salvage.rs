@@ -1,0 +1,281 @@
+//! Takes out of a damaged store what can be read, step by step beside the running station: readings under their old
+//! names, events that were not sent, charts, kept values. Knows where to look; what a row is says `scan`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::params;
+use serde_json::json;
+
+use super::database::{Database, beside};
+use super::gaps::{DAMAGED, Gap};
+use super::scan::{Cell, cells};
+use super::schema::PAGE_SIZE;
+use super::watermark::Watermark;
+use super::{Event, StoreError, events, journal, rollups, salvaged, values};
+
+/// Pages in one transaction.
+const STEP: u64 = 256;
+/// More holes than this are told in one event.
+const HOLES: usize = 50;
+
+/// What is known of a damaged file before its rows are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Survey {
+    watermark: Option<Watermark>,
+    origins: BTreeMap<u64, String>,
+    newest_salvaged: u64,
+}
+
+/// A salvage that is under way.
+#[derive(Debug)]
+pub(crate) struct Salvage {
+    aside: PathBuf,
+    reason: String,
+    survey: Survey,
+    file: Option<File>,
+    pages: u64,
+    next: u64,
+}
+
+impl Survey {
+    /// Reads the whole file once. The watermark that is furthest on is the last: it never moves back.
+    pub fn of(aside: &Path) -> Self {
+        let mut survey = Self::default();
+        if let Ok(file) = File::open(aside) {
+            for number in 0..pages(&file) {
+                page(&file, number).map(|page| cells(&page).for_each(|cell| survey.note(cell)));
+            }
+        }
+        let journal = journal::each(&beside(aside, "-wal"), |frame| {
+            cells(&frame.page).for_each(|cell| survey.note(cell));
+        });
+        if let Err(error) = journal {
+            tracing::error!(%error, journal = %beside(aside, "-wal").display(), "could not read all of a damaged journal");
+        }
+        survey
+    }
+
+    fn note(&mut self, cell: Cell) {
+        match cell {
+            Cell::Watermark(found) => {
+                let further = |old: &Watermark| {
+                    (old.salvaged, old.acknowledged, old.events)
+                        < (found.salvaged, found.acknowledged, found.events)
+                };
+                if self.watermark.as_ref().is_none_or(further) {
+                    self.watermark = Some(found);
+                }
+            }
+            Cell::Origin { generation, store_id } => {
+                self.origins.insert(generation, store_id);
+            }
+            Cell::Salvaged { generation, .. } => self.newest_salvaged = self.newest_salvaged.max(generation),
+            _ => {}
+        }
+    }
+
+    /// That of the damaged store.
+    pub fn generation(&self) -> u64 {
+        let known = self.watermark.as_ref().map(|watermark| watermark.generation);
+        let newest_origin = self.origins.keys().next_back().copied().unwrap_or(0);
+        known.unwrap_or(self.newest_salvaged.max(newest_origin) + 1)
+    }
+}
+
+impl Salvage {
+    pub fn begin(aside: PathBuf, survey: Survey, reason: String) -> Self {
+        let file = File::open(&aside).ok();
+        let pages = file.as_ref().map_or(0, pages);
+        tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
+        Self { aside, reason, survey, file, pages, next: 0 }
+    }
+
+    pub fn aside(&self) -> &Path {
+        &self.aside
+    }
+
+    /// Returns true while there is more to do. What the journal holds comes first: it is newer.
+    pub fn step(&mut self, into: &mut Database) -> Result<bool, StoreError> {
+        if self.next == 0 {
+            self.names(into)?;
+            self.journal(into, true)?;
+        }
+        let upto = (self.next + STEP).min(self.pages);
+        let pages: Vec<Vec<u8>> = (self.next..upto)
+            .filter_map(|number| self.file.as_ref().and_then(|file| page(file, number)))
+            .collect();
+        self.keep(into, &pages)?;
+        self.next = upto.max(1);
+        if self.next < self.pages {
+            return Ok(true);
+        }
+        self.journal(into, false)?;
+        self.finish(into)?;
+        Ok(false)
+    }
+
+    fn names(&self, into: &mut Database) -> Result<(), StoreError> {
+        let generation = self.survey.generation();
+        into.transaction("keep the names of older stores", |connection| {
+            for (generation, id) in &self.survey.origins {
+                salvaged::write_origin(connection, *generation, id)?;
+            }
+            match &self.survey.watermark {
+                Some(watermark) => salvaged::write_origin(connection, generation, &watermark.store_id),
+                None => salvaged::write_origin(connection, generation, &format!("lost-{generation}")),
+            }
+        })
+    }
+
+    fn journal(&self, into: &mut Database, committed: bool) -> Result<(), StoreError> {
+        // Newest first: of two versions of a row the later one counts.
+        let mut frames = Vec::new();
+        journal::each(&beside(&self.aside, "-wal"), |frame| {
+            if frame.committed == committed {
+                frames.push(frame.page);
+            }
+        })
+        .ok();
+        frames.reverse();
+        frames.chunks(usize::try_from(STEP).unwrap_or(256)).try_for_each(|pages| self.keep(into, pages))
+    }
+
+    fn keep(&self, into: &mut Database, pages: &[Vec<u8>]) -> Result<(), StoreError> {
+        let own = self.survey.generation();
+        let told = self.survey.watermark.as_ref().map_or(0, |watermark| watermark.events);
+        let mut last_event = into.last_event;
+        into.transaction("salvage a page", |connection| {
+            for cell in pages.iter().flat_map(|page| cells(page)) {
+                match cell {
+                    Cell::Reading(row) => drop(salvaged::keep(connection, own, &row)?),
+                    Cell::Salvaged { generation, row } => drop(salvaged::keep(connection, generation, &row)?),
+                    Cell::Event(event) if event.event_sequence > told => {
+                        last_event = last_event.max(event.event_sequence);
+                        events::write(connection, &event)?;
+                    }
+                    Cell::Rollup(level, mut rollup) => {
+                        (rollup.first, rollup.last) = (0, 0);
+                        rollups::keep_larger(connection, level, &rollup)?;
+                    }
+                    Cell::Value { key, value } if values::read(connection, &key)?.is_none() => {
+                        values::write(connection, &key, Some(&value))?;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })?;
+        into.last_event = last_event;
+        Ok(())
+    }
+
+    /// Watermarks, holes and the event, in one transaction: a repeated salvage comes to the same end.
+    fn finish(&self, into: &mut Database) -> Result<(), StoreError> {
+        let generation = self.survey.generation();
+        let old = self.survey.watermark.as_ref();
+        let sent = old.map_or(0, |old| match old.acknowledged {
+            0 => old.salvaged,
+            acknowledged => salvaged::key(generation, acknowledged),
+        });
+        let count: i64 = into
+            .connection
+            .query_row("SELECT count(*) FROM salvaged", [], |row| row.get(0))
+            .map_err(StoreError::doing("count the salvaged readings"))?;
+        let holes = holes(into, generation, old.map_or(0, |old| old.acknowledged))?;
+        let mut watermark = into.watermark.clone();
+        watermark.salvaged = watermark.salvaged.max(sent);
+        watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
+        let store_id = old.map_or_else(|| format!("lost-{generation}"), |old| old.store_id.clone());
+        let mut number = into.last_event.max(watermark.events);
+        let now = into.timekeeper.now();
+        let mut event = |store_id: &str, kind: &str, fields| {
+            number += 1;
+            Event {
+                event_sequence: number,
+                run: into.run.clone(),
+                store_id: store_id.into(),
+                time: now,
+                kind: kind.into(),
+                fields,
+            }
+        };
+        let mut told: Vec<Event> =
+            holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();
+        let fields = json!({"previousStoreId": store_id, "salvaged": count, "reason": self.reason});
+        let own = into.watermark.store_id.clone();
+        told.push(event(&own, "storeReplaced", fields.as_object().cloned().unwrap_or_default()));
+        let mut progress = into.progress.clone();
+        progress.salvage.clear();
+        into.transaction("finish the salvage", |connection| {
+            told.iter().try_for_each(|event| events::write(connection, event))?;
+            watermark.write(connection)?;
+            progress.write(connection)
+        })?;
+        into.watermark = watermark;
+        into.progress = progress;
+        into.last_event = number;
+        into.origins = salvaged::Origins::read(&into.connection)?;
+        into.has_salvaged = count > 0;
+        tracing::error!(
+            salvaged = count, holes = holes.len(), reason = self.reason, kept = %self.aside.display(),
+            "the store was damaged: a new one has taken its place with what could be read"
+        );
+        Ok(())
+    }
+}
+
+/// Sequences of the old store that were not sent and were not found, between those that were.
+fn holes(database: &Database, generation: u64, acknowledged: u64) -> Result<Vec<Gap>, StoreError> {
+    let mut holes: Vec<Gap> = Vec::new();
+    let mut before: Option<(u64, i64)> = (acknowledged > 0).then_some((acknowledged, 0));
+    let read = |holes: &mut Vec<Gap>, before: &mut Option<(u64, i64)>| {
+        let mut statement = database
+            .connection
+            .prepare("SELECT row, time FROM salvaged WHERE row > ?1 AND row < ?2 ORDER BY row")?;
+        let above = salvaged::key(generation, acknowledged).cast_signed();
+        let below = salvaged::key(generation + 1, 0).cast_signed();
+        let mut rows = statement.query(params![above, below])?;
+        while let Some(row) = rows.next()? {
+            let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
+            let time: i64 = row.get(1)?;
+            if let Some((last, last_time)) = *before
+                && sequence > last + 1
+            {
+                let from = (last_time > 0).then_some(last_time);
+                let hole = Gap { first: last + 1, last: sequence - 1, from, until: Some(time) };
+                let full = holes.len() >= HOLES;
+                match holes.last_mut() {
+                    Some(open) if full => (open.last, open.until) = (hole.last, hole.until),
+                    _ => holes.push(hole),
+                }
+            }
+            *before = Some((sequence, time));
+        }
+        Ok(())
+    };
+    read(&mut holes, &mut before).map_err(StoreError::doing("look for missing readings"))?;
+    Ok(holes)
+}
+
+fn pages(file: &File) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len().div_ceil(PAGE_SIZE))
+}
+
+/// Shorter at the end of a file that was cut; none where the card cannot read it.
+fn page(file: &File, number: u64) -> Option<Vec<u8>> {
+    let mut page = vec![0; usize::try_from(PAGE_SIZE).ok()?];
+    let mut filled = 0;
+    while filled < page.len() {
+        match file.read_at(page.get_mut(filled..)?, number * PAGE_SIZE + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    page.truncate(filled);
+    Some(page)
+}

@@ -1,0 +1,126 @@
+//! Readings of older stores, kept under their old names and sent before those of this one. Knows how they are
+//! ordered; how they were got out of a damaged file is `salvage`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use super::StoreError;
+use super::pending::{COLUMNS, row};
+use super::row::{Row, text};
+
+/// Bits of a row number that hold the sequence; those above hold the generation of the store it came from.
+const SEQUENCE_BITS: u32 = 40;
+
+/// Orders by store, then by sequence.
+pub(crate) fn key(generation: u64, sequence: u64) -> u64 {
+    (generation << SEQUENCE_BITS) | sequence
+}
+
+/// Generation and sequence.
+pub(crate) fn parts(key: u64) -> (u64, u64) {
+    (key >> SEQUENCE_BITS, key & ((1 << SEQUENCE_BITS) - 1))
+}
+
+/// The ids of older stores, by generation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origins(BTreeMap<u64, Arc<str>>);
+
+impl Origins {
+    pub fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let read = || {
+            let mut statement = connection.prepare("SELECT generation, store_id, checksum FROM origin")?;
+            let rows = statement.query_map([], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, String>(1)?, row.get::<_, i32>(2)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let rows = read().map_err(StoreError::doing("read the names of older stores"))?;
+        let held = rows.into_iter().filter(|(generation, id, sum)| origin_checksum(*generation, id) == *sum);
+        Ok(Self(held.map(|(generation, id, _)| (generation, Arc::from(id))).collect()))
+    }
+
+    /// A name made of the generation where the old one was lost: its readings keep an order and a name.
+    pub fn name(&self, generation: u64) -> Arc<str> {
+        self.0.get(&generation).cloned().unwrap_or_else(|| Arc::from(format!("lost-{generation}")))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Frozen.
+pub(crate) fn origin_checksum(generation: u64, store_id: &str) -> i32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"o");
+    hasher.update(&generation.to_le_bytes());
+    text(&mut hasher, store_id);
+    hasher.finalize().cast_signed()
+}
+
+pub(crate) fn write_origin(connection: &Connection, generation: u64, id: &str) -> Result<(), StoreError> {
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO origin (generation, store_id, checksum) VALUES (?1, ?2, ?3)",
+            params![generation.cast_signed(), id, origin_checksum(generation, id)],
+        )
+        .map_err(StoreError::doing("keep the name of an older store"))?;
+    Ok(())
+}
+
+/// Keeps one; of two versions of one reading the one that has its time.
+pub(crate) fn keep(connection: &Connection, generation: u64, row: &Row) -> Result<bool, StoreError> {
+    let changed = connection
+        .prepare_cached(
+            "INSERT INTO salvaged (row, run, boot, since_boot, time, time_quality, temperature, humidity, \
+             pressure, quality, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+             ON CONFLICT (row) DO UPDATE SET time = excluded.time, time_quality = excluded.time_quality, \
+             checksum = excluded.checksum WHERE excluded.time_quality < salvaged.time_quality \
+             AND excluded.run = salvaged.run",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                key(generation, row.sequence).cast_signed(),
+                row.run.as_ref(),
+                row.boot.to_be_bytes(),
+                row.since_boot,
+                row.time,
+                row.time_quality,
+                row.temperature,
+                row.humidity,
+                row.pressure,
+                row.quality,
+                row.salvaged_checksum(generation),
+            ])
+        })
+        .map_err(StoreError::doing("keep a salvaged reading"))?;
+    Ok(changed > 0)
+}
+
+/// After `after`, in order: the row's number, and the row where its checksum holds.
+pub(crate) fn after(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+    run: &Arc<str>,
+) -> Result<Vec<(u64, Option<Row>)>, StoreError> {
+    let read = || {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS}, row FROM salvaged WHERE row > ?1 ORDER BY row LIMIT ?2"
+        ))?;
+        let mut word = run.clone();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![after.cast_signed(), limit], |found| {
+            let number = found.get::<_, i64>(10)?.cast_unsigned();
+            let (generation, sequence) = parts(number);
+            let held = row(found, sequence, &mut word)
+                .filter(|(row, sum)| row.salvaged_checksum(generation) == *sum)
+                .map(|(row, _)| row);
+            Ok((number, held))
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(StoreError::doing("read the salvaged readings"))
+}

@@ -1,0 +1,69 @@
+//! What kind of trouble an error is, and so what helps. Knows SQLite's codes; does nothing about them.
+
+use rusqlite::{Error, ErrorCode};
+
+use super::StoreError;
+
+/// What helps against an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Making room.
+    Full,
+    /// Setting the store aside.
+    Damaged,
+    /// Closing and opening again: after a failed read or write nobody knows what the page cache holds.
+    Broken,
+    /// Waiting.
+    Passing,
+}
+
+/// A read that ended early: the file was cut. SQLite: `SQLITE_IOERR_SHORT_READ`.
+const SHORT_READ: i32 = 522;
+
+impl Trouble {
+    pub fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::Damaged { .. } | StoreError::Newer { .. } => Self::Damaged,
+            StoreError::Database { source, .. } => Self::of_database(source),
+            StoreError::File { .. } => Self::Broken,
+            StoreError::Gone
+            | StoreError::Locked { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::NotANumber => Self::Passing,
+        }
+    }
+
+    fn of_database(error: &Error) -> Self {
+        match error {
+            Error::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::DiskFull => Self::Full,
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
+                    Self::Passing
+                }
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                // A table or column that is not what it was, or a row twice: the schema or an index is damaged.
+                | ErrorCode::Unknown
+                | ErrorCode::SchemaChanged
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch => Self::Damaged,
+                ErrorCode::SystemIoFailure if failure.extended_code == SHORT_READ => Self::Damaged,
+                _ => Self::Broken,
+            },
+            // A column of the wrong type, a row that is not there.
+            _ => Self::Damaged,
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
