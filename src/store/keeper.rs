@@ -15,7 +15,7 @@ use super::lock::Lock;
 use super::room::{self, Limits};
 use super::salvage::{Salvage, Survey};
 use super::trouble::{Trouble, chain};
-use super::{Position, StoreError, journal, replace};
+use super::{StoreError, journal, replace};
 use crate::clock::Timekeeper;
 use crate::config;
 use crate::observation::rfc3339;

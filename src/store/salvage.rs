@@ -46,7 +46,9 @@ impl Survey {
         let mut survey = Self::default();
         if let Ok(file) = File::open(aside) {
             for number in 0..pages(&file) {
-                page(&file, number).map(|page| cells(&page).for_each(|cell| survey.note(cell)));
+                if let Some(page) = page(&file, number) {
+                    cells(&page).for_each(|cell| survey.note(cell));
+                }
             }
         }
         let journal = journal::each(&beside(aside, "-wal"), |frame| {

@@ -45,10 +45,6 @@ impl Origins {
     pub fn name(&self, generation: u64) -> Arc<str> {
         self.0.get(&generation).cloned().unwrap_or_else(|| Arc::from(format!("lost-{generation}")))
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Frozen.
