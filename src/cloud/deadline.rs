@@ -37,6 +37,8 @@ pub struct Limits {
     pub sign: Duration,
     /// Waiting for a synchronised clock before the first token.
     pub clock: Duration,
+    /// Divides every wait between two attempts: 1 in the field, more where a test cannot wait for minutes.
+    pub hurry: u32,
 }
 
 impl Default for Limits {
@@ -57,6 +59,7 @@ impl Default for Limits {
             turn: seconds(5),
             sign: seconds(20),
             clock: seconds(10),
+            hurry: 1,
         }
     }
 }

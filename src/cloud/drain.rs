@@ -127,7 +127,9 @@ impl<'a> Drain<'a> {
             self.fetch();
             self.acknowledge();
             if self.deliveries.is_empty() {
-                self.permit = None;
+                if self.gate.is_wanted() || !(self.may_send() && self.has_work()) {
+                    self.permit = None;
+                }
                 if let Some(rewind) = self.rewind.take() {
                     self.go_back(rewind).await?;
                 }

@@ -303,7 +303,7 @@ impl Running {
         let wait = match error.retry_after() {
             Some(wait) => wait.max(crate::backoff::LEAST),
             None => self.backoff.after_failure(class.range()),
-        };
+        } / self.task.limits.hurry;
         self.shared.report.offline(&error);
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
         self.wait(wait).await;
@@ -363,6 +363,7 @@ async fn drain(
             return Some(error);
         }
         let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
+        let wait = wait / shared.limits.hurry;
         tracing::warn!(%error, again_in = ?wait, "the hub takes nothing at the moment");
         shared.report.held_up(&error);
         let until = Instant::now() + wait;

@@ -1,0 +1,7 @@
+//! Every fault of the link, on a whole station against the hub's emulator over real TLS: how fast it is noticed, how
+//! fast the station is back, and that everything is delivered, in order, with duplicates only under one message-id.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod rig;
+mod table;

@@ -1,0 +1,362 @@
+//! A whole station in this process, beside the hub's emulator: the simulated sensor, a real store, a key file, the
+//! cloud task with its limits scaled down.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use chrono::DateTime;
+use hub_emulator::Emulator;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use weather_station::clock::{Clock, SystemClock, Timekeeper};
+use weather_station::cloud::{self, Limits};
+use weather_station::config::{self, Config};
+use weather_station::reading::{
+    BootId, Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample,
+};
+use weather_station::sensor;
+use weather_station::settings::Settings;
+use weather_station::status::{Board, CloudState, CloudStatus};
+use weather_station::store::{self, StoreHandle};
+
+/// The limits of the field, divided so that a table of faults takes seconds. What they are in the field is asserted
+/// by `the_limits_of_the_field`.
+pub fn quick() -> Limits {
+    Limits {
+        connect: Duration::from_secs(2),
+        handshake: Duration::from_secs(2),
+        open: Duration::from_secs(2),
+        attach: Duration::from_secs(2),
+        put_token: Duration::from_secs(2),
+        send: Duration::from_secs(4),
+        outcome: Duration::from_secs(4),
+        close: Duration::from_millis(500),
+        write: Duration::from_secs(2),
+        idle: Duration::from_secs(4),
+        keep_alive: Duration::from_secs(4),
+        turn: Duration::from_millis(500),
+        sign: Duration::from_secs(5),
+        clock: Duration::ZERO,
+        hurry: 20,
+    }
+}
+
+/// The machine's clock as far as a test wants it: whether it counts as synchronised, and how far off it is.
+#[derive(Debug)]
+pub struct Hands {
+    inner: SystemClock,
+    pub off: chrono::TimeDelta,
+    pub synchronised: bool,
+}
+
+impl Hands {
+    pub fn right() -> Self {
+        Self { inner: SystemClock::new(), off: chrono::TimeDelta::zero(), synchronised: true }
+    }
+
+    pub fn wrong_by(off: chrono::TimeDelta) -> Self {
+        Self { off, synchronised: false, ..Self::right() }
+    }
+}
+
+impl Clock for Hands {
+    fn wall(&self) -> DateTime<chrono::Utc> {
+        self.inner.wall() + self.off
+    }
+    fn since_boot(&self) -> Duration {
+        self.inner.since_boot()
+    }
+    fn boot(&self) -> BootId {
+        self.inner.boot()
+    }
+    fn synchronised(&self) -> bool {
+        self.synchronised
+    }
+}
+
+/// What a test may change before the station starts.
+pub struct Plan {
+    pub device: String,
+    pub config: Config,
+    pub limits: Limits,
+    pub clock: Hands,
+    /// Time between two samples; none: no sensor runs.
+    pub every: Option<Duration>,
+    pub seed: u64,
+}
+
+impl Plan {
+    /// Device `roof` of this hub, a sample each 20 ms.
+    pub fn new(hub: &Emulator) -> Self {
+        let mut config = Config::default();
+        config.hub.port = hub.port();
+        config.hub.ca_file = Some(hub.ca_file().to_owned());
+        config.hub.transport = config::Transport::Amqp;
+        config.identity.source = config::IdentitySource::KeyFile;
+        config.sensor.source = config::SensorSource::Simulated;
+        config.sensor.speed = 60.0;
+        config.telemetry.batch = 50;
+        Self {
+            device: "roof".into(),
+            config,
+            limits: quick(),
+            clock: Hands::right(),
+            every: Some(Duration::from_millis(20)),
+            seed: 1,
+        }
+    }
+}
+
+/// A running station.
+pub struct Rig {
+    pub store: StoreHandle,
+    pub board: Arc<Board>,
+    pub settings: watch::Sender<Settings>,
+    pub flush: Arc<Notify>,
+    pub turns: Arc<AtomicU64>,
+    pub timekeeper: Timekeeper,
+    pub key_file: std::path::PathBuf,
+    samples: Option<mpsc::Sender<FromSensor>>,
+    stop_sensor: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    cloud: JoinHandle<()>,
+    folder: tempfile::TempDir,
+    device: String,
+    synthetic: u64,
+}
+
+impl Rig {
+    /// Starts it; the device is known to the hub already, or not.
+    pub fn start(hub: &Emulator, mut plan: Plan) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("device.connection");
+        write_key(&key_file, &hub.connection_string(&plan.device).unwrap_or_else(|| stranger(&plan.device)));
+        plan.config.identity.key_file = key_file.clone();
+        plan.config.store.path = folder.path().join("readings.db");
+        let floor = DateTime::from_timestamp(1_760_000_000, 0).unwrap();
+        let timekeeper = Timekeeper::new(Arc::new(plan.clock), floor);
+        let board = Arc::new(Board::default());
+        let mut in_force = Settings::from_file(&plan.config);
+        in_force.sample_interval = plan.every.unwrap_or(Duration::from_secs(1));
+        let (settings, settings_rx) = watch::channel(in_force);
+        let (store_task, store) = store::open(&plan.config.store, &timekeeper, Arc::from("run1")).unwrap();
+        let (samples, samples_rx) = mpsc::channel(64);
+        let counter = || Arc::new(AtomicU64::new(0));
+        tokio::spawn(store_task.run(
+            samples_rx,
+            board.clone(),
+            settings_rx.clone(),
+            timekeeper.clone(),
+            counter(),
+        ));
+        let (stop_sensor, sensor_halt) = watch::channel(false);
+        if plan.every.is_some() {
+            let (_requests_tx, requests) = mpsc::channel(1);
+            let task = sensor::Task {
+                source: sensor::Source::new(&plan.config.sensor, &timekeeper).unwrap(),
+                address: None,
+                settings: settings_rx.clone(),
+                timekeeper: timekeeper.clone(),
+                board: board.clone(),
+                samples: samples.clone(),
+                requests,
+                stop: sensor_halt,
+                turns: counter(),
+            };
+            tokio::spawn(task.run());
+        }
+        let (stop, halt) = watch::channel(false);
+        let (flush, turns) = (Arc::new(Notify::new()), counter());
+        let task = cloud::Task {
+            identity: plan.config.identity.clone(),
+            hub: plan.config.hub.clone(),
+            telemetry: plan.config.telemetry.clone(),
+            store: store.clone(),
+            settings: settings_rx,
+            timekeeper: timekeeper.clone(),
+            board: board.clone(),
+            flush: flush.clone(),
+            stop: halt,
+            last_call: Duration::from_secs(5),
+            turns: turns.clone(),
+            limits: plan.limits,
+            seed: plan.seed,
+        };
+        let cloud = tokio::spawn(task.run());
+        Self {
+            store,
+            board,
+            settings,
+            flush,
+            turns,
+            timekeeper,
+            key_file,
+            samples: Some(samples),
+            stop_sensor,
+            stop,
+            cloud,
+            folder,
+            device: plan.device,
+            synthetic: 0,
+        }
+    }
+
+    /// Puts so many readings on disk, besides those of the sensor.
+    pub async fn append(&mut self, count: u64) {
+        let samples = self.samples.as_ref().unwrap();
+        for _ in 0..count {
+            self.synthetic += 1;
+            let sample = Sample {
+                stamp: self.timekeeper.stamp(),
+                measurement: Measurement {
+                    air_temperature: Celsius(15.0 + (self.synthetic % 100) as f64 / 10.0),
+                    relative_humidity: Percent(50.0),
+                    station_pressure: Hectopascal(1000.0),
+                },
+                quality: Quality::Good,
+            };
+            samples.send(FromSensor::Sample(sample)).await.unwrap();
+        }
+    }
+
+    pub fn cloud(&self) -> CloudStatus {
+        self.board.cloud.borrow().clone()
+    }
+
+    /// Waits until the cloud's status satisfies `wanted`; returns how long that took.
+    pub async fn until(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&CloudStatus) -> bool,
+    ) -> Duration {
+        let started = Instant::now();
+        let mut status = self.board.cloud.subscribe();
+        let reached = timeout(limit, status.wait_for(|status| wanted(status))).await.map(|_| ());
+        assert!(reached.is_ok(), "{what}: not within {limit:?}; the cloud's status is {:?}", self.cloud());
+        started.elapsed()
+    }
+
+    pub async fn online(&self, limit: Duration) -> Duration {
+        self.until("online", limit, |status| status.state == CloudState::Online).await
+    }
+
+    /// Waits until nothing is pending: every reading on disk is accepted (or set aside).
+    pub async fn all_accepted(&self, limit: Duration) -> Duration {
+        let started = Instant::now();
+        let mut status = self.board.store.subscribe();
+        let reached = timeout(limit, status.wait_for(|s| s.pending == 0 && s.last_sequence > 0)).await;
+        let reached = reached.map(|_| ());
+        assert!(
+            reached.is_ok(),
+            "not all accepted within {limit:?}; store {:?}, cloud {:?}",
+            self.board.store.borrow(),
+            self.cloud()
+        );
+        started.elapsed()
+    }
+
+    /// Stops the sensor, waits until all is accepted, and compares the disk with the hub's record.
+    pub async fn finish(mut self, hub: &Emulator, limit: Duration) -> Account {
+        self.quiet().await;
+        self.all_accepted(limit).await;
+        let last = self.board.store.borrow().last_sequence;
+        let dead_letters = self.board.store.borrow().dead_letters;
+        let account = account(hub, &self.device, last);
+        assert_eq!(account.missing.len() as u64, dead_letters, "missing: {:?}", account.missing);
+        self.stop_cloud().await;
+        drop(self.folder);
+        account
+    }
+
+    /// No more samples.
+    pub async fn quiet(&mut self) {
+        self.stop_sensor.send_replace(true);
+        self.samples = None;
+        // The sensor hands over what it holds and ends; the store then has the last sequence.
+        let mut last = self.store.synced();
+        loop {
+            let before = *last.borrow_and_update();
+            if timeout(Duration::from_millis(300), last.changed()).await.is_err() && *last.borrow() == before
+            {
+                break;
+            }
+        }
+    }
+
+    pub async fn stop_cloud(&mut self) {
+        self.stop.send_replace(true);
+        timeout(Duration::from_secs(8), &mut self.cloud).await.expect("the cloud task ends").unwrap();
+    }
+
+    pub fn stop_now(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// What came out of it.
+#[derive(Debug)]
+pub struct Account {
+    pub readings: u64,
+    pub missing: Vec<u64>,
+    /// Readings that came more than once, always with the same message-id.
+    pub duplicates: usize,
+    pub events: Vec<serde_json::Value>,
+}
+
+/// Compares the record with the sequences 1 to `last`: complete, first arrivals in order, duplicates only under the
+/// same message-id.
+pub fn account(hub: &Emulator, device: &str, last: u64) -> Account {
+    let mut ids: BTreeMap<u64, String> = BTreeMap::new();
+    let (mut duplicates, mut newest, mut events) = (0, 0, Vec::new());
+    for message in hub.messages_of(device) {
+        assert!(message.batch, "a transfer without the batch format");
+        assert_eq!(message.content_type.as_deref(), Some("application/json"));
+        assert_eq!(message.content_encoding.as_deref(), Some("utf-8"));
+        let json = message.json();
+        let id = message.message_id.clone().unwrap();
+        let readings = match json {
+            serde_json::Value::Array(readings) => readings,
+            object => vec![object],
+        };
+        for json in readings {
+            assert_eq!(json["deviceId"], device);
+            if json.get("event").is_some() {
+                events.push(json);
+                continue;
+            }
+            let sequence = json["sequence"].as_u64().unwrap();
+            match ids.get(&sequence) {
+                Some(known) => {
+                    assert_eq!(*known, id, "another message-id for sequence {sequence}");
+                    duplicates += 1;
+                }
+                None => {
+                    assert!(sequence > newest, "{sequence} came first after {newest}");
+                    newest = sequence;
+                    ids.insert(sequence, id.clone());
+                }
+            }
+        }
+    }
+    let missing = (1..=last).filter(|sequence| !ids.contains_key(sequence)).collect();
+    Account { readings: ids.len() as u64, missing, duplicates, events }
+}
+
+pub fn write_key(path: &std::path::Path, text: &str) {
+    use std::io::Write as _;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// A device that no hub knows.
+fn stranger(device: &str) -> String {
+    format!(
+        "HostName=localhost;DeviceId={device};SharedAccessKey=c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItMTIzNA=="
+    )
+}

@@ -1,0 +1,299 @@
+//! The table of faults, and the one test that runs it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hub_emulator::{Cut, Emulator, Fault, HubError, Options, TokenAnswer};
+use weather_station::status::{CloudState, CloudStatus};
+
+use crate::rig::{Plan, Rig};
+
+/// One row: what goes wrong, how the station shows it, and the times.
+struct Row {
+    name: &'static str,
+    faults: fn() -> Vec<Fault>,
+    /// The fault strikes once and is not cleared; the station has to come back by itself.
+    once: bool,
+    /// Ends what is connected after the fault is armed: for faults that only new connections meet.
+    kick: bool,
+    notice: Notice,
+    /// From the injection to the notice.
+    noticed: Duration,
+    /// From the end of the fault to everything accepted.
+    recovered: Duration,
+    more: fn(&mut Plan),
+}
+
+/// How a fault shows.
+enum Notice {
+    /// `cloud.state` leaves `online`.
+    Offline,
+    /// Connected, with this in `cloud.reason`.
+    HeldUp(&'static str),
+    /// Offline with this in the reason.
+    Says(&'static str),
+    /// It is not to be seen at all.
+    Nothing,
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A row with the usual values.
+fn row(name: &'static str, faults: fn() -> Vec<Fault>) -> Row {
+    Row {
+        name,
+        faults,
+        once: false,
+        kick: false,
+        notice: Notice::Offline,
+        noticed: seconds(1),
+        recovered: seconds(5),
+        more: |_| {},
+    }
+}
+
+fn detached(condition: &str) -> Vec<Fault> {
+    vec![Fault::DetachLinks { link: None, error: HubError::new(condition).describe("the hub's words") }]
+}
+
+fn table() -> Vec<Row> {
+    let fin = || vec![Fault::Drop { how: Cut::Fin }];
+    vec![
+        Row { once: true, ..row("TCP ends (FIN) with deliveries in flight", fin) },
+        Row {
+            once: true,
+            ..row("TCP reset with deliveries in flight", || vec![Fault::Drop { how: Cut::Rst }])
+        },
+        Row {
+            once: true,
+            ..row("acknowledgement lost, then FIN", || vec![Fault::AckLost { how: Cut::Fin }])
+        },
+        Row {
+            once: true,
+            ..row("acknowledgement lost, then reset", || vec![Fault::AckLost { how: Cut::Rst }])
+        },
+        Row {
+            once: true,
+            ..row("cut in the middle of a transfer", || vec![Fault::CutOnTransfer { how: Cut::Rst }])
+        },
+        Row {
+            // 60 s of idle time in the field, 4 s here; the rest is one turn.
+            noticed: seconds(6),
+            recovered: seconds(10),
+            ..row("half-open with a delivery pending", || {
+                vec![Fault::BlackHole { existing: true, new: true }]
+            })
+        },
+        Row {
+            noticed: seconds(6),
+            recovered: seconds(10),
+            more: |plan| plan.every = None,
+            ..row("half-open while idle", || vec![Fault::BlackHole { existing: true, new: true }])
+        },
+        Row { kick: true, ..row("the hub refuses connections", || vec![Fault::Refuse]) },
+        Row {
+            once: true,
+            ..row("session ended", || {
+                vec![Fault::EndSessions { error: HubError::new("amqp:internal-error") }]
+            })
+        },
+        Row {
+            once: true,
+            ..row("connection closed by force", || {
+                vec![Fault::CloseConnections { error: HubError::new("amqp:connection:forced") }]
+            })
+        },
+        Row { once: true, ..row("link detached: forced", || detached("amqp:link:detach-forced")) },
+        Row { once: true, ..row("link detached: internal error", || detached("amqp:internal-error")) },
+        Row { once: true, ..row("link detached: unauthorized", || detached("amqp:unauthorized-access")) },
+        Row { once: true, ..row("link detached: not found", || detached("amqp:not-found")) },
+        Row { once: true, ..row("link detached: quota", || detached("amqp:resource-limit-exceeded")) },
+        Row {
+            once: true,
+            ..row("link detached: throttled", || detached("com.microsoft:device-container-throttled"))
+        },
+        Row {
+            once: true,
+            notice: Notice::Says("another station signs in with this identity"),
+            recovered: seconds(15),
+            ..row("link stolen", || detached("amqp:link:stolen"))
+        },
+        Row { once: true, ..row("link detached: unknown condition", || detached("com.example:news")) },
+        Row {
+            kick: true,
+            notice: Notice::Says("401"),
+            noticed: seconds(3),
+            recovered: seconds(8),
+            ..row("put-token answered 401", || vec![Fault::PutToken { answer: TokenAnswer::Unauthorized }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("401"),
+            noticed: seconds(3),
+            recovered: seconds(8),
+            ..row("fresh token refused as expired", || vec![Fault::PutToken { answer: TokenAnswer::Expired }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("500"),
+            noticed: seconds(3),
+            ..row("put-token answered 500", || vec![Fault::PutToken { answer: TokenAnswer::ServerError }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("did not answer within 2 s"),
+            noticed: seconds(4),
+            ..row("put-token never answered", || vec![Fault::PutToken { answer: TokenAnswer::Never }])
+        },
+        Row {
+            kick: true,
+            once: true,
+            recovered: seconds(4),
+            ..row("put-token answered late", || vec![Fault::PutTokenLate { millis: 1000 }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("resource-limit-exceeded"),
+            noticed: seconds(3),
+            recovered: seconds(8),
+            ..row("attach refused: quota", || {
+                vec![Fault::RefuseAttach { link: None, error: HubError::new("amqp:resource-limit-exceeded") }]
+            })
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("unauthorized-access"),
+            noticed: seconds(3),
+            recovered: seconds(8),
+            ..row("attach refused: unauthorized", || {
+                vec![Fault::RefuseAttach { link: None, error: HubError::unauthorized("no") }]
+            })
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("throttled"),
+            noticed: seconds(3),
+            ..row("attach refused: throttled", || {
+                vec![Fault::RefuseAttach { link: None, error: HubError::throttled(None) }]
+            })
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("did not answer within"),
+            noticed: seconds(5),
+            ..row("hub silent after open", || vec![Fault::SilentAfterOpen])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("send readings"),
+            noticed: seconds(8),
+            ..row("no credit", || vec![Fault::NoCredit])
+        },
+        Row {
+            notice: Notice::Nothing,
+            ..row("disposition late", || vec![Fault::DispositionLate { millis: 1500 }])
+        },
+        Row {
+            notice: Notice::Says("have readings accepted"),
+            noticed: seconds(6),
+            ..row("disposition never", || vec![Fault::DispositionNever])
+        },
+        Row {
+            notice: Notice::HeldUp("unprocessed"),
+            noticed: seconds(2),
+            ..row("released", || vec![Fault::Release])
+        },
+        Row {
+            notice: Notice::HeldUp("unprocessed"),
+            noticed: seconds(2),
+            ..row("modified", || vec![Fault::Modify])
+        },
+        Row {
+            notice: Notice::HeldUp("throttled"),
+            noticed: seconds(2),
+            ..row("throttled without a hint", || vec![Fault::Throttle { retry_after: None }])
+        },
+        Row {
+            notice: Notice::HeldUp("throttled"),
+            noticed: seconds(2),
+            ..row("throttled with a hint", || vec![Fault::Throttle { retry_after: Some(10) }])
+        },
+        Row {
+            notice: Notice::HeldUp("daily quota"),
+            noticed: seconds(2),
+            recovered: seconds(16),
+            ..row("daily quota spent", || vec![Fault::QuotaSpent])
+        },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_is_noticed_and_recovered_from_in_time() {
+    let only = std::env::var("FAULT").unwrap_or_default();
+    let rows: Vec<_> = table().into_iter().filter(|row| row.name.contains(&only)).collect();
+    let runs = rows.into_iter().map(|row| async move {
+        let name = row.name;
+        let run = tokio::spawn(run(row));
+        (name, run.await)
+    });
+    let mut failed = Vec::new();
+    for (name, result) in join_all(runs).await {
+        match result {
+            Ok(line) => eprintln!("{name:45} {line}"),
+            Err(error) => failed.push(format!("{name}: {}", error.to_string().replace("\\n", " "))),
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+async fn run(row: Row) -> String {
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device("roof");
+    let mut plan = Plan::new(&hub);
+    (row.more)(&mut plan);
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(100).await;
+    rig.online(seconds(10)).await;
+    hub.wait_for(150, seconds(10)).await.ok();
+    let before = rig.cloud().connections;
+    for fault in (row.faults)() {
+        if row.once {
+            hub.fault(fault.times(1))
+        } else {
+            hub.fault(fault)
+        };
+    }
+    if row.kick {
+        hub.fault(Fault::Drop { how: Cut::Fin });
+    }
+    let was_online =
+        |status: &CloudStatus| status.state == CloudState::Online && status.connections == before;
+    let noticed = match row.notice {
+        Notice::Offline => rig.until("noticed", row.noticed, |status| !was_online(status)).await,
+        Notice::Says(text) | Notice::HeldUp(text) => {
+            rig.until(text, row.noticed, |s| s.reason.as_ref().is_some_and(|r| r.contains(text))).await
+        }
+        Notice::Nothing => {
+            rig.append(20).await;
+            Duration::ZERO
+        }
+    };
+    if matches!(row.notice, Notice::HeldUp(_)) {
+        assert_eq!(rig.cloud().state, CloudState::Online, "the connection was given up");
+    }
+    hub.clear_faults();
+    let started = tokio::time::Instant::now();
+    rig.append(20).await;
+    rig.online(row.recovered).await;
+    let account = rig.finish(&hub, row.recovered).await;
+    assert!(account.missing.is_empty());
+    format!(
+        "noticed {:5} ms, recovered {:5} ms, {} readings, {} duplicates",
+        noticed.as_millis(),
+        started.elapsed().as_millis(),
+        account.readings,
+        account.duplicates
+    )
+}
