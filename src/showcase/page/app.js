@@ -17,7 +17,8 @@ let status = null;
 let ahead = 0;
 let heard = 0;
 let stream = null;
-let span = "day";
+// Chosen at the first load.
+let span = null;
 let shownFacts = "";
 
 const now = () => Date.now() + ahead;
@@ -33,8 +34,7 @@ function listen() {
     const first = status === null;
     status = JSON.parse(event.data);
     ahead = Date.parse(status.time) - Date.now();
-    const values = readingValues();
-    if (values) today.add(values, Date.parse(status.sensor.lastReading.time));
+    take();
     show();
     if (first) refresh();
   });
@@ -56,6 +56,18 @@ document.addEventListener("visibilitychange", () => {
 });
 
 // --- values ---
+
+// A live reading goes into the day's extremes and onto the end of the chart.
+function take() {
+  const values = readingValues();
+  if (!values) return;
+  const at = Date.parse(status.sensor.lastReading.time);
+  today.add(values, at);
+  const { temperature, humidity, pressure } = values;
+  const spread = { minTemperature: temperature, maxTemperature: temperature, minHumidity: humidity };
+  Object.assign(spread, { maxHumidity: humidity, minPressure: pressure, maxPressure: pressure });
+  charts.add({ ...status.sensor.lastReading, ...spread, at }, now());
+}
 
 function readingValues() {
   const reading = status?.sensor.lastReading;
@@ -191,14 +203,21 @@ async function refresh() {
   if (!status || document.hidden) return;
   try {
     await today.load(now());
-    const values = readingValues();
-    if (values) today.add(values, Date.parse(status.sensor.lastReading.time));
+    span ??= young(now()) ? "hour" : "day";
+    document.querySelector(`#spans input[value=${span}]`).checked = true;
     await charts.load(span, now(), interval());
+    take();
     if (byId("table").open) fillTable();
     show();
   } catch (error) {
     console.warn("the history could not be read:", error.message);
   }
+}
+
+// A station that has recorded for less than an hour and a half begins with the hour.
+function young(at) {
+  const first = today.first();
+  return first === null || at - first < 5_400_000;
 }
 
 function showPointed(point) {

@@ -4,14 +4,18 @@
 import { moment, number, scale, shown, withUnit } from "./units.js";
 
 const HOUR = 3_600_000;
+// A station that was started just now shows its few minutes across the whole hour's chart.
+const LEAST = 180_000;
 // How long each span is, and the seconds in one point.
 const SPANS = {
-  hour: { length: HOUR, step: 30, words: "last hour" },
+  hour: { length: HOUR, step: 10, words: "last hour" },
   day: { length: 24 * HOUR, step: 300, words: "last day" },
   week: { length: 7 * 24 * HOUR, step: 1_800, words: "last week" },
   month: { length: 30 * 24 * HOUR, step: 7_200, words: "last month" },
   year: { length: 365 * 24 * HOUR, step: 86_400, words: "last year" },
 };
+// Steps of the vertical scales that people count in.
+const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
 const FIELD = { temperature: "Temperature", humidity: "Humidity", pressure: "Pressure" };
 const QUANTITIES = Object.keys(FIELD);
 
@@ -21,6 +25,7 @@ export class Charts {
   #range = [0, 1];
   #plots = {};
   #pointed = null;
+  #most = HOUR;
   #onPoint;
   #seaLevel = false;
 
@@ -52,10 +57,23 @@ export class Charts {
     const { readings } = await response.json();
     if (span !== this.#span) return;
     this.#seaLevel = readings.some((row) => row.seaLevelPressure !== undefined);
-    this.#rows = readings.map((row) => ({ ...row, at: Date.parse(row.time) + step * 500 }));
-    this.#range = [(now - length) / 1000, now / 1000];
-    this.#open(Math.max(2.5 * step * 1000, 3.5 * interval));
+    this.#rows = readings.map((row) => ({ ...row, at: Math.min(Date.parse(row.time) + step * 500, now) }));
+    this.#most = Math.max(2.5 * step * 1000, 3.5 * interval);
+    this.#arrange(now);
     this.draw();
+  }
+
+  // Puts a live reading at the end of the hour's chart; the longer spans wait for the next load.
+  add(row, now) {
+    if (this.#span !== "hour" || this.#rows.length === 0 || row.at <= this.#rows.at(-1).at) return;
+    this.#rows = this.#rows.filter(({ at }) => at > now - HOUR);
+    this.#rows.push(row);
+    this.#arrange(now);
+    for (const quantity of QUANTITIES) {
+      this.#plots[quantity]?.setData(this.#series(quantity));
+      this.#figure(quantity).setAttribute("aria-label", this.#summary(quantity));
+    }
+    if (this.#pointed !== null) this.point(this.#pointed);
   }
 
   // Draws what is there again: other units, other colours.
@@ -99,27 +117,35 @@ export class Charts {
     return { raw: { mean, min, max }, mean: from(mean), min: from(min), max: from(max) };
   }
 
-  // Puts an empty row where readings are missing, so that the line breaks there.
-  #open(most) {
-    const opened = [];
+  #arrange(now) {
+    const { length } = SPANS[this.#span];
+    const first = this.#rows[0]?.at ?? now;
+    const shownLength = this.#span === "hour" ? Math.min(length, Math.max(now - first, LEAST)) : length;
+    this.#range = [(now - shownLength) / 1000, now / 1000];
+  }
+
+  // Columns for uPlot. An empty row stands where readings are missing, so that the line breaks there.
+  #series(quantity) {
+    const columns = [[], [], [], []];
+    const push = (...values) => values.forEach((value, column) => columns[column].push(value));
+    let before = null;
     for (const row of this.#rows) {
-      const before = opened.at(-1);
-      if (before && row.at - before.at > most) opened.push({ hole: true, at: (row.at + before.at) / 2 });
-      opened.push(row);
+      if (before && row.at - before.at > this.#most) push((row.at + before.at) / 2000, null, null, null);
+      const { min, max, mean } = this.#values(quantity, row);
+      push(row.at / 1000, min, max, mean);
+      before = row;
     }
-    this.holes = opened;
+    return columns;
+  }
+
+  #figure(quantity) {
+    return document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
   }
 
   #draw(quantity) {
-    const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+    const figure = this.#figure(quantity);
     const style = getComputedStyle(figure);
     const color = (name) => style.getPropertyValue(name).trim();
-    const series = { x: [], min: [], mean: [], max: [] };
-    for (const row of this.holes ?? []) {
-      const values = row.hole ? { min: null, mean: null, max: null } : this.#values(quantity, row);
-      series.x.push(row.at / 1000);
-      for (const key of ["min", "mean", "max"]) series[key].push(values[key]);
-    }
     this.#plots[quantity]?.destroy();
     figure.replaceChildren();
     const empty = this.#rows.length === 0;
@@ -151,7 +177,7 @@ export class Charts {
         },
         axes: [
           { ...axis, size: 28, space: 70, values: (_, ticks) => this.#times(ticks) },
-          { ...axis, size: 48, space: 36, gap: 6, values: (_, ticks) => labels(ticks) },
+          { ...axis, size: 50, space: 36, gap: 6, incrs: STEPS, values: (_, ticks) => labels(ticks) },
         ],
         series: [
           {},
@@ -161,7 +187,7 @@ export class Charts {
         ],
         bands: [{ series: [2, 1], fill: color("--pen-wash") }],
       },
-      [series.x, series.min, series.max, series.mean],
+      this.#series(quantity),
       figure,
     );
   }
@@ -199,7 +225,7 @@ export class Charts {
   }
 
   #listen(quantity) {
-    const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+    const figure = this.#figure(quantity);
     figure.tabIndex = 0;
     figure.setAttribute("role", "application");
     figure.setAttribute("aria-roledescription", "chart");
@@ -243,7 +269,7 @@ export class Charts {
 
   #resize() {
     for (const [quantity, plot] of Object.entries(this.#plots)) {
-      const figure = document.querySelector(`[data-quantity=${quantity}] [data-chart]`);
+      const figure = this.#figure(quantity);
       const { width, height } = figure.getBoundingClientRect();
       if (width !== plot.width || height !== plot.height) plot.setSize({ width, height });
     }

@@ -45,6 +45,11 @@ export class Today {
     }
   }
 
+  // When the first of the readings that were loaded was taken, or null.
+  first() {
+    return this.#rows[0]?.at ?? null;
+  }
+
   extremes(quantity) {
     return this.#extremes[quantity];
   }
