@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Installs the weather station's package, here or on a host over ssh. Running it again changes nothing.
+#
+#   deploy/install.sh [--dry-run] [--package FILE|FOLDER] [--config FILE] [HOST]
+#
+#   HOST       anything ssh takes (pi@weather, ssh://pi@weather:2222, a name of your ssh configuration); without it this machine
+#   --package  the package, or a folder that holds one for the target's architecture; default: target/package
+#   --config   becomes /etc/weather-station/station.toml, after the station itself has checked it; the old one is kept
+#              beside it as station.toml.previous
+#   --dry-run  says what would be done and changes nothing
+#
+# Needs root there, or sudo without a password. Dependencies come from the target's Debian mirrors.
+# The package that was installed before is kept in /var/cache/weather-station for a way back.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=deploy/common.sh
+. "$here/common.sh"
+
+package=$here/../target/package
+config=''
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --dry-run) dry_run=yes ;;
+    --package) package=${2:?--package needs a file or folder} && shift ;;
+    --config) config=${2:?--config needs a file} && shift ;;
+    -h | --help) usage && exit 0 ;;
+    -*) usage >&2 && exit 64 ;;
+    *) [ -z "$target" ] || { usage >&2 && exit 64; }
+        target=$1 ;;
+    esac
+    shift
+done
+[ -z "$config" ] || [ -r "$config" ] || fail "cannot read the configuration $config"
+open_target
+
+# --- which package ---
+architecture=$(on_target 'dpkg --print-architecture' </dev/null) || fail "$(where) has no dpkg: expected Debian or Raspberry Pi OS"
+if [ -d "$package" ]; then
+    file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    [ -n "$file" ] || fail "no package for $architecture in $package: build one with deploy/build.sh $architecture"
+else
+    file=$package
+fi
+[ -r "$file" ] || fail "cannot read the package $file"
+made_for=$(dpkg-deb --field "$file" Architecture)
+[ "$made_for" = "$architecture" ] || fail "$file is for $made_for, but $(where) is $architecture"
+version=$(dpkg-deb --field "$file" Version)
+
+# --- the package: compared by the checksums of its files, so that a rebuilt package of the same version is noticed ---
+wanted=$(dpkg-deb --control "$file" "$work/control" && sort "$work/control/md5sums" | md5sum)
+present=$(root 'dpkg -s weather-station 2>/dev/null | grep -q "^Status: .* installed" && sort /var/lib/dpkg/info/weather-station.md5sums | md5sum' </dev/null || true)
+if [ "$wanted" = "$present" ]; then
+    say "weather-station $version is installed already"
+else
+    name=$(basename "$file")
+    change "copy $name to $(where)" \
+        'umask 077; mkdir -p /var/cache/weather-station && cat > /var/cache/weather-station/new.deb' <"$file"
+    # The configuration is dpkg's conffile: a changed one stays (confold), an unchanged one follows the package (confdef).
+    change "install weather-station $version" '
+        cd /var/cache/weather-station
+        chmod 755 . && chmod 644 new.deb
+        export DEBIAN_FRONTEND=noninteractive
+        install() {
+            apt-get install -y --allow-downgrades --no-install-recommends \
+                -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+                -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root ./new.deb
+        }
+        { install || { apt-get update && install; }; } > install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
+        [ ! -e current.deb ] || mv current.deb previous.deb
+        mv new.deb current.deb' </dev/null || fail "the package could not be installed on $(where)"
+fi
+
+# --- the configuration ---
+restart=no
+if [ -n "$config" ]; then
+    if root 'cmp -s - /etc/weather-station/station.toml' <"$config"; then
+        say "the configuration is in place already"
+    else
+        if [ "$dry_run" = no ]; then
+            # Exit status 78 of the station: the configuration is wrong, said before any device is opened.
+            root 'umask 022; cat > /etc/weather-station/station.toml.new' <"$config"
+            status=0
+            root 'weather-station --config /etc/weather-station/station.toml.new check' </dev/null >"$work/check" 2>&1 || status=$?
+            if [ "$status" = 78 ]; then
+                root 'rm -f /etc/weather-station/station.toml.new' </dev/null
+                cat "$work/check" >&2
+                fail "the station refuses $config; the old configuration stays"
+            fi
+        fi
+        change "put $config into place" '
+            cd /etc/weather-station
+            [ ! -e station.toml ] || cp -p station.toml station.toml.previous
+            mv station.toml.new station.toml' </dev/null
+        restart=yes
+    fi
+fi
+
+# --- running ---
+if ! root 'test -d /run/systemd/system' </dev/null; then
+    say "no systemd runs on $(where): the station is installed, not started"
+    exit 0
+fi
+if [ "$restart" = yes ]; then
+    change "restart the station" 'systemctl restart weather-station.service' </dev/null
+elif ! root 'systemctl is-active --quiet weather-station.service' </dev/null; then
+    change "start the station" 'systemctl enable --quiet --now weather-station.service' </dev/null
+fi
+[ "$dry_run" = no ] || exit 0
+
+# The unit is Type=notify: start and restart came back when the store was open. The page answers a moment later.
+for _ in $(seq 30); do
+    if root 'weather-station status' </dev/null >"$work/status" 2>&1; then
+        cat "$work/status"
+        exit 0
+    fi
+    root 'systemctl is-active --quiet weather-station.service' </dev/null || break
+    sleep 1
+done
+cat "$work/status" >&2
+root 'systemctl status --no-pager --lines=10 weather-station.service' </dev/null >&2 || true
+fail "the station is installed on $(where) but does not answer"

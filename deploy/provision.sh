@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Gives the weather station its identity, here or on a host over ssh. The key travels over standard input only:
+# it is never an argument, an environment variable or a file on the way.
+#
+#   deploy/provision.sh [--force] HOST < connection-string
+#   deploy/provision.sh [--force] --connection-string-file FILE [HOST]
+#   deploy/provision.sh [--force] --host HUB --device-id DEVICE --key-file FILE [HOST]
+#   deploy/provision.sh --dps [HOST]               by the Device Provisioning Service ([provisioning] id_scope is set)
+#   deploy/provision.sh --show-enrollment [HOST]   what the Device Provisioning Service wants to know of this TPM
+#   deploy/provision.sh --to-key-file [...]        a station without a TPM (identity.source = "key-file")
+#
+#   HOST     anything ssh takes; without it, or as `-`, this machine
+#   FILE     may be - for standard input (the default)
+#   --force  replaces another identity
+#
+# Needs root there, or sudo without a password. Then waits up to a minute for the hub to accept the station.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=deploy/common.sh
+. "$here/common.sh"
+
+mode=string
+secret=-
+hub='' device='' force='' key_file=no
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --force) force=' --force' ;;
+    --connection-string-file) secret=${2:?--connection-string-file needs a file} && shift ;;
+    --key-file) mode=key secret=${2:?--key-file needs a file} && shift ;;
+    --host) hub=${2:?--host needs a name} && shift ;;
+    --device-id) device=${2:?--device-id needs a name} && shift ;;
+    --dps) mode=dps ;;
+    --show-enrollment) mode=enrollment ;;
+    --to-key-file) key_file=yes ;;
+    -h | --help) usage && exit 0 ;;
+    -) ;;
+    -*) usage >&2 && exit 64 ;;
+    *) [ -z "$target" ] || { usage >&2 && exit 64; }
+        target=$1 ;;
+    esac
+    shift
+done
+if [ "$mode" = key ] && { [ -z "$hub" ] || [ -z "$device" ]; }; then fail "--key-file needs --host and --device-id as well"; fi
+[ "$mode" != key ] || [ "$key_file" = no ] || fail "--to-key-file takes a connection string, not a bare key"
+if [ "$secret" = - ]; then
+    if [ -t 0 ] && { [ "$mode" = string ] || [ "$mode" = key ]; }; then say "waiting for the secret on standard input (end with Ctrl-D)"; fi
+    secret=/dev/stdin
+fi
+# The secret is on descriptor 3 from here on, so that no other command can read it by mistake.
+case "$mode" in
+string | key) exec 3<"$secret" ;;
+esac
+exec </dev/null
+open_target
+
+file=/etc/weather-station/device.connection-string
+case "$mode" in
+enrollment)
+    root 'weather-station provision --show-enrollment'
+    exit 0
+    ;;
+dps) root "weather-station provision --dps$force" ;;
+key) root "weather-station provision --host $(quote "$hub") --device-id $(quote "$device") --key-file /dev/stdin$force" <&3 ;;
+string)
+    if [ "$key_file" = no ]; then
+        root "weather-station provision --connection-string-file -$force" <&3
+    else
+        if [ -z "$force" ] && root "test -s $file"; then fail "$(where) has an identity in $file already: use --force to replace it"; fi
+        # Created with its final owner and mode before the first byte of the key is in it.
+        root "umask 077; : > $file.new && chown weather-station:weather-station $file.new && cat > $file.new && mv $file.new $file" <&3
+        say "the identity is in $file; the configuration needs [identity] source = \"key-file\", key_file = \"$file\""
+        if root 'systemctl is-active --quiet weather-station.service'; then root 'systemctl restart weather-station.service'; fi
+    fi
+    ;;
+esac
+exec 3<&-
+
+root 'test -d /run/systemd/system && systemctl is-active --quiet weather-station.service' || exit 0
+for _ in $(seq 30); do
+    # No jq on the target is assumed; the human form of `status` begins its cloud line with the state.
+    if root 'weather-station status --json' 2>/dev/null | tr -d ' \n' | grep -q '"cloud":{"state":"online"'; then
+        say "the hub has accepted the station"
+        exit 0
+    fi
+    sleep 2
+done
+root 'weather-station status' >&2 || true
+say "the identity is in place, but the hub has not accepted the station within a minute (see above)"
+exit 1

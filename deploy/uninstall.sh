@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Removes the weather station, here or on a host over ssh. Running it again changes nothing.
+#
+#   deploy/uninstall.sh [--dry-run] [--purge] [HOST]
+#
+#   --purge  deletes the configuration and ALL READINGS as well; without it both stay for the next installation
+#
+# The identity in the TPM stays either way; remove it first with `weather-station provision --clear`.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=deploy/common.sh
+. "$here/common.sh"
+
+action=remove
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --dry-run) dry_run=yes ;;
+    --purge) action=purge ;;
+    -h | --help) usage && exit 0 ;;
+    -*) usage >&2 && exit 64 ;;
+    *) [ -z "$target" ] || { usage >&2 && exit 64; }
+        target=$1 ;;
+    esac
+    shift
+done
+exec </dev/null
+open_target
+
+# dpkg's last word of three: installed, config-files (removed, configuration kept), not-installed, or nothing.
+state=$(root 'dpkg -s weather-station 2>/dev/null | grep "^Status:"' || true)
+case "$action:${state##* }" in
+*: | *:not-installed | remove:config-files)
+    say "weather-station is not installed on $(where)"
+    exit 0
+    ;;
+esac
+if [ "$action" = purge ]; then
+    pending=$(root 'weather-station status --json 2>/dev/null' | tr -d ' \n' | sed -n 's/.*"pending":\([0-9]*\).*/\1/p' || true)
+    [ "${pending:-0}" = 0 ] || say "warning: $pending readings were never accepted by the hub and are deleted now"
+fi
+change "$action weather-station" "DEBIAN_FRONTEND=noninteractive apt-get $action -y -o Dpkg::Use-Pty=0 weather-station >/dev/null"
+[ "$action" = purge ] || say "configuration and readings stay (/etc/weather-station, /var/lib/weather-station); --purge deletes them"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The unit file and the scripts, without starting anything: quick.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/field/machines.sh
+. tests/field/machines.sh
+need_packages systemd shellcheck python3
+
+rating() { systemd-analyze security --offline=true --no-pager deploy/weather-station.service | sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p'; }
+rated=$(rating)
+prove "systemd-analyze security rates the unit 1.5 or better ($rated)" awk -v r="$rated" 'BEGIN { exit !(r > 0 && r <= 1.5) }'
+
+# Everything that the tool marks must be talked about in the unit's comments, by the name the tool uses.
+marked() {
+    local setting missing=0
+    for setting in $(systemd-analyze security --offline=true --no-pager deploy/weather-station.service | awk '$1 == "✗" { print $2 }' |
+        sed -E 's/.*=~\(?//; s/[=\/].*//; s/AF_\(INET.*/AF_INET/'); do
+        grep '^#' deploy/weather-station.service | grep -q -- "$setting" || { echo "no comment on $setting"; missing=1; }
+    done
+    return $missing
+}
+prove "what the rating marks is explained in a comment" marked
+
+# verify wants the program at its place: in a copy, where any program stands in for it.
+mkdir -p "$run/units"
+sed 's|^ExecStart=/usr/bin/weather-station|ExecStart=/bin/true|; /^Documentation=/d' deploy/weather-station.service >"$run/units/weather-station.service"
+sed '/^Documentation=/d' deploy/weather-station.slice >"$run/units/weather-station.slice"
+verified() {
+    local said
+    said=$(systemd-analyze verify --man=no "$run/units/weather-station.service" "$run/units/weather-station.slice" 2>&1) || { echo "$said"; return 1; }
+    if grep -E "$run/units|weather-station\." <<<"$said"; then return 1; fi
+}
+prove "systemd-analyze verify has nothing to say about unit and slice" verified
+# A check that cannot fail is a defect: the same check must see a broken unit.
+sed -i 's/^WatchdogSec=.*/WatchdogSec=soon/' "$run/units/weather-station.service"
+refuse "verify sees a broken unit" verified
+
+has() { grep -qx -- "$1" deploy/weather-station.service; }
+for line in Type=notify Restart=on-failure RestartPreventExitStatus=78 StartLimitIntervalSec=0 WatchdogSec=60s User=weather-station \
+    'Environment=TSS2_LOG=all+NONE' DevicePolicy=closed 'DeviceAllow=char-i2c rw' 'DeviceAllow=/dev/tpmrm0 rw' Wants=dev-tpmrm0.device; do
+    prove "the unit says $line" has "$line"
+done
+refuse "the unit does not require the TPM" grep -q '^Requires=' deploy/weather-station.service
+refuse "the unit does not forbid adjtimex (ProtectClock)" grep -qx 'ProtectClock=yes' deploy/weather-station.service
+
+for group in i2c tss; do
+    prove "the account joins $group" grep -qx "m weather-station $group" deploy/package/weather-station.sysusers
+done
+prove "sysusers accepts its file" systemd-sysusers --dry-run --root="$run" "$PWD/deploy/package/weather-station.sysusers"
+mapfile -t scripts < <(find deploy tests/field tests/box -name '*.sh' 2>/dev/null; find deploy/package/scripts -type f)
+prove "shellcheck is content with ${#scripts[@]} scripts" shellcheck -x "${scripts[@]}"
+prove "wiring diagram and pin table are what their source says" hardware/wiring.py --check
+finish
