@@ -38,6 +38,9 @@ use crate::store::StoreHandle;
 /// A clock this far off makes tokens that the hub takes for expired (it allows five minutes).
 const SKEW: TimeDelta = TimeDelta::minutes(2);
 
+/// The kernel's clock is given this long after boot to be synchronised.
+const JUST_BOOTED: Duration = Duration::from_secs(120);
+
 /// Everything the task needs. It runs until `stop` is true.
 pub struct Task {
     pub identity: config::Identity,
@@ -144,10 +147,12 @@ impl Running {
         }
     }
 
-    /// Most machines are synchronised a few seconds after boot, and a container never is.
+    /// Most machines are synchronised a few seconds after boot. One that has been up for minutes without it (a
+    /// container, a field behind a firewall) is not worth the wait.
     async fn await_clock(&mut self) {
         let until = Instant::now() + self.task.limits.clock;
         while self.task.timekeeper.state() != ClockState::Synchronised
+            && self.task.timekeeper.stamp().since_boot < JUST_BOOTED
             && Instant::now() < until
             && !self.shared.is_stopping()
         {
