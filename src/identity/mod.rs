@@ -3,6 +3,7 @@
 //! except on its way in, while provisioning.
 
 mod connection_string;
+pub mod dps;
 pub mod key_file;
 pub mod provision;
 mod quiet;

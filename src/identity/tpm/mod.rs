@@ -2,6 +2,7 @@
 //! A context is opened for each use and closed after it: nothing is stale after the TPM was away, the
 //! key is looked up anew, and other programs find the device free.
 
+pub mod attest;
 pub mod context;
 pub mod errors;
 pub mod layout;

@@ -35,16 +35,26 @@ pub fn provision(tcti: &str, slot: u8, request: &ProvisionRequest, force: bool) 
     }
     let srk = storage_root_key(&mut tpm)?;
     let key = import(&mut tpm, srk, request)?;
-    install(&mut tpm, slot, key.into(), &request.identity())
+    install(&mut tpm, slot, key.into(), &request.identity(), Mark::ByHand)
 }
 
 /// Removes a slot's name, key and mark. What is not there is fine; the SRK stays.
 pub fn clear(tcti: &str, slot: u8) -> Result<(), IdentityError> {
     let mut tpm = Tpm::open(tcti)?;
     tpm.nv_remove(layout::name(slot))?;
-    tpm.nv_remove(layout::mark(slot))?;
     tpm.evict(layout::key(slot))?;
-    tpm.evict(layout::staging(slot))
+    tpm.evict(layout::staging(slot))?;
+    // Last, so that a cut does not make the service's key look like somebody else's.
+    tpm.nv_remove(layout::mark(slot))
+}
+
+/// Who provisions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A person: any mark of the service goes.
+    ByHand,
+    /// The provisioning service: the slot is marked before anything else is changed.
+    ByService,
 }
 
 /// What a slot holds.
@@ -90,14 +100,20 @@ pub(super) fn install(
     slot: u8,
     key: ObjectHandle,
     identity: &Identity,
+    mark: Mark,
 ) -> Result<(), IdentityError> {
+    if mark == Mark::ByService && tpm.nv(layout::mark(slot))?.is_none() {
+        tpm.nv_create(layout::mark(slot), b"dps")?;
+    }
     // A leftover in staging may be removed only while the slot still has a key of its own; without one,
     // the leftover is the last key there is, and the new key goes straight to its place.
     if tpm.persistent(layout::key(slot))?.is_some() || tpm.persistent(layout::staging(slot))?.is_none() {
         tpm.evict(layout::staging(slot))?;
         tpm.persist(key, layout::staging(slot))?;
     }
-    tpm.nv_remove(layout::mark(slot))?;
+    if mark == Mark::ByHand {
+        tpm.nv_remove(layout::mark(slot))?;
+    }
     tpm.nv_remove(layout::name(slot))?;
     tpm.evict(layout::key(slot))?;
     tpm.persist(key, layout::key(slot))?;
