@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cuts;
+mod dps;
 mod failures;
 mod layout;
 mod running;

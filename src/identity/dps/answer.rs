@@ -94,7 +94,8 @@ fn progress(body: Body, after: Option<Duration>) -> Meaning {
             let (Some(host), Some(device_id)) = (state.assigned_hub, state.device_id) else {
                 return Meaning::Failed("it says assigned, but names no hub or no device".into());
             };
-            let blob = match state.tpm.and_then(|tpm| tpm.authentication_key).map(|key| STANDARD.decode(key)) {
+            let blob = match state.tpm.and_then(|tpm| tpm.authentication_key).map(|key| STANDARD.decode(key))
+            {
                 None => None,
                 Some(Ok(blob)) => Some(blob),
                 Some(Err(_)) => return Meaning::Failed("the hub's key is not base64".into()),
@@ -104,7 +105,9 @@ fn progress(body: Body, after: Option<Duration>) -> Meaning {
         "disabled" | "blacklisted" => Meaning::Disabled("the enrollment is disabled".into()),
         "failed" => {
             let code = state.error_code.map(|code| format!("{code} ")).unwrap_or_default();
-            Meaning::Failed(format!("{code}{}", state.error_message.unwrap_or_default()).chars().take(300).collect())
+            Meaning::Failed(
+                format!("{code}{}", state.error_message.unwrap_or_default()).chars().take(300).collect(),
+            )
         }
         _ => match body.operation_id {
             Some(operation) => Meaning::Assigning { operation, after },
@@ -129,7 +132,11 @@ mod tests {
         for (status, body, meaning) in [
             (401, r#"{"authenticationKey":"AQI="}"#, Meaning::Challenge { blob: vec![1, 2] }),
             (401, r#"{"errorCode":401002,"message":"no"}"#, Meaning::Unknown("401 401002 no".into())),
-            (401, r#"{"authenticationKey":"*"}"#, Meaning::Failed("the authentication key is not base64".into())),
+            (
+                401,
+                r#"{"authenticationKey":"*"}"#,
+                Meaning::Failed("the authentication key is not base64".into()),
+            ),
             (404, r#"{"errorCode":404201}"#, Meaning::Unknown("404 404201".into())),
             (403, r#"{"message":"off"}"#, Meaning::Disabled("403 off".into())),
             (400, r#"{"errorCode":400004}"#, Meaning::Failed("400 400004".into())),

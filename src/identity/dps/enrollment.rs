@@ -87,8 +87,14 @@ mod tests {
 
     #[test]
     fn base32_is_rfc_4648s() {
-        let vectors =
-            [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("fooba", "mzxw6ytb")];
+        let vectors = [
+            ("", ""),
+            ("f", "my"),
+            ("fo", "mzxq"),
+            ("foo", "mzxw6"),
+            ("foob", "mzxw6yq"),
+            ("fooba", "mzxw6ytb"),
+        ];
         for (bytes, text) in vectors {
             assert_eq!(base32(bytes.as_bytes()), text);
         }

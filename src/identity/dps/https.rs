@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use hyper::body::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -75,7 +75,8 @@ async fn exchange(tls: &Tls, ask: Ask<'_>, limit: Duration) -> Result<Answer, Ht
     let request = request.body(Full::new(Bytes::from(ask.body)))?;
     let answer = async {
         let answer = sender.send_request(request).await?;
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after =
+            answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(HttpsError::Body)?;
         Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), body: body.to_bytes() })

@@ -17,9 +17,9 @@ use super::https::{self, Ask};
 use crate::clock::{ClockState, Timekeeper};
 use crate::cloud::tls::Tls;
 use crate::config;
+use crate::identity::provision::checked_identity;
 use crate::identity::sas_token::{self, RESERVED};
 use crate::identity::tpm::attest::{self, ServiceKey};
-use crate::identity::provision::checked_identity;
 use crate::identity::{Identity, IdentityError, Signer};
 
 /// What IoT Edge and the C SDK speak as well.
@@ -113,7 +113,7 @@ impl Service {
                 other => return Err(self.unexpected(registration, other)),
             };
             let token = self.token(&key, registration).await?;
-            let mut answer = self.ask(Method::PUT, &register, Some(&token), body).await?;
+            let mut answer = self.ask(Method::PUT, &register, Some(token.as_str()), body).await?;
             loop {
                 match answer {
                     Meaning::Assigned { host, device_id, blob } => {
@@ -128,7 +128,7 @@ impl Service {
                         self.pause(after).await;
                         let operation = utf8_percent_encode(&operation, RESERVED);
                         let path = format!("{base}/operations/{operation}?api-version={API_VERSION}");
-                        answer = self.ask(Method::GET, &path, Some(&token), "").await?;
+                        answer = self.ask(Method::GET, &path, Some(token.as_str()), "").await?;
                     }
                     Meaning::Challenge { .. } if refused < 2 => {
                         refused += 1;
@@ -225,7 +225,10 @@ impl Service {
     }
 
     fn failed(&self, remedy: impl Into<String>) -> IdentityError {
-        IdentityError::failed(format!("asking the provisioning service {}", self.provisioning.endpoint), remedy)
+        IdentityError::failed(
+            format!("asking the provisioning service {}", self.provisioning.endpoint),
+            remedy,
+        )
     }
 
     fn unexpected(&self, registration: &str, meaning: Meaning) -> IdentityError {

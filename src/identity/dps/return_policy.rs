@@ -105,11 +105,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn success_disabled_and_a_wrong_clock_break_the_row() {
-        let breaks: [fn(&mut ReturnPolicy); 3] = [
-            ReturnPolicy::accepted,
-            ReturnPolicy::not_unknown,
-            |policy| policy.refused(Instant::now(), true),
-        ];
+        let breaks: [fn(&mut ReturnPolicy); 3] =
+            [ReturnPolicy::accepted, ReturnPolicy::not_unknown, |policy| {
+                policy.refused(Instant::now(), true)
+            }];
         for broken in breaks {
             let mut policy = ReturnPolicy::default();
             for _ in 0..30 {

@@ -160,7 +160,8 @@ fn endorsement_policy(tpm: &mut Tpm) -> Result<PolicySession, IdentityError> {
         let session = context.start_auth_session(None, None, None, SessionType::Policy, cipher, hash)?;
         session.map(PolicySession::try_from).transpose()
     })?;
-    let session = session.ok_or_else(|| IdentityError::failed(DOING, "the TPM gave no session; try again"))?;
+    let session =
+        session.ok_or_else(|| IdentityError::failed(DOING, "the TPM gave no session; try again"))?;
     tpm.run(DOING, |context| {
         let nonce = Nonce::default();
         context.policy_secret(session, AuthHandle::Endorsement, nonce.clone(), Digest::default(), nonce, None)

@@ -289,7 +289,7 @@ impl Drop for Emulator {
     }
 }
 
-fn authority(dir: &Path, names: Vec<String>, keep: bool) -> Result<Authority, StartError> {
+pub(crate) fn authority(dir: &Path, names: Vec<String>, keep: bool) -> Result<Authority, StartError> {
     let key_file = dir.join("ca-key.pem");
     let kept = if keep { std::fs::read_to_string(&key_file).ok() } else { None };
     let (authority, key) = Authority::new(names, kept.as_deref())?;
@@ -299,6 +299,6 @@ fn authority(dir: &Path, names: Vec<String>, keep: bool) -> Result<Authority, St
     Ok(authority)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), StartError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), StartError> {
     std::fs::write(path, text).map_err(|source| StartError::File { path: path.to_owned(), source })
 }

@@ -33,6 +33,7 @@ mod cloud_to_device;
 mod connection;
 mod control;
 mod control_service;
+pub mod dps;
 mod emulator;
 mod error;
 mod events;

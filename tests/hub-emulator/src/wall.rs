@@ -24,6 +24,6 @@ impl Wall {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place of this program that reads the machine's time")]
-fn machine_now() -> DateTime<Utc> {
+pub(crate) fn machine_now() -> DateTime<Utc> {
     Utc::now()
 }
