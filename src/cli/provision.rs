@@ -55,7 +55,7 @@ pub struct Arguments {
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let (tcti, slot) = (&config.identity.tcti, config.identity.slot);
     if arguments.show {
-        output::print(&provision::show(tcti, slot)?.to_string())?;
+        output::line(provision::show(tcti, slot)?)?;
     } else if arguments.clear {
         provision::clear(tcti, slot)?;
         output::line(format_args!("slot {slot} of the TPM is empty"))?;
