@@ -2,6 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod sensor {
+    mod bus;
+    mod compensation;
+    mod driver;
+    mod faults;
+    mod plausibility;
     mod rig;
-    mod task;
+    mod schedule;
+    mod week;
 }

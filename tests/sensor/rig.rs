@@ -14,7 +14,7 @@ use weather_station::reading::{BootId, FromSensor, Sample, SensorRequest};
 use weather_station::sensor::simulated::{SimulatedSensor, Trace};
 use weather_station::sensor::{Source, Task};
 use weather_station::settings::Settings;
-use weather_station::status::Board;
+use weather_station::status::{Board, SensorStatus};
 
 /// Wall time and boot time that follow tokio's clock, plus what the machine slept.
 pub struct TestClock {
@@ -113,6 +113,15 @@ impl Rig {
             FromSensor::Sample(sample) => sample,
             missed => panic!("expected a sample, got {missed:?}"),
         }
+    }
+
+    pub fn status(&self) -> SensorStatus {
+        self.board.sensor.borrow().clone()
+    }
+
+    /// As the twin changes the settings of a running station.
+    pub fn set(&self, change: impl FnOnce(&mut Settings)) {
+        self.settings.send_modify(change);
     }
 
     /// A reading says what the trace says at its time, within what the owner was promised.

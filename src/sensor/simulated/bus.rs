@@ -133,13 +133,7 @@ impl I2c for SimulatedBus {
         if state.faults.unplugged || state.generation != self.generation {
             return Err(BusError::GONE);
         }
-        let failure = match &mut state.faults.bus {
-            Some((fault, transfers)) if *transfers > 0 => {
-                *transfers -= 1;
-                Some(*fault)
-            }
-            _ => None,
-        };
+        let failure = state.faults.next_failure();
         if address != ADDRESS {
             return Err(BusError::NO_ANSWER);
         }

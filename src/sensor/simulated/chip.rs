@@ -31,6 +31,8 @@ pub(super) struct Chip {
     pub slowness: u32,
     pub dead_channel: Option<Channel>,
     pub overwritten_calibration: Option<u8>,
+    pub flips_calibration_bits: bool,
+    flips: u8,
     /// For tests: conversions begun, and those begun while another one was running.
     pub begun: u64,
     pub begun_while_busy: u64,
@@ -59,6 +61,8 @@ impl Chip {
             slowness: 1,
             dead_channel: None,
             overwritten_calibration: None,
+            flips_calibration_bits: false,
+            flips: 0,
             begun: 0,
             begun_while_busy: 0,
         }
@@ -90,10 +94,11 @@ impl Chip {
 
     pub fn read(&mut self, register: u8, now: ChipTime) -> u8 {
         self.settle(now);
+        self.flips = self.flips.wrapping_add(u8::from(self.flips_calibration_bits));
         let calibration = |factory: u8| match self.overwritten_calibration {
             _ if now < self.starting_until => 0,
             Some(byte) => byte,
-            None => factory,
+            None => factory ^ self.flips,
         };
         match register {
             0x88..=0xA1 => calibration(factory::T_P[usize::from(register - 0x88)]),

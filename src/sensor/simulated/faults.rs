@@ -46,8 +46,7 @@ pub enum Channel {
 /// The faults in force.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// The fault and for how many more transfers.
-    pub bus: Option<(BusFault, u64)>,
+    pub bus: Option<Failing>,
     /// The device node and the adapter have gone.
     pub unplugged: bool,
     /// Every byte that is read.
@@ -56,11 +55,42 @@ pub(super) struct Faults {
     pub weather: Option<Measurement>,
 }
 
+/// A bus fault: after how many good transfers, and for how many.
+#[derive(Debug)]
+pub(super) struct Failing {
+    fault: BusFault,
+    after: u64,
+    transfers: u64,
+}
+
+impl Faults {
+    /// How the next transfer fails, if it does.
+    pub(super) fn next_failure(&mut self) -> Option<BusFault> {
+        let failing = self.bus.as_mut()?;
+        if failing.after > 0 {
+            failing.after -= 1;
+            return None;
+        }
+        failing.transfers = failing.transfers.checked_sub(1)?;
+        Some(failing.fault)
+    }
+}
+
 /// # Faults
 impl SimulatedSensor {
     /// The next `transfers` on the bus fail.
     pub fn fail(&self, fault: BusFault, transfers: u64) {
-        self.lock().faults.bus = Some((fault, transfers));
+        self.fail_after(0, fault, transfers);
+    }
+
+    /// The same after so many that do not.
+    pub fn fail_after(&self, after: u64, fault: BusFault, transfers: u64) {
+        self.lock().faults.bus = Some(Failing { fault, after, transfers });
+    }
+
+    /// How many transfers are still to fail.
+    pub fn faults_left(&self) -> u64 {
+        self.lock().faults.bus.as_ref().map_or(0, |failing| failing.transfers)
     }
 
     /// The bus works again; every byte is its own again; the weather is the trace's.
@@ -111,6 +141,11 @@ impl SimulatedSensor {
     /// All calibration bytes read as `byte`; none: what the factory wrote.
     pub fn overwrite_calibration(&self, byte: Option<u8>) {
         self.with_chip(|chip, _| chip.overwritten_calibration = byte);
+    }
+
+    /// From now on every reading of the calibration has another bit wrong.
+    pub fn flip_calibration_bits(&self) {
+        self.with_chip(|chip, _| chip.flips_calibration_bits = true);
     }
 
     /// Every byte read from the bus is `byte`, whatever the chip says.
