@@ -112,6 +112,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     }
     let cloud = cloud::Task {
         identity: config.identity.clone(),
+        provisioning: config.provisioning.clone(),
         hub: config.hub.clone(),
         telemetry: config.telemetry.clone(),
         store: store.clone(),

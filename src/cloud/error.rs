@@ -56,6 +56,9 @@ pub enum Cause {
     /// No identity, or no signature.
     #[error("{}", chain(.0))]
     Identity(IdentityError),
+    /// The provisioning service gave no identity.
+    #[error("{}", chain(.0))]
+    Unassigned(IdentityError),
     /// The store did not answer.
     #[error("{}", chain(.0))]
     Store(StoreError),
@@ -136,6 +139,7 @@ impl CloudError {
             | Cause::Store(_)
             | Cause::Tls(_)
             | Cause::Replaced(_) => Class::Here,
+            Cause::Unassigned(_) => Class::Identity,
             Cause::TooLarge { .. } => Class::SetAside,
             Cause::TooSlow(_) | Cause::Io(_) | Cause::Lost(_) | Cause::IllegalState => Class::Soon,
         }

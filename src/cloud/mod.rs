@@ -5,7 +5,8 @@
 //! # Map
 //! [`Task`] (task.rs) connects and, on each connection, runs side by side: `drain` (telemetry), `renew` (the token),
 //! `companion` (twin, methods, messages). Under them: `batch`, `encode`, `window`, `poison`, `pace` are pure;
-//! `connection`, `cbs`, `stream`, `tls`, `dial` are the wire; `deadline` makes every wait end; `error` says what
+//! `connection`, `cbs`, `stream`, `tls`, `dial` are the wire; `deadline` makes every wait end; `assignment` is the
+//! way to the provisioning service; `error` says what
 //! follows from a failure.
 //!
 //! # Invariants
@@ -14,6 +15,7 @@
 //! - What is in flight is bounded in count and bytes; a dead peer costs no more.
 
 mod any_time;
+mod assignment;
 mod batch;
 mod cbs;
 mod companion;

@@ -10,6 +10,7 @@ use fe2o3_amqp::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::assignment::Assignment;
 use super::batch::MOST_BYTES;
 use super::cbs::Cbs;
 use super::companion::Companion;
@@ -44,6 +45,7 @@ const JUST_BOOTED: Duration = Duration::from_secs(120);
 /// Everything the task needs. It runs until `stop` is true.
 pub struct Task {
     pub identity: config::Identity,
+    pub provisioning: config::Provisioning,
     pub hub: config::Hub,
     pub telemetry: config::Telemetry,
     pub store: StoreHandle,
@@ -78,6 +80,7 @@ struct Running {
     shared: Shared,
     gate: Arc<Gate>,
     desk: SignerDesk,
+    assignment: Assignment,
     dialer: Dialer,
     tls: Option<Tls>,
     backoff: Backoff,
@@ -124,6 +127,7 @@ impl Running {
             shared,
             gate: Arc::new(Gate::new()),
             desk: SignerDesk::new(task.identity.clone(), task.limits.sign),
+            assignment: Assignment::new(task.identity.clone(), task.provisioning.clone()),
             dialer: Dialer::new(task.hub.clone()),
             tls: None,
             backoff: Backoff::new(task.seed),
@@ -176,17 +180,15 @@ impl Running {
     async fn steps(&mut self) -> Result<Link, CloudError> {
         let limits = self.task.limits.clone();
         self.shared.beat();
-        let identity = self.desk.identity().await;
+        let mut identity = self.desk.identity().await;
+        if let Err(error) = &identity
+            && self.assignment.is_wanted(error)
+        {
+            identity = self.visit().await;
+        }
         self.shared.report.identity(source(&self.task.identity), identity.as_ref());
         let identity = identity?;
-        let tls = match &self.tls {
-            Some(tls) => tls.clone(),
-            None => {
-                let loaded = Tls::load(self.task.hub.ca_file.as_deref(), self.task.timekeeper.clone());
-                let loaded = loaded.map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
-                self.tls.insert(loaded).clone()
-            }
-        };
+        let tls = self.tls()?;
         if self.task.timekeeper.state() == ClockState::Wrong {
             self.take_hub_time(&identity, &tls).await?;
         }
@@ -224,11 +226,39 @@ impl Running {
         Ok(Link { connection, cbs, sender, companion, identity, token, way })
     }
 
+    /// The roots are read once.
+    fn tls(&mut self) -> Result<Tls, CloudError> {
+        if let Some(tls) = &self.tls {
+            return Ok(tls.clone());
+        }
+        let loaded = Tls::load(self.task.hub.ca_file.as_deref(), self.task.timekeeper.clone());
+        let loaded = loaded.map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
+        Ok(self.tls.insert(loaded).clone())
+    }
+
+    /// Asks the provisioning service, turning meanwhile; given up when the station stops.
+    async fn visit(&mut self) -> Result<Identity, CloudError> {
+        let tls = self.tls()?;
+        let visit = self.assignment.visit(tls, &self.task.timekeeper, &self.task.limits);
+        tokio::pin!(visit);
+        loop {
+            self.shared.beat();
+            tokio::select! {
+                identity = &mut visit => return identity,
+                () = tokio::time::sleep(self.task.limits.turn) => {}
+                () = stopped(&mut self.shared.stop) => {
+                    return Err(CloudError::new("get an identity", Cause::Lost("the station is ending".into())));
+                }
+            }
+        }
+    }
+
     /// Until the connection ends (why), or the station does (`None`).
     async fn serve(&mut self, link: Link) -> Option<CloudError> {
         let Link { mut connection, mut cbs, mut sender, mut companion, identity, token, way } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
         self.shared.report.online(way.name(), &token);
+        self.assignment.accepted();
         let since = Instant::now();
         let limits = self.task.limits.clone();
         let renewer = Renewer {
@@ -297,6 +327,7 @@ impl Running {
         if self.shared.is_stopping() {
             return;
         }
+        self.assignment.note(&error, self.task.timekeeper.state());
         let mut class = error.class();
         if class == Class::Renew {
             // The first refusal may be an old token or a wrong clock; the next one is about who we are.
@@ -311,6 +342,12 @@ impl Running {
         } / self.task.limits.hurry;
         self.shared.report.offline(&error);
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
+        if self.assignment.is_due().await {
+            match self.visit().await {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "the provisioning service did not help"),
+            }
+        }
         self.wait(wait).await;
     }
 

@@ -172,6 +172,7 @@ impl Rig {
         let (stop, halt) = watch::channel(false);
         let (flush, turns) = (Arc::new(Notify::new()), counter());
         let task = cloud::Task {
+            provisioning: plan.config.provisioning.clone(),
             identity: plan.config.identity.clone(),
             hub: plan.config.hub.clone(),
             telemetry: plan.config.telemetry.clone(),

@@ -216,7 +216,8 @@ impl Service {
         spawn_blocking(work).await.map_err(|_| self.failed("the work with the TPM ended unexpectedly"))?
     }
 
-    fn endpoint(&self) -> (&str, u16) {
+    /// Host and port of `provisioning.endpoint`.
+    pub fn endpoint(&self) -> (&str, u16) {
         let endpoint = self.provisioning.endpoint.as_str();
         match endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if !host.contains(':') || host.ends_with(']') => (host, port),
