@@ -16,7 +16,7 @@ use super::deadline::{self, Bounded};
 use super::encode::Encoder;
 use super::error::{Cause, Class, CloudError, Refusal};
 use super::link::{Gate, Shared, stopped};
-use super::poison::Verdict;
+use super::poison::{EventSuspicion, Verdict};
 use super::window::{Accepted, Cargo, Window};
 use crate::backoff::HEALTHY;
 use crate::reading::Reading;
@@ -124,8 +124,6 @@ impl<'a> Drain<'a> {
     async fn turns(&mut self, sender: &mut Bounded<Sender>) -> Result<End, CloudError> {
         loop {
             self.shared.beat();
-            self.fetch();
-            self.acknowledge();
             if self.deliveries.is_empty() {
                 if self.gate.is_wanted() || !(self.may_send() && self.has_work()) {
                     self.permit = None;
@@ -137,6 +135,8 @@ impl<'a> Drain<'a> {
                     return Ok(end);
                 }
             }
+            self.fetch();
+            self.acknowledge();
             if self.may_send() && self.permit.is_none() && self.has_work() {
                 self.await_permit(sender).await?;
                 continue;
@@ -183,7 +183,8 @@ impl<'a> Drain<'a> {
     }
 
     fn has_work(&self) -> bool {
-        !self.events.is_empty() || (!self.queue.is_empty() && self.message_is_due())
+        let reading = !self.queue.is_empty() && self.message_is_due();
+        reading || (!self.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
     }
 
     /// With several readings in a message: whether it is full, or has waited long enough.
@@ -207,7 +208,7 @@ impl<'a> Drain<'a> {
         }
         let due = self.message_is_due();
         let shared = &mut *self.shared;
-        if !self.events.is_empty() {
+        if !self.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
             let most = shared.event_suspicion.limit(EVENTS);
             let packed = batch::pack_events(&self.events, &mut self.encoder, most, shared.most_bytes);
             self.events.clear();
@@ -350,9 +351,10 @@ impl<'a> Drain<'a> {
                 let usual = self.shared.usual();
                 if more.readings_count > 0 {
                     self.shared.suspicion.accepted(more.readings_count, usual);
+                    self.shared.event_suspicion.readings_pass();
                 }
                 if more.events.is_some() {
-                    self.shared.event_suspicion.accepted(EVENTS, EVENTS);
+                    self.shared.event_suspicion = EventSuspicion::default();
                 }
                 self.shared.pauses.after_connection(HEALTHY);
                 self.shared.report.accepted(more);
@@ -380,7 +382,7 @@ impl<'a> Drain<'a> {
         let verdict = match (&transfer.cargo, poison) {
             (_, false) => Verdict::Stop,
             (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
-            (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items, &condition),
+            (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),
         };
         let rewind = self.rewind.get_or_insert_default();
         match verdict {

@@ -297,14 +297,18 @@ mod tests {
             boot: BootId(1),
             since_boot: Duration::ZERO,
             time: time.unwrap(),
-            time_quality: if sequence % 3 == 0 { TimeQuality::Synchronised } else { TimeQuality::Unknown },
+            time_quality: if sequence.is_multiple_of(3) {
+                TimeQuality::Synchronised
+            } else {
+                TimeQuality::Unknown
+            },
         };
         let measurement = Measurement {
             air_temperature: Celsius(temperature),
             relative_humidity: Percent(humidity),
             station_pressure: Hectopascal(pressure),
         };
-        let quality = if sequence % 5 == 0 { Quality::Jump } else { Quality::Good };
+        let quality = if sequence.is_multiple_of(5) { Quality::Jump } else { Quality::Good };
         Reading {
             store_id: Arc::from("5f1c2a"),
             run: Arc::from("kq7z"),

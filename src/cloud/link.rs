@@ -7,7 +7,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::deadline::Limits;
 use super::pace::Pace;
-use super::poison::Suspicion;
+use super::poison::{EventSuspicion, Suspicion};
 use super::report::Reporter;
 use crate::backoff::Backoff;
 use crate::settings::Settings;
@@ -70,7 +70,7 @@ pub struct Shared {
     pub limits: Limits,
     pub report: Reporter,
     pub suspicion: Suspicion,
-    pub event_suspicion: Suspicion,
+    pub event_suspicion: EventSuspicion,
     pub pace: Pace,
     /// Readings in one transfer at most.
     pub batch: usize,

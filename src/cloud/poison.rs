@@ -60,6 +60,56 @@ impl Suspicion {
     }
 }
 
+/// The same for events. There are few of them, so a single one is dropped only when the hub takes readings meanwhile:
+/// then it is the event that is wrong, and not the hub.
+#[derive(Debug, Default)]
+pub struct EventSuspicion {
+    size: Option<usize>,
+    doubt: Doubt,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    #[default]
+    None,
+    /// A single event was rejected: no event goes before a reading was accepted.
+    Raised,
+    /// A reading was accepted after that.
+    Founded,
+}
+
+impl EventSuspicion {
+    pub fn limit(&self, usual: usize) -> usize {
+        self.size.map_or(usual, |size| size.min(usual))
+    }
+
+    pub fn waits_for_readings(&self) -> bool {
+        self.doubt == Doubt::Raised
+    }
+
+    /// The hub has accepted readings.
+    pub fn readings_pass(&mut self) {
+        if self.doubt == Doubt::Raised {
+            self.doubt = Doubt::Founded;
+        }
+    }
+
+    /// A transfer of so many events was rejected.
+    pub fn rejected(&mut self, events: usize) -> Verdict {
+        if events > 1 {
+            self.size = Some(events.div_ceil(2));
+            return Verdict::Split;
+        }
+        self.size = Some(1);
+        if self.doubt == Doubt::Founded {
+            *self = Self::default();
+            return Verdict::SetAside;
+        }
+        self.doubt = Doubt::Raised;
+        Verdict::Split
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +158,20 @@ mod tests {
     #[test]
     fn a_hub_that_rejects_everything_gets_two_readings_and_no_more() {
         assert_eq!(play(2000, |_| true).0, [0, 1]);
+    }
+
+    #[test]
+    fn an_event_is_dropped_only_when_readings_are_taken_meanwhile() {
+        let mut suspicion = EventSuspicion::default();
+        assert_eq!(suspicion.rejected(4), Verdict::Split);
+        assert_eq!((suspicion.limit(50), suspicion.waits_for_readings()), (2, false));
+        assert_eq!(suspicion.rejected(1), Verdict::Split);
+        assert!(suspicion.waits_for_readings());
+        assert_eq!(suspicion.rejected(1), Verdict::Split);
+        suspicion.readings_pass();
+        assert!(!suspicion.waits_for_readings());
+        assert_eq!(suspicion.rejected(1), Verdict::SetAside);
+        assert_eq!(suspicion.limit(50), 50);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Renewer<'_> {
                         flowed = now;
                     }
                     Err(error) if token.holds(&self.timekeeper) && self.may_retry(&error) => {
-                        let wait = backoff.after_failure(AGAIN);
+                        let wait = backoff.after_failure(AGAIN) / self.limits.hurry;
                         tracing::warn!(%error, again_in = ?wait, "the token could not be renewed; the old one still holds");
                         attempt_at = Instant::now() + wait;
                     }

@@ -22,7 +22,7 @@ use super::error::{Cause, Class, CloudError};
 use super::hub_time;
 use super::link::{Gate, Shared, stopped};
 use super::pace::Pace;
-use super::poison::Suspicion;
+use super::poison::{EventSuspicion, Suspicion};
 use super::renew::Renewer;
 use super::report::Reporter;
 use super::tls::Tls;
@@ -114,7 +114,7 @@ impl Running {
             limits: task.limits.clone(),
             report: Reporter::new(Arc::clone(&task.board), task.timekeeper.clone()),
             suspicion: Suspicion::default(),
-            event_suspicion: Suspicion::default(),
+            event_suspicion: EventSuspicion::default(),
             pace: Pace::new(task.telemetry.max_messages_per_second),
             batch: task.telemetry.batch,
             most_bytes: MOST_BYTES,
@@ -354,10 +354,11 @@ impl Running {
     /// A token that is refused when it is fresh may have been made with a wrong clock.
     async fn check_clock(&mut self) {
         let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return };
-        if self.task.timekeeper.state() != ClockState::Synchronised {
-            if let Err(error) = self.take_hub_time(&identity, &tls).await {
-                tracing::warn!(%error, "the hub's time could not be compared with the station's");
-            }
+        if self.task.timekeeper.state() == ClockState::Synchronised {
+            return;
+        }
+        if let Err(error) = self.take_hub_time(&identity, &tls).await {
+            tracing::warn!(%error, "the hub's time could not be compared with the station's");
         }
     }
 
