@@ -6,6 +6,8 @@ mod sensor {
     mod compensation;
     mod driver;
     mod faults;
+    mod log;
+    mod once;
     mod plausibility;
     mod rig;
     mod schedule;

@@ -195,7 +195,10 @@ impl Running {
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Ended),
-                Err(_) if *self.task.stop.borrow() => return Err(Ended),
+                Err(_) if *self.task.stop.borrow() => {
+                    tracing::error!("the store did not take the last sample before the station stopped");
+                    return Err(Ended);
+                }
                 Err(_) => tracing::debug!("the store does not take samples at the moment"),
             }
         }

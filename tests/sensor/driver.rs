@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use embedded_hal::i2c::I2c;
 use tokio::time::{advance, sleep};
 use weather_station::clock::Timekeeper;
 use weather_station::config::Oversampling;
@@ -234,8 +233,8 @@ async fn set_up_writes_the_oversampling_that_was_asked_for() {
     let mut driver = found(&chip, Oversampling { temperature: 2, pressure: 16, humidity: 4 });
     let mut control = [0; 4];
     bus.write_read(ADDRESS, &[registers::CTRL_HUM], &mut control).unwrap();
-    assert_eq!(control, [0b011, 0, 0b010_101_00, 0]);
+    assert_eq!(control, [0b011, 0, 0b0101_0100, 0]);
     driver.set_up(ONCE).unwrap();
     bus.write_read(ADDRESS, &[registers::CTRL_HUM], &mut control).unwrap();
-    assert_eq!(control, [0b001, 0, 0b001_001_00, 0]);
+    assert_eq!(control, [0b001, 0, 0b0010_0100, 0]);
 }
