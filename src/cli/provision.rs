@@ -2,14 +2,19 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 use zeroize::Zeroizing;
 
-use super::{DONE, output};
+use super::{DONE, daemon, output};
+use crate::clock::{SystemClock, Timekeeper};
+use crate::cloud::tls::Tls;
 use crate::config::Config;
 use crate::identity::provision::{self, ProvisionRequest};
+use crate::identity::{Identity, dps};
+use crate::station::build_date;
 
 /// One of five things to do.
 #[derive(Debug, Args)]
@@ -60,9 +65,9 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
         provision::clear(tcti, slot)?;
         output::line(format_args!("slot {slot} of the TPM is empty"))?;
     } else if arguments.dps {
-        bail!("the Device Provisioning Service is not built in yet");
+        by_the_service(config)?;
     } else if arguments.show_enrollment {
-        bail!("the Device Provisioning Service is not built in yet");
+        output::line(dps::enrollment(&config.identity, &config.provisioning)?)?;
     } else {
         let request = request(&arguments)?;
         provision::provision(tcti, slot, &request, arguments.force)?;
@@ -70,6 +75,20 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
         output::line(format_args!("slot {slot} of the TPM is {device} at {host}"))?;
     }
     Ok(DONE)
+}
+
+/// Visits the Device Provisioning Service.
+fn by_the_service(config: &Config) -> anyhow::Result<()> {
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let service = dps::Service {
+        identity: config.identity.clone(),
+        provisioning: config.provisioning.clone(),
+        tls: Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())?,
+        timekeeper,
+        limits: dps::Limits::default(),
+    };
+    let Identity { host, device_id } = daemon::runtime()?.block_on(service.provision())?;
+    output::line(format_args!("slot {} of the TPM is {device_id} at {host}", config.identity.slot))
 }
 
 fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {

@@ -4,14 +4,16 @@
 mod cuts;
 mod dps;
 mod failures;
+mod fleet;
 mod layout;
 mod running;
 mod secrecy;
-#[path = "../support/swtpm.rs"]
-mod swtpm;
+#[path = "../support/mod.rs"]
+mod support;
 #[path = "../support/tpm_tap.rs"]
 mod tpm_tap;
 
+use self::support::swtpm;
 use hmac::{Hmac, KeyInit, Mac};
 use weather_station::identity::provision::ProvisionRequest;
 
