@@ -110,6 +110,11 @@ fn cut_everywhere(start: &Swtpm, old: Option<(&str, &[u8])>) {
 
 /// Whether the process came to its end before the cut.
 fn run_and_cut(tap: &TpmTap, commands: usize) -> bool {
+    run_child_and_cut(tap, commands, "cuts::child_that_provisions", &[(CHILD, &tap.tcti())])
+}
+
+/// The same for any test of this program that does something when these variables are set.
+pub fn run_child_and_cut(tap: &TpmTap, commands: usize, test: &str, variables: &[(&str, &str)]) -> bool {
     let child = Arc::new(Mutex::new(None::<std::process::Child>));
     let victim = Arc::clone(&child);
     tap.cut_after(commands, move || {
@@ -118,8 +123,8 @@ fn run_and_cut(tap: &TpmTap, commands: usize) -> bool {
     // Held until the child is in its place, should the first command come sooner.
     let mut place = child.lock().unwrap();
     let started = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "cuts::child_that_provisions"])
-        .env(CHILD, tap.tcti())
+        .args(["--exact", test])
+        .envs(variables.iter().copied())
         .env("TSS2_LOG", "all+NONE")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -175,10 +180,10 @@ fn check(tpm: &Swtpm, old: Option<(&str, &[u8])>, what: &str) {
 }
 
 /// What the key in staging answers, if there is one.
-fn staged(tpm: &Swtpm) -> Option<Vec<u8>> {
+pub fn staged(tpm: &Swtpm) -> Option<Vec<u8>> {
     exists(tpm, "handles-persistent", "0x81000110").then(|| hmac_by_tools(tpm, 16, b"x"))
 }
 
-fn exists(tpm: &Swtpm, capability: &str, handle: &str) -> bool {
+pub fn exists(tpm: &Swtpm, capability: &str, handle: &str) -> bool {
     String::from_utf8(tpm.tool_ok(tpm.state(), "tpm2_getcap", &[capability])).unwrap().contains(handle)
 }

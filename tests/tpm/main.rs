@@ -3,6 +3,7 @@
 
 mod cuts;
 mod dps;
+mod dps_cuts;
 mod failures;
 mod fleet;
 mod layout;
