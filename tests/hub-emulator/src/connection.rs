@@ -16,7 +16,7 @@ use crate::certificates::{Certificate, TlsManner};
 use crate::error::HubError;
 use crate::fault::Fault;
 use crate::frames::Framed;
-use crate::hub::{Command, Conn, Hub, lock};
+use crate::hub::{Command, Conn, Hub, Port, lock};
 use crate::sasl::{Mechanisms, Said};
 use crate::session;
 use crate::wire::{Cut, Wire};
@@ -27,7 +27,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Serves one TCP connection of the AMQP port until it ends.
 pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream) {
-    let (conn, wire) = enter(&hub, tcp, "amqp");
+    let (conn, wire) = enter(&hub, tcp, Port::Amqp);
     if let Some(tls) = handshake(&hub, &conn, wire).await {
         serve_stream(&hub, &conn, tls).await;
     }
@@ -35,18 +35,24 @@ pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream) {
 }
 
 /// Puts a new TCP connection on the list.
-pub(crate) fn enter(hub: &Hub, tcp: TcpStream, transport: &'static str) -> (Arc<Conn>, Wire) {
+pub(crate) fn enter(hub: &Hub, tcp: TcpStream, port: Port) -> (Arc<Conn>, Wire) {
     let peer = tcp.peer_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
     // Small frames must not wait; a failure would only make the hub slower.
     drop(tcp.set_nodelay(true));
-    let hole =
-        hub.faults.strike(None, |fault| matches!(fault, Fault::BlackHole { new: true, .. }).then_some(()));
+    let hole = hub.faults.strike(None, |fault| {
+        let silent = match fault {
+            Fault::BlackHole { new, .. } => *new,
+            Fault::SilentPort { port: silent } => *silent == port,
+            _ => false,
+        };
+        silent.then_some(())
+    });
     let (wire, switch) = Wire::new(tcp, hole.is_some());
     let conn = Arc::new(Conn {
         id: hub.next_id(),
         peer,
         since: hub.wall.now(),
-        transport,
+        port,
         switch,
         open: Arc::default(),
         sasl: Mutex::default(),
@@ -59,7 +65,7 @@ pub(crate) fn enter(hub: &Hub, tcp: TcpStream, transport: &'static str) -> (Arc<
         subscribed: Mutex::default(),
     });
     hub.enter(conn.clone());
-    hub.event(Some(&conn), None, "connect", json!({ "peer": peer.to_string(), "transport": transport }));
+    hub.event(Some(&conn), None, "connect", json!({ "peer": peer.to_string(), "port": port }));
     (conn, wire)
 }
 

@@ -2,7 +2,7 @@
 //! Knows the handle's core; decides nothing itself. Answers are JSON.
 //!
 //! ```text
-//! GET    /status                        {port, total, perDevice, connections, faults, behaviour}
+//! GET    /status                        {port, httpsPort, total, perDevice, connections, faults, behaviour}
 //! GET    /devices                       [{device, enabled}]
 //! PUT    /devices/{id}                  {primaryKey?, secondaryKey?} or nothing: random keys -> {primaryKey}
 //! DELETE /devices/{id}
@@ -80,6 +80,7 @@ fn router() -> Router<Arc<Core>> {
 async fn status(State(core): Shared) -> Json {
     axum::Json(json!({
         "port": core.port(),
+        "httpsPort": core.https.address().port(),
         "total": *core.hub.record.total().borrow(),
         "perDevice": core.hub.record.per_device(),
         "connections": core.connections(),
@@ -174,17 +175,28 @@ async fn faults(State(core): Shared) -> Json {
 
 async fn arm(State(core): Shared, body: String) -> Response {
     match serde_json::from_str::<Arming>(&body) {
-        Ok(arming) => axum::Json(json!({ "id": core.fault(arming) })).into_response(),
+        Ok(arming) => {
+            let id = aside(core, |core| core.fault(arming)).await;
+            axum::Json(json!({ "id": id })).into_response()
+        }
         Err(error) => bad(&error),
     }
 }
 
 async fn clear(State(core): Shared, Path(id): Path<u64>) {
-    core.clear_faults(Some(id));
+    aside(core, move |core| core.clear_faults(Some(id))).await;
 }
 
 async fn clear_all(State(core): Shared) {
-    core.clear_faults(None);
+    aside(core, |core| core.clear_faults(None)).await;
+}
+
+/// Runs what may close a port: that waits for the port's task, and would wait for ever on the hub's own thread.
+async fn aside<T: Send + 'static>(
+    core: Arc<Core>,
+    run: impl FnOnce(&Core) -> T + Send + 'static,
+) -> Option<T> {
+    tokio::task::spawn_blocking(move || run(&core)).await.ok()
 }
 
 async fn behave(State(core): Shared, changes: Json) -> Response {
@@ -212,14 +224,15 @@ async fn clock(State(core): Shared, body: axum::Json<Clock>) {
 }
 
 async fn stop(State(core): Shared) {
-    core.stop();
+    aside(core, Core::stop).await;
 }
 
 async fn start(State(core): Shared) -> Response {
-    match core.listen(None) {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{:#}", anyhow::Error::from(error))).into_response()
+    match aside(core, |core| core.listen(None)).await {
+        None | Some(Ok(())) => StatusCode::OK.into_response(),
+        Some(Err(error)) => {
+            let chain = format!("{:#}", anyhow::Error::from(error));
+            (StatusCode::INTERNAL_SERVER_ERROR, chain).into_response()
         }
     }
 }

@@ -72,8 +72,9 @@ impl Emulator {
                 .map_err(|source| StartError::Listen { address, source })
         };
         let (amqp, amqp_socket) = bind(options.port)?;
-        let core = Arc::new(Core { hub, amqp, runtime: runtime.handle().clone(), ca_file });
-        core.listen(Some(amqp_socket))?;
+        let (https, https_socket) = bind(options.https_port)?;
+        let core = Arc::new(Core { hub, amqp, https, runtime: runtime.handle().clone(), ca_file });
+        core.listen(Some([amqp_socket, https_socket]))?;
         let control_port = match options.control_port {
             Some(port) => Some(control::serve(&core, port)?),
             None => None,
@@ -83,7 +84,12 @@ impl Emulator {
 
     /// The AMQP port.
     pub fn port(&self) -> u16 {
-        self.core.amqp.port()
+        self.core.port()
+    }
+
+    /// The HTTPS port: AMQP over WebSocket, and the `Date` header.
+    pub fn https_port(&self) -> u16 {
+        self.core.https.address().port()
     }
 
     /// The control port, if there is one.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::certificates::Certificate;
 use crate::error::HubError;
+use crate::hub::Port;
 use crate::node::LinkKind;
 use crate::wire::Cut;
 
@@ -32,8 +33,10 @@ pub enum Fault {
     CutOnTransfer { how: Cut },
     /// TCP stays up, nothing is read or written: connections that exist, new ones, or both. Clearing lets them go on.
     BlackHole { existing: bool, new: bool },
-    /// The ports are closed; connections that exist stay.
-    Refuse,
+    /// The ports are closed (both without `port`); connections that exist stay.
+    Refuse { port: Option<Port> },
+    /// The port takes new TCP connections and then neither reads nor writes.
+    SilentPort { port: Port },
     /// The TLS handshake shows this certificate.
     Certificate { certificate: Certificate },
     /// Put-token is answered with this status whatever the token is, or never.

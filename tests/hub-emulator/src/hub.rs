@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::behaviour::{Behaviour, OnStolen};
@@ -45,12 +45,22 @@ pub(crate) struct Hub {
     ids: AtomicU64,
 }
 
+/// The two ports of a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Port {
+    /// A hub's 5671.
+    Amqp,
+    /// A hub's 443: WebSocket, and the `Date` header.
+    Https,
+}
+
 /// One connection, as its tasks and the rest of the hub see it.
 pub(crate) struct Conn {
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) since: DateTime<Utc>,
-    pub(crate) transport: &'static str,
+    pub(crate) port: Port,
     pub(crate) switch: Switch,
     pub(crate) open: PeerOpen,
     pub(crate) sasl: Mutex<Option<String>>,

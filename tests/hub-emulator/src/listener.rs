@@ -33,8 +33,8 @@ impl Listener {
         Ok((Self { address, runtime, running: Mutex::default() }, socket))
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Accepts connections; binds the same port again unless the socket is given.

@@ -62,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
     }
     println_line(&serde_json::json!({
         "port": hub.port(),
+        "httpsPort": hub.https_port(),
         "control": hub.control_port(),
         "ca": hub.ca_file(),
     }));

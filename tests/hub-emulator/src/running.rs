@@ -2,7 +2,7 @@
 //! Knows hub and listeners; not who asks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::certificates::CertificateError;
 use crate::connection;
 use crate::fault::{Arming, Fault};
-use crate::hub::{Command, Conn, Hub, LinkInfo, lock};
+use crate::https;
+use crate::hub::{Command, Conn, Hub, LinkInfo, Port, lock};
 use crate::listener::Listener;
 use crate::record::RecordError;
 use crate::twin;
@@ -23,6 +24,7 @@ use crate::wire::Cut;
 pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) amqp: Listener,
+    pub(crate) https: Listener,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) ca_file: PathBuf,
 }
@@ -49,8 +51,8 @@ pub struct Connection {
     pub id: u64,
     pub peer: String,
     pub since: String,
-    /// `amqp` or `websocket`.
-    pub transport: &'static str,
+    /// With `https` it is a WebSocket.
+    pub port: Port,
     pub sasl: Option<String>,
     pub container_id: Option<String>,
     pub devices: Vec<String>,
@@ -59,23 +61,43 @@ pub struct Connection {
 
 impl Core {
     pub(crate) fn port(&self) -> u16 {
-        self.amqp.port()
+        self.amqp.address().port()
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
 
-    pub(crate) fn listen(&self, socket: Option<std::net::TcpListener>) -> Result<(), StartError> {
-        let hub = self.hub.clone();
-        let serve = move |tcp| connection::serve(hub.clone(), tcp);
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.amqp.port());
-        self.amqp.open(socket, serve).map_err(|source| StartError::Listen { address, source })
+    /// Opens the ports that are closed. The sockets are given at the first time.
+    pub(crate) fn listen(&self, sockets: Option<[StdListener; 2]>) -> Result<(), StartError> {
+        let [amqp, https] = sockets.map_or([None, None], |sockets| sockets.map(Some));
+        let refused = |port| {
+            self.hub.faults.holds(None, |fault| match fault {
+                Fault::Refuse { port: refused } => refused.is_none_or(|refused| refused == port),
+                _ => false,
+            })
+        };
+        let failed = |listener: &Listener| {
+            let address = listener.address();
+            move |source| StartError::Listen { address, source }
+        };
+        if !refused(Port::Amqp) {
+            let hub = self.hub.clone();
+            let serve = move |tcp| connection::serve(hub.clone(), tcp);
+            self.amqp.open(amqp, serve).map_err(failed(&self.amqp))?;
+        }
+        if !refused(Port::Https) {
+            let hub = self.hub.clone();
+            let serve = move |tcp| https::serve(hub.clone(), tcp);
+            self.https.open(https, serve).map_err(failed(&self.https))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn stop(&self) {
         let _inside = self.runtime.enter();
         self.amqp.close();
+        self.https.close();
         for conn in self.hub.connections() {
             conn.switch.cut(Cut::Fin);
         }
@@ -140,8 +162,13 @@ impl Core {
                 }
                 return self.hub.faults.arm(arming);
             }
-            Fault::Refuse => {
-                self.amqp.close();
+            Fault::Refuse { port } => {
+                if *port != Some(Port::Https) {
+                    self.amqp.close();
+                }
+                if *port != Some(Port::Amqp) {
+                    self.https.close();
+                }
                 return self.hub.faults.arm(arming);
             }
             _ => return self.hub.faults.arm(arming),
@@ -152,13 +179,12 @@ impl Core {
     pub(crate) fn clear_faults(&self, id: Option<u64>) {
         let before = self.hub.faults.list();
         self.hub.faults.clear(id);
-        let gone = |wanted: fn(&Fault) -> bool| {
-            before.iter().any(|(_, arming)| wanted(&arming.fault)) && !self.hub.faults.holds(None, wanted)
-        };
-        if gone(|fault| matches!(fault, Fault::BlackHole { .. })) {
+        let held = |wanted: fn(&Fault) -> bool| before.iter().any(|(_, arming)| wanted(&arming.fault));
+        let hole = |fault: &Fault| matches!(fault, Fault::BlackHole { .. } | Fault::SilentPort { .. });
+        if held(hole) && !self.hub.faults.holds(None, hole) {
             self.hub.connections().iter().for_each(|conn| conn.switch.set_hole(false));
         }
-        if gone(|fault| matches!(fault, Fault::Refuse))
+        if held(|fault| matches!(fault, Fault::Refuse { .. }))
             && let Err(error) = self.listen(None)
         {
             tracing::error!(%error, "the port cannot be opened again");
@@ -172,7 +198,7 @@ impl Connection {
             id: conn.id,
             peer: conn.peer.to_string(),
             since: conn.since.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-            transport: conn.transport,
+            port: conn.port,
             sasl: lock(&conn.sasl).clone(),
             container_id: lock(&conn.open).as_ref().map(|open| open.container_id.clone()),
             devices: lock(&conn.grants).keys().cloned().collect(),

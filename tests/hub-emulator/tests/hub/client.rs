@@ -101,6 +101,11 @@ impl Client {
 }
 
 pub async fn tls(hub: &Emulator, port: u16) -> Result<TlsStream<TcpStream>, String> {
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
+    tls_over(hub, tcp).await
+}
+
+pub async fn tls_over(hub: &Emulator, tcp: TcpStream) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(hub.ca_pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -109,7 +114,6 @@ pub async fn tls(hub: &Emulator, port: u16) -> Result<TlsStream<TcpStream>, Stri
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let tcp = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect("localhost".try_into().unwrap(), tcp).await.map_err(|e| e.to_string())
 }

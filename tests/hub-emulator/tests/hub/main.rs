@@ -3,4 +3,6 @@
 
 mod client;
 mod device;
+mod faults;
 mod service;
+mod web;
