@@ -33,8 +33,10 @@ pub enum Fault {
     CutOnTransfer { how: Cut },
     /// TCP stays up, nothing is read or written: connections that exist, new ones, or both. Clearing lets them go on.
     BlackHole { existing: bool, new: bool },
-    /// The ports are closed (both without `port`); connections that exist stay.
-    Refuse { port: Option<Port> },
+    /// Both ports are closed; connections that exist stay.
+    Refuse,
+    /// One port is closed; connections that exist stay.
+    RefusePort { port: Port },
     /// The port takes new TCP connections and then neither reads nor writes.
     SilentPort { port: Port },
     /// The TLS handshake shows this certificate.
@@ -111,6 +113,17 @@ impl Fault {
     /// Strikes only this device.
     pub fn on(self, device: &str) -> Arming {
         Arming { device: Some(device.into()), ..Arming::from(self) }
+    }
+}
+
+impl Fault {
+    /// The ports that this fault closes.
+    pub(crate) fn closes(&self, port: Port) -> bool {
+        match self {
+            Self::Refuse => true,
+            Self::RefusePort { port: closed } => *closed == port,
+            _ => false,
+        }
     }
 }
 

@@ -71,12 +71,7 @@ impl Core {
     /// Opens the ports that are closed. The sockets are given at the first time.
     pub(crate) fn listen(&self, sockets: Option<[StdListener; 2]>) -> Result<(), StartError> {
         let [amqp, https] = sockets.map_or([None, None], |sockets| sockets.map(Some));
-        let refused = |port| {
-            self.hub.faults.holds(None, |fault| match fault {
-                Fault::Refuse { port: refused } => refused.is_none_or(|refused| refused == port),
-                _ => false,
-            })
-        };
+        let refused = |port| self.hub.faults.holds(None, |fault| fault.closes(port));
         let failed = |listener: &Listener| {
             let address = listener.address();
             move |source| StartError::Listen { address, source }
@@ -162,11 +157,11 @@ impl Core {
                 }
                 return self.hub.faults.arm(arming);
             }
-            Fault::Refuse { port } => {
-                if *port != Some(Port::Https) {
+            fault @ (Fault::Refuse | Fault::RefusePort { .. }) => {
+                if fault.closes(Port::Amqp) {
                     self.amqp.close();
                 }
-                if *port != Some(Port::Amqp) {
+                if fault.closes(Port::Https) {
                     self.https.close();
                 }
                 return self.hub.faults.arm(arming);
@@ -184,7 +179,7 @@ impl Core {
         if held(hole) && !self.hub.faults.holds(None, hole) {
             self.hub.connections().iter().for_each(|conn| conn.switch.set_hole(false));
         }
-        if held(|fault| matches!(fault, Fault::Refuse { .. }))
+        if held(|fault| fault.closes(Port::Amqp) || fault.closes(Port::Https))
             && let Err(error) = self.listen(None)
         {
             tracing::error!(%error, "the port cannot be opened again");

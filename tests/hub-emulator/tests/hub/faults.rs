@@ -187,7 +187,7 @@ async fn a_black_hole_swallows_and_gives_back() {
 #[tokio::test]
 async fn ports_and_certificates_can_be_bad() {
     let hub = hub();
-    let id = hub.fault(Fault::Refuse { port: Some(Port::Amqp) });
+    let id = hub.fault(Fault::RefusePort { port: Port::Amqp });
     let refused = Client::connect(&hub, None).await.err().unwrap();
     assert!(refused.contains("refused"), "{refused}");
     hub.clear_fault(id);
