@@ -60,10 +60,12 @@ else
         cd /var/cache/weather-station
         chmod 755 . && chmod 644 new.deb
         export DEBIAN_FRONTEND=noninteractive
+        # An installation that was interrupted (power, network) is finished first.
+        dpkg --configure -a >/dev/null 2>&1 || true
         install() {
             apt-get install -y --allow-downgrades --no-install-recommends \
                 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-                -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root ./new.deb
+                -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root ./new.deb
         }
         { install || { apt-get update && install; }; } > install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
         [ ! -e current.deb ] || mv current.deb previous.deb

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# install.sh, provision.sh and uninstall.sh against a real sshd in a booted machine, with a TPM (swtpm) and the hub (emulator).
+# The key is hunted for in every process argument of both sides while it travels. Needs root and apt mirrors.
+# shellcheck disable=SC2016  # what the other side shall expand is in single quotes on purpose
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/field/machines.sh
+. tests/field/machines.sh
+need_root
+need_packages debootstrap iproute2 openssh-client swtpm jq
+
+deb=$(package amd64)
+network
+machine weather 1
+hub garden other
+tcti=$(tpm weather 1)
+cat >"$run/station.toml" <<TOML
+[sensor]
+source = "simulated"
+interval = "1s"
+[identity]
+tcti = "$tcti"
+[hub]
+transport = "amqp"
+ca_file = "/etc/weather-station/ca.pem"
+TOML
+
+state_of() { on weather 'find /etc /usr /var/lib -xdev -newermt @1 -type f -printf "%p %s %T@\n" 2>/dev/null | sort | md5sum; dpkg -l | md5sum'; }
+status() { on weather weather-station status --json | jq -er "$1"; }
+says() { grep -q -- "$1" "$run/output"; }
+
+before=$(state_of)
+prove "a dry run succeeds" deploy/install.sh --dry-run --package "$deb" --config "$run/station.toml" weather
+prove "a dry run tells the steps" says 'would install weather-station'
+untouched() { [ "$(state_of)" = "$before" ]; }
+prove "a dry run changes nothing" untouched
+prove "install over ssh" deploy/install.sh --package "$deb" weather
+prove "install: the station answers" status .version
+prove "install again says so" deploy/install.sh --package "$(dirname "$deb")" weather
+prove "install again does nothing" says 'is installed already'
+echo 'interval = 1' >"$run/wrong.toml"
+refuse "a wrong configuration is refused" deploy/install.sh --package "$deb" --config "$run/wrong.toml" weather
+prove "a wrong configuration is named by the station" says interval
+prove "after a wrong configuration the old one is in place and the station runs" on weather 'systemctl is-active --quiet weather-station && ! test -e /etc/weather-station/station.toml.new'
+on weather 'cat > /etc/weather-station/ca.pem' <"$run/hub/ca.pem"
+prove "install with a configuration" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
+prove "the station runs with it" status '.configuration["sensor.interval"].value | select(. == "1s")'
+prove "the old configuration is kept" on weather test -s /etc/weather-station/station.toml.previous
+prove "the same configuration again changes nothing" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
+prove "the same configuration is noticed" says 'in place already'
+sampling() { status '.store.lastSequence | select(. > 2)'; }
+prove "without an identity it samples" until_true 20 sampling
+
+# --- the key ---
+# While provision.sh runs, every argument and environment of every process (the machine's are processes of this kernel) is searched.
+key=$(cat "$run/garden.key")
+hunt() {
+    # The pattern comes from a file, so that grep's own arguments are no find.
+    printf '%s' "$key" >"$run/pattern"
+    while [ ! -e "$run/hunted" ]; do
+        grep -lazF -f "$run/pattern" /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null >>"$run/found" || true
+        echo >>"$run/rounds"
+    done
+}
+: >"$run/found"
+hunt &
+hunter=$!
+started+=("$hunter")
+provision() { deploy/provision.sh weather <"$run/garden.string"; }
+prove_provision() { ( provision ) ; }
+if prove_provision >"$run/provisioned" 2>&1; then ok "provision over ssh's standard input"; else
+    not_ok "provision over ssh's standard input"
+    cat "$run/provisioned"
+fi
+touch "$run/hunted"
+wait "$hunter"
+prove "the hub accepted the station" grep -q 'the hub has accepted the station' "$run/provisioned"
+prove "the key was in no process's arguments or environment ($(wc -l <"$run/rounds") looks)" test ! -s "$run/found"
+# The same hunt must find a key that is in an argument.
+rm -f "$run/hunted"
+hunt &
+hunter=$!
+sh -c 'sleep 2; :' "$key" &
+wait $!
+touch "$run/hunted"
+wait "$hunter"
+prove "the hunt finds a key in an argument" test -s "$run/found"
+leaks() { on weather 'grep -rlF -f /dev/stdin /etc /var /run /root /tmp 2>/dev/null; journalctl --no-pager | grep -F -f /dev/stdin' <"$run/pattern" | grep .; }
+refuse "the key is in no file and no log line of the station" leaks
+prove "readings reach the hub" until_true 20 grep -q '"garden"' "$run/record"
+
+other() { deploy/provision.sh --connection-string-file "$run/other.string" weather; }
+refuse "another identity is refused without --force" other
+prove "with --force it replaces the first" deploy/provision.sh --force --host "$host_address" --device-id other --key-file "$run/other.key" weather
+prove "the station goes on as the other device" until_true 60 status '.identity.deviceId | select(. == "other")'
+
+# --- away ---
+prove "uninstall: dry run" deploy/uninstall.sh --dry-run weather
+prove "uninstall: dry run changes nothing" status .version
+prove "uninstall" deploy/uninstall.sh weather
+refuse "uninstall: the program is gone" on weather test -e /usr/bin/weather-station
+prove "uninstall: readings and configuration stay" on weather 'test -s /var/lib/weather-station/readings.db && test -s /etc/weather-station/station.toml'
+prove "uninstall again" deploy/uninstall.sh weather
+prove "install again finds store, configuration and identity" deploy/install.sh --package "$deb" weather
+goes_on() { status 'select(.store.lastSequence > 5 and .cloud.state == "online")'; }
+prove "the station goes on where it was, online" until_true 60 goes_on
+prove "uninstall --purge" deploy/uninstall.sh --purge weather
+refuse "purge: readings and configuration are gone" on weather 'ls -d /var/lib/weather-station /etc/weather-station 2>/dev/null | grep .'
+
+# --- a user with sudo, and one without ---
+on weather 'useradd -m pi && mkdir -p /home/pi/.ssh && cp /root/.ssh/authorized_keys /home/pi/.ssh/ && chown -R pi: /home/pi/.ssh'
+refuse "a user who is not root and has no sudo is told so" deploy/install.sh --package "$deb" pi@weather
+prove "the message says what is missing" says 'neither root nor may run sudo'
+refuse "a host that is not there" deploy/install.sh --package "$deb" nobody@127.0.0.1
+finish
