@@ -69,14 +69,19 @@ need_root() {
 # base NAME SUITE PACKAGES: a debootstrapped root, made once and never changed afterwards; prints its folder.
 base() {
     local folder=$cache/$1
+    mkdir -p "$cache"
+    exec 8>"$cache/$1.lock"
+    flock 8
     if [ ! -e "$folder/.complete" ]; then
-        rm -rf "$folder"
-        mkdir -p "$cache"
+        # An interrupted debootstrap leaves /proc and /sys mounted in there.
+        awk -v folder="$folder/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | tac | xargs -r -n1 umount
+        rm -rf --one-file-system "$folder"
         debootstrap --variant=minbase ${3:+--include="$3"} "$2" "$folder" http://deb.debian.org/debian >"$cache/$1.log" 2>&1 ||
             { tail -n 5 "$cache/$1.log" >&2; return 1; }
         rm -f "$folder"/etc/machine-id "$folder"/var/cache/apt/archives/*.deb
         touch "$folder/.complete"
     fi
+    exec 8>&-
     printf '%s\n' "$folder"
 }
 # What a station's machine has before the station: systemd, sshd, and the libraries the package depends on.

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Fetches QEMU and Debian's kernels from bookworm-backports into target/box, without installing anything on this machine.
+#
+#   tests/box/fetch.sh amd64|arm64
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+architecture=${1:?amd64 or arm64}
+box=$PWD/target/box
+[ ! -e "$box/.fetched-$architecture" ] || exit 0
+
+# A private apt: its own sources, lists and cache, so that the machine's own configuration stays as it is.
+mkdir -p "$box/apt/lists/partial" "$box/apt/archives/partial"
+cat >"$box/apt/sources.list" <<'APT'
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main
+APT
+private() {
+    local command=$1
+    shift
+    "$command" -o Dir::Etc::sourcelist="$box/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::State::lists="$box/apt/lists" -o Dir::Cache="$box/apt" -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 "$@"
+}
+private apt-get update -qq
+
+# QEMU with what it needs and this machine lacks. An empty status file makes apt list everything; the few big things that
+# every Debian has are left out when they are unpacked.
+rm -rf "$box/archives-$architecture"
+mkdir -p "$box/archives-$architecture/partial"
+case $architecture in
+amd64) emulator=qemu-system-x86 kernel=linux-image-amd64 extra=(busybox-static) ;;
+arm64) emulator=qemu-system-arm kernel=linux-image-arm64:arm64 extra=(busybox-static:arm64) ;;
+*) exit 64 ;;
+esac
+private apt-get install -y -qq --download-only --no-install-recommends -t bookworm-backports \
+    -o Dir::Cache::archives="$box/archives-$architecture" "$emulator" >/dev/null
+mkdir -p "$box/qemu"
+for deb in "$box/archives-$architecture"/*.deb; do dpkg-deb -x "$deb" "$box/qemu"; done
+
+# The kernel: the image that the metapackage of backports names today, unmodified.
+image=$(private apt-cache depends -t bookworm-backports "$kernel" | sed -n 's/.*Depends: //p' | head -1)
+rm -rf "$box/kernel-$architecture"
+mkdir -p "$box/kernel-$architecture"
+(
+    cd "$box/kernel-$architecture"
+    private apt-get download -qq -t bookworm-backports "$image"
+    private apt-get download -qq "${extra[@]}"
+    for deb in *.deb; do dpkg-deb -x "$deb" .; done
+)
+ls "$box/kernel-$architecture/boot"
+touch "$box/.fetched-$architecture"
