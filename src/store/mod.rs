@@ -19,6 +19,7 @@ mod counts;
 mod database;
 mod dead_letters;
 mod events;
+pub mod export;
 mod fold;
 mod gaps;
 mod handle;
@@ -41,6 +42,7 @@ mod schema;
 mod task;
 mod trouble;
 mod values;
+pub mod verify;
 mod watermark;
 
 use std::path::{Path, PathBuf};
@@ -152,6 +154,12 @@ pub enum StoreError {
         "{path} has schema version {found}; this program knows up to {known}: install the newer version again"
     )]
     Newer { path: PathBuf, found: i64, known: i64 },
+    /// The receiver of an export does not take it (a full disk, a closed pipe).
+    #[error("could not write the export")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
     /// A number that is no number must not be stored as one.
     #[error("a sample without a finite number was refused")]
     NotANumber,

@@ -131,16 +131,27 @@ pub(crate) fn open(
     Ok((connection, fresh))
 }
 
-/// A second connection that can only read: for the export and for checks beside the running station.
+/// A second connection that can only read: for the export and for checks beside the running station. A store that
+/// was closed in order has no journal; where the folder cannot be written to either, it is read as it is.
 pub(crate) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || {
-        let connection = Connection::open_with_flags(path, flags)?;
+    let open = |immutable: bool| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = if immutable {
+            let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(format!("file:{text}?immutable=1"), flags)?
+        } else {
+            Connection::open_with_flags(path, flags)?
+        };
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.execute_batch("PRAGMA cache_size = -256; PRAGMA mmap_size = 0;")?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     };
-    open().map_err(StoreError::doing("open the database for reading"))
+    let closed = !super::database::beside(path, "-wal").exists();
+    open(false)
+        .or_else(|error| if closed && path.exists() { open(true) } else { Err(error) })
+        .map_err(StoreError::doing("open the database for reading"))
 }
 
 fn settle(

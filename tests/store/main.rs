@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
+mod charts;
+mod clock;
+mod export;
 mod queue;
 mod support;
+mod verify;

@@ -1,0 +1,173 @@
+//! Clock states: re-dating once, before the first offer; jumps; pruning by age only while synchronised.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use weather_station::clock::ClockState;
+use weather_station::reading::TimeQuality;
+use weather_station::store::Position;
+
+use crate::support::{Place, date, sequences};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// As after a boot without a clock: 1970, boot 2.
+fn without_clock(place: &Place) {
+    place.clock.set(|hands| {
+        hands.wall = date("1970-01-01T00:00:10Z");
+        hands.since_boot = Duration::from_secs(10);
+        hands.boot = 2;
+        hands.synchronised = false;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_without_a_time_are_held_back_and_dated_once_the_clock_is_right() {
+    let place = Place::new();
+    without_clock(&place);
+    let mut store = place.start();
+    for _ in 0..3 {
+        store.append(1).await;
+        place.clock.advance(MINUTE);
+    }
+    assert!(store.page().await.readings.is_empty(), "a reading of unknown time went out");
+    let mut changed = store.handle.clone();
+    // The time comes three minutes after the first reading.
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.synchronised = true;
+    });
+    changed.changed().await.unwrap();
+    store.append(1).await;
+    let page = store.page().await;
+    let times: Vec<_> = page.readings.iter().map(|(_, reading)| reading.sample.stamp.time).collect();
+    assert_eq!(
+        times,
+        [
+            date("2026-06-01T11:57:00Z"),
+            date("2026-06-01T11:58:00Z"),
+            date("2026-06-01T11:59:00Z"),
+            date("2026-06-01T12:00:00Z"),
+        ]
+    );
+    assert!(
+        page.readings
+            .iter()
+            .all(|(_, reading)| reading.sample.stamp.time_quality == TimeQuality::Synchronised)
+    );
+    // The clock steps: what was handed out keeps its time.
+    place.clock.set(|hands| hands.wall += TimeDelta::hours(2));
+    let again = store.page().await;
+    assert_eq!(again.readings, page.readings);
+    drop(changed);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plausible_clock_is_trust_enough_and_says_so() {
+    let place = Place::new();
+    without_clock(&place);
+    let mut store = place.start();
+    store.append(1).await;
+    place.clock.advance(MINUTE);
+    store.timekeeper.take_hub_time(date("2026-06-01T12:00:00Z"));
+    let page = store.page().await;
+    let stamp = page.readings[0].1.sample.stamp;
+    assert_eq!(stamp.time, date("2026-06-01T11:59:00Z"));
+    assert_eq!(stamp.time_quality, TimeQuality::Unsynchronised);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_of_an_earlier_boot_without_a_time_go_out_as_unknown() {
+    let place = Place::new();
+    without_clock(&place);
+    let mut store = place.start();
+    store.append(2).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.boot = 3;
+        hands.synchronised = true;
+    });
+    let mut store = place.start_as("second").unwrap();
+    store.append(1).await;
+    let page = store.page().await;
+    let qualities: Vec<_> =
+        page.readings.iter().map(|(_, reading)| reading.sample.stamp.time_quality).collect();
+    assert_eq!(qualities, [TimeQuality::Unknown, TimeQuality::Unknown, TimeQuality::Synchronised]);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_the_same_boot_still_dates_the_readings_before_it() {
+    let place = Place::new();
+    without_clock(&place);
+    let mut store = place.start();
+    store.append(2).await;
+    store.stop().await;
+    place.clock.advance(MINUTE);
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.synchronised = true;
+    });
+    let store = place.start_as("second").unwrap();
+    let page = store.page().await;
+    assert_eq!(page.readings[0].1.sample.stamp.time, date("2026-06-01T11:59:00Z"));
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_before_the_newest_synchronised_reading_is_wrong() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(1).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        hands.wall = date("2026-05-01T12:00:00Z");
+        hands.boot = 2;
+        hands.synchronised = false;
+    });
+    assert_eq!(place.clock.timekeeper().state(), ClockState::Plausible);
+    let store = place.start_as("second").unwrap();
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn jumps_of_the_clock_change_neither_order_nor_sequence() {
+    let place = Place::new();
+    let mut store = place.start();
+    for hours in [0, 5, -9, 4, -1] {
+        place.clock.set(|hands| hands.wall += TimeDelta::hours(hours));
+        store.append(3).await;
+    }
+    let page = store.page().await;
+    assert_eq!(sequences(&page), (1..=15).collect::<Vec<_>>());
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_prunes_what_was_sent_and_only_while_the_clock_is_synchronised() {
+    let mut place = Place::new();
+    place.config.keep = 10 * 24 * 60 * MINUTE;
+    let mut store = place.start();
+    store.append(1200).await;
+    store.handle.acknowledge(Position { generation: 1, row: 1000 }).await.unwrap();
+    // A year passes, and nobody knows whether that is true.
+    place.clock.set(|hands| {
+        hands.wall += TimeDelta::days(365);
+        hands.synchronised = false;
+    });
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(store.handle.newest(2000).await.unwrap().len(), 1200);
+    place.clock.set(|hands| hands.synchronised = true);
+    tokio::time::sleep(MINUTE).await;
+    let left = store.handle.newest(2000).await.unwrap();
+    assert_eq!((left.len(), left[0].sequence), (200, 1001), "sent ones go, pending ones stay");
+    assert_eq!(sequences(&store.page().await).len(), 200);
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    store.append(1).await;
+    assert_eq!(store.handle.latest().await.unwrap().unwrap().sequence, 1201);
+    store.stop().await;
+}
