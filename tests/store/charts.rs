@@ -84,7 +84,7 @@ async fn a_crash_leaves_no_bucket_out_and_counts_none_twice() {
     let place = Place::new();
     let mut model = Vec::new();
     for run in 0..12 {
-        let store = place.start_as(&format!("run{run}")).unwrap();
+        let store = place.start_again(&format!("run{run}")).await;
         record(&place, &store, run * 41, 41, Duration::from_secs(47), &mut model).await;
         assert_charts(&store, &model, &format!("run {run}")).await;
         // As a kill leaves it: nothing is written at the end.

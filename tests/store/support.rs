@@ -101,6 +101,17 @@ impl Place {
         self.start_as("first").unwrap()
     }
 
+    /// After a task was cut off: it may hold the store for a moment longer.
+    pub async fn start_again(&self, run: &str) -> Running {
+        for _ in 0..1_000 {
+            match self.start_as(run) {
+                Err(StoreError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                other => return other.unwrap(),
+            }
+        }
+        panic!("the store stays locked");
+    }
+
     pub fn start_as(&self, run: &str) -> Result<Running, StoreError> {
         let timekeeper = self.clock.timekeeper();
         let (task, handle) = store::open(&self.config, &timekeeper, Arc::from(run))?;
