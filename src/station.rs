@@ -18,7 +18,7 @@ use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud;
 use crate::config::{self, Config, ConfigError};
 use crate::sensor;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::showcase;
 use crate::status::Board;
 use crate::store::{self, StoreError};
@@ -78,6 +78,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         timekeeper.clone(),
         store_turns,
     ));
+    // What the twin last asked for holds before the first sample, network or not.
+    let (in_force, overlay) = settings::load(&config, &store, None).await;
+    settings_tx.send_replace(in_force);
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let sensor = sensor::Task {
         source,
@@ -110,6 +113,21 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             ("page", Ok(()))
         });
     }
+    let flush = Arc::new(Notify::new());
+    let limits = cloud::Limits::default();
+    let seed = random_seed()?;
+    let steering = cloud::Steering::new(cloud::Parts {
+        config: config.clone(),
+        overlay,
+        settings: settings_tx,
+        board: board.clone(),
+        timekeeper: timekeeper.clone(),
+        store: store.clone(),
+        sensor: sensor_tx.clone(),
+        flush: flush.clone(),
+        answer: limits.twin,
+        seed,
+    });
     let cloud = cloud::Task {
         identity: config.identity.clone(),
         provisioning: config.provisioning.clone(),
@@ -119,12 +137,13 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         settings: settings.clone(),
         timekeeper: timekeeper.clone(),
         board: board.clone(),
-        flush: Arc::new(Notify::new()),
+        flush,
+        steering: Some(steering),
         stop: halt.clone(),
         last_call: LAST_CALL,
         turns: cloud_turns,
-        limits: cloud::Limits::default(),
-        seed: random_seed()?,
+        limits,
+        seed,
     };
     tasks.spawn(async move {
         cloud.run().await;
@@ -150,7 +169,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let begin = Instant::now();
     notify(sd_notify::NotifyState::Stopping);
     halt_tx.send_replace(true);
-    drop((sensor_tx, settings_tx));
+    drop(sensor_tx);
     drain(&mut tasks, begin + DEADLINE - FOR_THE_DISK).await;
     finish_disk(&store, disk, begin + DEADLINE).await?;
     tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");

@@ -28,9 +28,12 @@ pub struct Cbs {
 impl Cbs {
     /// Attaches both; needs no authorisation.
     pub async fn attach(connection: &mut Connection) -> Result<Self, CloudError> {
-        let sender = connection.attach_sender("attach to $cbs", "$cbs", LinkOptions::default()).await?;
-        let receiver =
-            connection.attach_receiver("attach to $cbs", "$cbs", true, LinkOptions::default()).await?;
+        let sender =
+            connection.links().attach_sender("attach to $cbs", "$cbs", LinkOptions::default()).await?;
+        let receiver = connection
+            .links()
+            .attach_receiver("attach to $cbs", "$cbs", true, LinkOptions::default())
+            .await?;
         Ok(Self { sender, receiver })
     }
 

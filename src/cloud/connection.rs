@@ -1,6 +1,7 @@
 //! One AMQP connection to the hub, from `open` to `close`: one session for all links, as Microsoft's Node SDK has
 //! it. Built anew each time, for the library cannot reconnect. Knows links, not what travels over them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use fe2o3_amqp::connection::ConnectionHandle;
@@ -27,11 +28,22 @@ const CLIENT_VERSION: &str = concat!("weather-station/", env!("CARGO_PKG_VERSION
 #[derive(Debug)]
 pub struct Connection {
     handle: Bounded<ConnectionHandle<()>>,
-    session: Bounded<SessionHandle<()>>,
+    links: Links,
     limits: Limits,
     /// Dropped last: ends the library's task even when the peer is dead.
     _scissors: Scissors,
 }
+
+/// Where links are attached: the session.
+#[derive(Debug)]
+pub struct Links {
+    session: Bounded<SessionHandle<()>>,
+    limits: Limits,
+}
+
+/// Where the end of the connection is told.
+#[derive(Debug)]
+pub struct Ending<'a>(&'a mut Bounded<ConnectionHandle<()>>);
 
 /// How a link settles, and what it says of itself besides the client version.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +51,9 @@ pub struct LinkOptions {
     pub sender_settle_mode: SenderSettleMode,
     pub receiver_settle_mode: ReceiverSettleMode,
     /// `com.microsoft:api-version` and the like.
-    pub properties: Vec<(&'static str, String)>,
+    pub properties: Vec<(&'static str, Cow<'static, str>)>,
+    /// Bytes of a message that is taken; one that is larger costs the link.
+    pub largest: Option<u64>,
 }
 
 impl Connection {
@@ -63,9 +77,28 @@ impl Connection {
             })
             .await?;
         let session = Bounded::ready(session);
-        Ok(Self { handle, session, limits: limits.clone(), _scissors: scissors })
+        let links = Links { session, limits: limits.clone() };
+        Ok(Self { handle, links, limits: limits.clone(), _scissors: scissors })
     }
 
+    /// The session, to attach to.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    /// Both, for two loops.
+    pub fn split(&mut self) -> (Ending<'_>, &mut Links) {
+        (Ending(&mut self.handle), &mut self.links)
+    }
+
+    /// Closes politely. A late frame makes the library answer with an error now and then: it means nothing here.
+    pub async fn close(mut self) {
+        let limit = self.limits.close;
+        let _closed = self.handle.listen(limit, async |handle| handle.close().await).await;
+    }
+}
+
+impl Links {
     /// A link to `address` of the hub.
     pub async fn attach_sender(
         &mut self,
@@ -106,22 +139,19 @@ impl Connection {
                 .properties(properties(options.properties))
                 .credit_mode(fe2o3_amqp::link::CreditMode::Auto(super::cbs::CREDIT));
             builder.buffer_size = FRAMES_WAITING;
+            builder.max_message_size = options.largest;
             builder.attach(session).await.map_err(Cause::from)
         });
         Ok(Bounded::ready(receiver.await?))
     }
+}
 
+impl Ending<'_> {
     /// Waits up to `limit` for the end of the connection; the one place where the I/O error is told.
-    pub async fn ended(&mut self, limit: Duration) -> Option<CloudError> {
-        let end = self.handle.listen(limit, async |handle| handle.on_close().await).await?;
+    pub async fn wait(&mut self, limit: Duration) -> Option<CloudError> {
+        let end = self.0.listen(limit, async |handle| handle.on_close().await).await?;
         let cause = end.err().map_or_else(|| Cause::Lost("the connection was closed".into()), Cause::from);
         Some(CloudError::new("stay connected", cause))
-    }
-
-    /// Closes politely. A late frame makes the library answer with an error now and then: it means nothing here.
-    pub async fn close(mut self) {
-        let limit = self.limits.close;
-        let _closed = self.handle.listen(limit, async |handle| handle.close().await).await;
     }
 }
 
@@ -130,11 +160,11 @@ fn unique(role: &str) -> String {
     format!("weather-station-{role}-{}", Uuid::new_v4())
 }
 
-fn properties(extra: Vec<(&'static str, String)>) -> Fields {
+fn properties(extra: Vec<(&'static str, Cow<'static, str>)>) -> Fields {
     let mut fields = Fields::new();
     fields.insert(Symbol::from("com.microsoft:client-version"), Value::String(CLIENT_VERSION.to_owned()));
     for (key, value) in extra {
-        fields.insert(Symbol::from(key), Value::String(value));
+        fields.insert(Symbol::from(key), Value::String(value.into_owned()));
     }
     fields
 }

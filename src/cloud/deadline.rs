@@ -23,6 +23,8 @@ pub struct Limits {
     pub send: Duration,
     /// From the last frame of a transfer to its outcome.
     pub outcome: Duration,
+    /// An answer about the twin: a hub over its quota gives none.
+    pub twin: Duration,
     /// Closing politely.
     pub close: Duration,
     /// The peer takes no byte for this long: the connection is dead.
@@ -52,6 +54,7 @@ impl Default for Limits {
             put_token: seconds(15),
             send: seconds(60),
             outcome: seconds(60),
+            twin: seconds(60),
             close: seconds(2),
             write: seconds(20),
             idle: seconds(60),

@@ -4,7 +4,7 @@
 //!
 //! # Map
 //! [`Task`] (task.rs) connects and, on each connection, runs side by side: `drain` (telemetry), `renew` (the token),
-//! `companion` (twin, methods, messages). Under them: `batch`, `encode`, `window`, `poison`, `pace` are pure;
+//! `steering` (twin, methods, messages). Under them: `batch`, `encode`, `window`, `poison`, `pace` are pure;
 //! `connection`, `cbs`, `stream`, `tls`, `dial` are the wire; `deadline` makes every wait end; `assignment` is the
 //! way to the provisioning service; `error` says what
 //! follows from a failure.
@@ -18,7 +18,6 @@ mod any_time;
 mod assignment;
 mod batch;
 mod cbs;
-mod companion;
 mod connection;
 mod deadline;
 mod dial;
@@ -31,6 +30,7 @@ mod pace;
 mod poison;
 mod renew;
 mod report;
+mod steering;
 mod stream;
 mod task;
 pub mod tls;
@@ -38,4 +38,5 @@ mod token;
 mod window;
 
 pub use self::deadline::Limits;
+pub use self::steering::{MODEL_ID, Method, Parts, REPORTED, Steering};
 pub use self::task::Task;

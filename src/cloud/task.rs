@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::assignment::Assignment;
 use super::batch::MOST_BYTES;
 use super::cbs::Cbs;
-use super::companion::Companion;
 use super::connection::{Connection, LinkOptions};
 use super::deadline::{Bounded, Limits};
 use super::dial::{Dialer, Way};
@@ -25,6 +24,7 @@ use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::renew::Renewer;
 use super::report::Reporter;
+use super::steering::{Companion, MODEL_ID, MODEL_PROPERTY, Steering};
 use super::tls::Tls;
 use super::token::SignerDesk;
 use crate::backoff::{Backoff, HEALTHY};
@@ -54,6 +54,8 @@ pub struct Task {
     pub board: Arc<Board>,
     /// Asks for a message that is not full to be sent all the same.
     pub flush: Arc<Notify>,
+    /// Twin, methods and messages; none for telemetry alone.
+    pub steering: Option<Steering>,
     pub stop: watch::Receiver<bool>,
     /// How long what is in flight may take once `stop` is true.
     pub last_call: Duration,
@@ -69,7 +71,6 @@ struct Link {
     connection: Connection,
     cbs: Cbs,
     sender: Bounded<Sender>,
-    companion: Option<Companion>,
     identity: Identity,
     token: SasToken,
     way: Way,
@@ -84,6 +85,7 @@ struct Running {
     dialer: Dialer,
     tls: Option<Tls>,
     backoff: Backoff,
+    steering: Option<Steering>,
     /// The hub has refused a token since the last healthy minute.
     token_refused: bool,
 }
@@ -106,7 +108,7 @@ impl Task {
 }
 
 impl Running {
-    fn new(task: Task) -> Self {
+    fn new(mut task: Task) -> Self {
         let shared = Shared {
             store: task.store.clone(),
             store_news: task.store.synced(),
@@ -131,6 +133,7 @@ impl Running {
             dialer: Dialer::new(task.hub.clone()),
             tls: None,
             backoff: Backoff::new(task.seed),
+            steering: task.steering.take(),
             token_refused: false,
             task,
         }
@@ -188,6 +191,9 @@ impl Running {
         }
         self.shared.report.identity(source(&self.task.identity), identity.as_ref());
         let identity = identity?;
+        if let Some(steering) = &mut self.steering {
+            steering.identified(&identity).await;
+        }
         let tls = self.tls()?;
         if self.task.timekeeper.state() == ClockState::Wrong {
             self.take_hub_time(&identity, &tls).await?;
@@ -212,18 +218,15 @@ impl Running {
         cbs.put_token(&token, limits.put_token).await?;
         let address = format!("/devices/{}/messages/events", identity.device_id);
         let doing = "attach the telemetry link";
-        let sender = connection.attach_sender(doing, &address, LinkOptions::default()).await?;
-        let companion = match Companion::attach(&mut connection, &identity).await {
-            Ok(companion) => Some(companion),
-            Err(error) if error.class() == Class::SetAside => None,
-            Err(error) => return Err(error),
-        };
+        let model =
+            LinkOptions { properties: vec![(MODEL_PROPERTY, MODEL_ID.into())], ..LinkOptions::default() };
+        let sender = connection.links().attach_sender(doing, &address, model).await?;
         if let Some(limit) = sender.get(Sender::max_message_size).filter(|limit| *limit > 0) {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             self.shared.most_bytes = MOST_BYTES.min(limit.saturating_sub(64));
         }
         self.shared.beat();
-        Ok(Link { connection, cbs, sender, companion, identity, token, way })
+        Ok(Link { connection, cbs, sender, identity, token, way })
     }
 
     /// The roots are read once.
@@ -255,7 +258,7 @@ impl Running {
 
     /// Until the connection ends (why), or the station does (`None`).
     async fn serve(&mut self, link: Link) -> Option<CloudError> {
-        let Link { mut connection, mut cbs, mut sender, mut companion, identity, token, way } = link;
+        let Link { mut connection, mut cbs, mut sender, identity, token, way } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
         self.shared.report.online(way.name(), &token);
         self.assignment.accepted();
@@ -274,16 +277,18 @@ impl Running {
         let end = {
             let draining = drain(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
             tokio::pin!(draining);
+            let (mut ending, links) = connection.split();
+            let steering = &mut self.steering;
             let beside = async {
                 let beside = async {
-                    match &mut companion {
-                        Some(companion) => companion.run().await,
+                    match steering {
+                        Some(steering) => Companion::new(steering, &identity).run(links).await,
                         None => std::future::pending().await,
                     }
                 };
                 let ended = async {
                     loop {
-                        if let Some(error) = connection.ended(limits.turn).await {
+                        if let Some(error) = ending.wait(limits.turn).await {
                             return error;
                         }
                     }
@@ -308,7 +313,7 @@ impl Running {
         // The one place that knows why a connection broke is the connection.
         let end = match end {
             Some(CloudError { cause: Cause::Lost(_), .. }) => {
-                connection.ended(Duration::from_millis(20)).await.or(end)
+                connection.split().0.wait(Duration::from_millis(20)).await.or(end)
             }
             end => end,
         };

@@ -2,6 +2,7 @@
 //! configuration document that it changes. Knows the store as a place for one small text.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Overlay, Property, Settings};
 use crate::config::{self, Config};
@@ -11,13 +12,19 @@ use crate::store::{StoreError, StoreHandle};
 
 /// Where the store keeps it.
 const KEY: &str = "twin.overlay";
+/// A disk that takes longer does not hold up the first sample.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// The settings to start with: the file's, with what the twin last asked for laid over them. `identity` is who the
 /// station is, where that is known already: the values of another identity's twin are dropped. A store that cannot
 /// be read, or a text that is not ours, leaves the file's values: the twin will be read again anyway.
 pub async fn load(config: &Config, store: &StoreHandle, identity: Option<&Identity>) -> (Settings, Overlay) {
     let file = Settings::from_file(config);
-    let overlay = match read(store).await {
+    let reading = tokio::time::timeout(LIMIT, read(store));
+    let overlay = match reading
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable { reason: "it does not answer".into() }))
+    {
         Ok(Some(overlay)) if identity.is_none_or(|identity| overlay.belongs_to(identity)) => overlay,
         Ok(Some(_)) => {
             tracing::info!("the kept values of the twin belong to another identity: the file's values hold");

@@ -1,0 +1,241 @@
+//! The loop beside telemetry on one connection: takes what the hub sends on the twin, method and message links, and
+//! sends what has to be answered. Knows the links and the parts behind them; decides nothing itself.
+
+use std::time::Duration;
+
+use fe2o3_amqp::link::RecvError;
+use fe2o3_amqp::{Delivery, Sendable};
+use fe2o3_amqp_types::definitions::{AmqpError, Error};
+use fe2o3_amqp_types::messaging::{Body, Data, MessageId};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use serde_amqp::Value;
+use tokio::time::Instant;
+
+use super::super::connection::Links;
+use super::super::error::{Cause, CloudError};
+use super::inbox::Verdict;
+use super::links::{Attached, Group};
+use super::twin::{Answer, Conversation, OWN};
+use super::{Steering, methods, wire};
+use crate::identity::Identity;
+
+/// Calls that run at one time; more are told to come back.
+const CALLS: usize = 8;
+/// The longest wait of one turn.
+const TURN: Duration = Duration::from_secs(5);
+/// Handing an answer over or settling a message, link credit included.
+const SEND: Duration = Duration::from_secs(15);
+
+type Received = Result<Delivery<Body<Value>>, RecvError>;
+
+/// Twin, methods and messages on one connection.
+pub struct Companion<'a> {
+    steering: &'a mut Steering,
+    identity: &'a Identity,
+    conversation: Conversation,
+    running: FuturesUnordered<BoxFuture<'static, (MessageId, methods::Answer)>>,
+}
+
+enum Event {
+    Twin(Received),
+    Method(Received),
+    Message(Received),
+    Answered(MessageId, methods::Answer),
+    Turn,
+}
+
+impl<'a> Companion<'a> {
+    pub fn new(steering: &'a mut Steering, identity: &'a Identity) -> Self {
+        for group in &mut steering.groups {
+            group.disconnected();
+        }
+        steering.reported.connected(&steering.desk.board);
+        let conversation = Conversation::new(steering.answer, steering.seed, Instant::now());
+        Self { steering, identity, conversation, running: FuturesUnordered::new() }
+    }
+
+    /// Runs as long as the connection is good; returns what only another connection mends.
+    pub async fn run(mut self, links: &mut Links) -> CloudError {
+        loop {
+            if let Err(error) = self.turn(links).await {
+                return error;
+            }
+        }
+    }
+
+    async fn turn(&mut self, links: &mut Links) -> Result<(), CloudError> {
+        self.attach(links).await?;
+        self.steering.desired.keep().await;
+        self.speak().await;
+        match self.event().await {
+            Event::Twin(received) => self.twin(received).await,
+            Event::Method(received) => self.method(received).await,
+            Event::Message(received) => self.message(received).await,
+            Event::Answered(id, answer) => self.answer(id, &answer).await,
+            Event::Turn => {}
+        }
+        Ok(())
+    }
+
+    async fn attach(&mut self, links: &mut Links) -> Result<(), CloudError> {
+        for index in 0..self.steering.groups.len() {
+            let group = &mut self.steering.groups[index];
+            let now = Instant::now();
+            if group.due(now).is_none_or(|due| due > now) {
+                continue;
+            }
+            group.attach(links, &self.identity.device_id).await?;
+            // The subscription went with the old links, and a push may have been missed.
+            if index == 0 && group.attached.is_some() {
+                self.conversation =
+                    Conversation::new(self.steering.answer, self.steering.seed, Instant::now());
+            }
+        }
+        self.steering.inbox.load().await;
+        Ok(())
+    }
+
+    /// Sends the request about the twin that is due.
+    async fn speak(&mut self) {
+        let steering = &mut *self.steering;
+        let [twin, ..] = &mut steering.groups;
+        let Some(attached) = &mut twin.attached else { return };
+        let now = Instant::now();
+        let (overlay, file) = (steering.desired.overlay(), steering.desired.file());
+        let wanted = steering.reported.wanted(now, &steering.desk.board, &self.identity.host, overlay, file);
+        if let Some((id, request)) = self.conversation.next(now, &wanted, &OWN) {
+            tracing::debug!(request = request.name(), "twin");
+            let sent = send(attached, "ask about the twin", wire::twin_request(id, &request)).await;
+            settle(twin, sent);
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let now = Instant::now();
+        let steering = &mut *self.steering;
+        let dues = steering.groups.iter().filter_map(|group| group.due(now));
+        let reported = steering.groups[0].attached.is_some().then(|| steering.reported.due(now));
+        let wake = dues
+            .chain(reported)
+            .chain(self.conversation.due(now))
+            .filter(|due| *due > now)
+            .fold(now + TURN, Instant::min);
+        let [twin, methods, messages] = &mut steering.groups;
+        tokio::select! {
+            received = receive(&mut twin.attached) => Event::Twin(received),
+            received = receive(&mut methods.attached) => Event::Method(received),
+            received = receive(&mut messages.attached) => Event::Message(received),
+            Some((id, answer)) = self.running.next() => Event::Answered(id, answer),
+            () = tokio::time::sleep_until(wake) => Event::Turn,
+        }
+    }
+
+    async fn twin(&mut self, received: Received) {
+        let Some(delivery) = readable(&mut self.steering.groups[0], received) else { return };
+        let now = Instant::now();
+        let news = match wire::from_twin(delivery.into_message()) {
+            wire::FromTwin::Answer { id: Some(id), status, version, body } => {
+                self.conversation.answered(now, id, Answer { status, version, body: &body })
+            }
+            wire::FromTwin::Answer { id: None, .. } => {
+                tracing::debug!("an answer about the twin with an id that is not ours");
+                Vec::new()
+            }
+            wire::FromTwin::Push { version, body } => self.conversation.pushed(now, &body, version),
+        };
+        for news in news {
+            self.steering.desired.take(news).await;
+        }
+    }
+
+    async fn method(&mut self, received: Received) {
+        let Some(delivery) = readable(&mut self.steering.groups[1], received) else { return };
+        let Some(wire::Call { id, name, payload }) = wire::call(delivery.into_message()) else {
+            tracing::warn!("a method call without a name or without an id to answer to");
+            return;
+        };
+        tracing::debug!(name, "method");
+        if self.running.len() >= CALLS {
+            let answer = methods::Answer::error(429, format!("{CALLS} calls run already: try again"));
+            return self.answer(id, &answer).await;
+        }
+        let desk = self.steering.desk.clone();
+        self.running.push(Box::pin(async move {
+            let answer = methods::call(&name, &payload, &desk).await;
+            (id, answer)
+        }));
+    }
+
+    async fn answer(&mut self, id: MessageId, answer: &methods::Answer) {
+        let group = &mut self.steering.groups[1];
+        // The links went meanwhile: the service has given the call up.
+        let Some(attached) = &mut group.attached else { return };
+        let sent = send(attached, "answer a method call", wire::method_answer(id, answer)).await;
+        settle(group, sent);
+    }
+
+    async fn message(&mut self, received: Received) {
+        let Some(delivery) = readable(&mut self.steering.groups[2], received) else { return };
+        let (delivery, message) = delivery.into_parts();
+        let now = self.steering.desk.timekeeper.now();
+        let verdict = self.steering.inbox.take(&wire::to_device(message), now).await;
+        let group = &mut self.steering.groups[2];
+        let Some(attached) = &mut group.attached else { return };
+        let settled = attached
+            .receiver
+            .within("settle a message to the device", SEND, async |receiver| match verdict {
+                Verdict::Accept => receiver.accept(delivery).await,
+                Verdict::Release => receiver.release(delivery).await,
+                Verdict::Reject(reason) => {
+                    let error = Error::new(AmqpError::DecodeError, Some(reason.to_owned()), None);
+                    receiver.reject(delivery, error).await
+                }
+            })
+            .await;
+        settle(group, settled);
+    }
+}
+
+/// The next delivery, or never where the group is not attached. May be given up without losing anything.
+async fn receive(attached: &mut Option<Attached>) -> Received {
+    let Some(attached) = attached else { return std::future::pending().await };
+    loop {
+        let listened = attached.receiver.listen(TURN, async |receiver| receiver.recv::<Body<Value>>().await);
+        if let Some(received) = listened.await {
+            return received;
+        }
+    }
+}
+
+/// A message that cannot be decoded costs itself; any other error costs the links.
+fn readable(group: &mut Group, received: Received) -> Option<Delivery<Body<Value>>> {
+    match received {
+        Ok(delivery) => Some(delivery),
+        Err(RecvError::MessageDecode(error)) => {
+            tracing::warn!(?error, "the hub sent a message that cannot be decoded");
+            None
+        }
+        Err(error) => {
+            group.lost(&CloudError::new("hear from the hub", Cause::from(error)));
+            None
+        }
+    }
+}
+
+async fn send(
+    attached: &mut Attached,
+    doing: &'static str,
+    message: Sendable<Data>,
+) -> Result<(), CloudError> {
+    let Some(sender) = &mut attached.sender else { return Ok(()) };
+    // Sent settled: there is no outcome to wait for.
+    sender.within(doing, SEND, async |sender| sender.send(message).await.map(drop)).await
+}
+
+fn settle(group: &mut Group, done: Result<(), CloudError>) {
+    if let Err(error) = done {
+        group.lost(&error);
+    }
+}

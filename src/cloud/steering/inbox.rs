@@ -1,0 +1,220 @@
+//! Messages from the cloud to the device: kept, shown, and told how to settle. The newest ten are kept on disk before
+//! the hub is told that they were accepted, so that none is gone with the power. Knows no AMQP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::wire::ToDevice;
+use crate::observation::rfc3339;
+use crate::status::Board;
+use crate::store::StoreHandle;
+
+/// Messages that are kept and shown.
+const SHOWN: usize = 10;
+/// Characters of a message, of a property and of a name that are shown.
+const LONGEST: usize = 2_000;
+const LONGEST_PROPERTY: usize = 200;
+const PROPERTIES: usize = 10;
+/// Where the store keeps them.
+const KEY: &str = "cloud.messages";
+/// The store answers within this time, or the hub keeps the message.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What to tell the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is kept and shown: the hub may forget it.
+    Accept,
+    /// It can never be shown: the hub may forget it, and its sender learns why.
+    Reject(&'static str),
+    /// Not now: the hub keeps it and delivers it again.
+    Release,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    store: StoreHandle,
+    board: Arc<Board>,
+    loaded: bool,
+}
+
+impl Inbox {
+    pub fn new(store: StoreHandle, board: Arc<Board>) -> Self {
+        Self { store, board, loaded: false }
+    }
+
+    /// Shows what was kept by the last run. Until the store has answered once, nothing is accepted.
+    pub async fn load(&mut self) {
+        if self.loaded {
+            return;
+        }
+        let kept = match tokio::time::timeout(LIMIT, self.store.value(KEY)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) | Err(_) => return,
+        };
+        self.loaded = true;
+        // A text that is not ours is as good as none.
+        let kept: Vec<Value> = kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        if !kept.is_empty() {
+            self.board.cloud.send_modify(|status| status.messages = kept.into_iter().take(SHOWN).collect());
+        }
+    }
+
+    /// Takes a message in.
+    pub async fn take(&mut self, message: &ToDevice, now: DateTime<Utc>) -> Verdict {
+        let Some(entry) = entry(message, now) else {
+            return Verdict::Reject("the station shows text (UTF-8), and this is none");
+        };
+        self.load().await;
+        if !self.loaded {
+            return Verdict::Release;
+        }
+        let mut messages = self.board.cloud.borrow().messages.clone();
+        if messages.iter().any(|old| is_same(old, &entry)) {
+            return Verdict::Accept;
+        }
+        messages.insert(0, entry);
+        messages.truncate(SHOWN);
+        let text = Value::Array(messages.clone()).to_string();
+        match tokio::time::timeout(LIMIT, self.store.set_value(KEY, Some(text))).await {
+            Ok(Ok(())) => {
+                tracing::info!(id = message.message_id, "a message from the cloud");
+                self.board.cloud.send_modify(|status| status.messages = messages);
+                Verdict::Accept
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a message from the cloud could not be kept; the hub delivers it again");
+                Verdict::Release
+            }
+            Err(_) => Verdict::Release,
+        }
+    }
+}
+
+/// As the status document has it: `time` (of receipt), `text`, and where they are there `messageId`, `sequence`,
+/// `properties`; `shortened` where the text was longer.
+fn entry(message: &ToDevice, now: DateTime<Utc>) -> Option<Value> {
+    let text = std::str::from_utf8(&message.body).ok()?;
+    let shown = shortened(text, LONGEST);
+    let mut entry = json!({ "time": rfc3339(now), "text": shown });
+    if shown.len() < text.len() {
+        entry["shortened"] = true.into();
+    }
+    if let Some(id) = &message.message_id {
+        entry["messageId"] = shortened(id, LONGEST_PROPERTY).into();
+    }
+    if let Some(sequence) = message.sequence {
+        entry["sequence"] = sequence.into();
+    }
+    // `iothub-ack` and the like are the hub's own.
+    let own = message.properties.iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("iothub-"));
+    let properties: serde_json::Map<String, Value> = own
+        .take(PROPERTIES)
+        .filter_map(|(name, value)| {
+            let value = shortened(value.as_str()?, LONGEST_PROPERTY);
+            Some((shortened(name, LONGEST_PROPERTY), value.into()))
+        })
+        .collect();
+    if !properties.is_empty() {
+        entry["properties"] = Value::Object(properties);
+    }
+    Some(entry)
+}
+
+/// Delivered again: the acknowledgement was lost. Without a number or a name two equal messages are two messages.
+fn is_same(old: &Value, new: &Value) -> bool {
+    let named = ["messageId", "sequence"].iter().any(|key| new.get(key).is_some());
+    named && ["messageId", "sequence", "text"].iter().all(|key| old.get(key) == new.get(key))
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    text.chars().take(longest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::config::Config;
+    use crate::settings::Settings;
+
+    fn message(sequence: u64, text: &str) -> ToDevice {
+        ToDevice { sequence: Some(sequence), body: text.as_bytes().to_vec(), ..ToDevice::default() }
+    }
+
+    fn texts(board: &Board) -> Vec<String> {
+        let status = board.cloud.borrow();
+        status.messages.iter().map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_newest_ten_are_kept_over_a_restart_and_a_second_delivery_is_not_shown_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.store.path = dir.path().join("readings.db");
+        let now = DateTime::UNIX_EPOCH;
+        for round in 0..2 {
+            let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), now);
+            let (task, store) = crate::store::open(&config.store, &timekeeper, "run".into()).unwrap();
+            let (samples_tx, samples_rx) = tokio::sync::mpsc::channel(1);
+            let (_settings_tx, settings_rx) = tokio::sync::watch::channel(Settings::from_file(&config));
+            let asking = async {
+                let board = Arc::new(Board::default());
+                let mut inbox = Inbox::new(store.clone(), Arc::clone(&board));
+                inbox.load().await;
+                if round == 0 {
+                    for number in 1..=12 {
+                        let message = message(number, &format!("hello {number}"));
+                        assert_eq!(inbox.take(&message, now).await, Verdict::Accept);
+                        assert_eq!(inbox.take(&message, now).await, Verdict::Accept);
+                    }
+                }
+                let shown = texts(&board);
+                assert_eq!((shown.len(), &*shown[0], &*shown[9]), (10, "hello 12", "hello 3"));
+                drop(samples_tx);
+                store.close().await.unwrap();
+                // Nothing can be kept any more, so the hub has to keep it.
+                if round == 1 {
+                    assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Release);
+                    assert_eq!(texts(&board).len(), 10);
+                }
+            };
+            let running =
+                task.run(samples_rx, Arc::default(), settings_rx, timekeeper.clone(), Arc::default());
+            let (ended, ()) = tokio::join!(running, asking);
+            ended.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_text() {
+        let now = DateTime::UNIX_EPOCH;
+        let long = ToDevice {
+            message_id: Some("i".repeat(1_000)),
+            body: "ä".repeat(30_000).into_bytes(),
+            properties: (0..100).map(|n| (format!("p{n}"), "v".repeat(5_000).into())).collect(),
+            ..ToDevice::default()
+        };
+        let entry = entry(&long, now).unwrap();
+        assert_eq!(entry["shortened"], true);
+        assert!(entry.to_string().len() < 8_000);
+        assert_eq!(super::entry(&ToDevice { body: vec![0xff], ..ToDevice::default() }, now), None);
+        let hubs = json!({"iothub-ack": "full", "from": "us"}).as_object().cloned().unwrap();
+        let entry = super::entry(&ToDevice { properties: hubs, ..ToDevice::default() }, now).unwrap();
+        assert_eq!(entry["properties"], json!({"from": "us"}));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), id in any::<Option<String>>()) {
+            let message = ToDevice { message_id: id, body: body.clone(), ..ToDevice::default() };
+            prop_assert_eq!(entry(&message, DateTime::UNIX_EPOCH).is_some(), std::str::from_utf8(&body).is_ok());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The order of requests, and what a hub does to it that is late, silent, out of order or hostile.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Talk {
+    conversation: Conversation,
+    now: Instant,
+    wanted: Map<String, Value>,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { conversation: Conversation::new(LIMIT, 1, now), now, wanted: Map::new() }
+    }
+
+    fn next(&mut self) -> Option<(Uuid, Request)> {
+        self.conversation.next(self.now, &self.wanted, &[])
+    }
+
+    fn asked(&mut self) -> Option<Request> {
+        self.next().map(|(_, request)| request)
+    }
+
+    fn answer(&mut self, id: Uuid, status: i64, body: &Value) -> Vec<News> {
+        let body = body.to_string();
+        self.conversation.answered(self.now, id, Answer { status, version: None, body: body.as_bytes() })
+    }
+
+    fn push(&mut self, version: u64) -> Vec<News> {
+        let body = json!({"keepDays": version, "$version": version}).to_string();
+        self.conversation.pushed(self.now, body.as_bytes(), None)
+    }
+
+    /// Subscribed, and the twin was read at this version.
+    fn settled(version: u64) -> Self {
+        let mut talk = Self::new();
+        let (id, request) = talk.next().unwrap();
+        assert_eq!(request, Request::Subscribe);
+        assert_eq!(talk.answer(id, 200, &json!(null)), []);
+        let (id, request) = talk.next().unwrap();
+        assert_eq!(request, Request::Get);
+        let news = talk.answer(id, 200, &twin(version));
+        assert!(matches!(&news[..], [News::Whole(twin)] if twin.version == version));
+        talk
+    }
+
+    /// Lets time pass until something is due again.
+    fn wait(&mut self) -> Duration {
+        let due = self.conversation.due(self.now).unwrap();
+        let waited = due - self.now;
+        self.now = due;
+        waited
+    }
+}
+
+fn twin(version: u64) -> Value {
+    json!({"desired": {"$version": version}, "reported": {"theirs": 1, "$version": 1}})
+}
+
+fn versions(news: &[News]) -> Vec<u64> {
+    news.iter()
+        .map(|news| match news {
+            News::Whole(twin) => twin.version,
+            News::Changed(push) => push.version,
+        })
+        .collect()
+}
+
+#[test]
+fn it_subscribes_then_reads_then_reports_what_differs_once() {
+    let mut talk = Talk::settled(4);
+    assert_eq!(talk.asked(), None);
+    talk.wanted = json!({"theirs": 1, "a": 2}).as_object().cloned().unwrap();
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Report(json!({"a": 2}).as_object().cloned().unwrap()));
+    assert_eq!(talk.asked(), None, "one request is out at a time");
+    talk.answer(id, 204, &json!(null));
+    assert_eq!(talk.asked(), None, "the hub has it all");
+}
+
+#[test]
+fn pushes_that_overtake_the_answer_to_get_wait_for_it_and_old_ones_are_dropped() {
+    let mut talk = Talk::new();
+    let (id, _) = talk.next().unwrap();
+    talk.answer(id, 200, &json!(null));
+    let (id, _) = talk.next().unwrap();
+    for version in [6, 4, 5] {
+        assert_eq!(talk.push(version), []);
+    }
+    let news = talk.answer(id, 200, &twin(4));
+    assert_eq!(versions(&news), [4, 5, 6]);
+    assert_eq!(talk.push(6), []);
+    assert_eq!(versions(&talk.push(7)), [7]);
+}
+
+#[test]
+fn a_version_that_was_skipped_leads_to_another_get() {
+    let mut talk = Talk::settled(4);
+    assert_eq!(talk.push(6), []);
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Get);
+    assert_eq!(versions(&talk.answer(id, 200, &twin(5))), [5, 6]);
+    assert_eq!(talk.asked(), None);
+}
+
+#[test]
+fn a_silent_hub_is_asked_again_later_and_later() {
+    let mut talk = Talk::new();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let (id, request) = talk.next().unwrap();
+        assert_eq!(request, Request::Subscribe);
+        assert_eq!(talk.wait(), LIMIT);
+        assert_eq!(talk.asked(), None, "given up");
+        waits.push(talk.wait());
+        assert_eq!(talk.answer(id, 200, &json!(null)), [], "too late");
+    }
+    assert!(waits.iter().all(|wait| (5..=3_600).contains(&wait.as_secs())), "{waits:?}");
+    assert!(waits.iter().any(|wait| wait.as_secs() > 600), "{waits:?}");
+    assert!(waits[0].as_secs() <= 60);
+}
+
+#[test]
+fn a_throttled_report_is_repeated_and_one_that_is_wrong_is_not() {
+    let mut talk = Talk::settled(1);
+    talk.wanted = json!({"a": 2}).as_object().cloned().unwrap();
+    let (id, _) = talk.next().unwrap();
+    talk.answer(id, 429, &json!({"message": "slow down"}));
+    assert_eq!(talk.asked(), None);
+    talk.wait();
+    let (id, _) = talk.next().unwrap();
+    talk.answer(id, 400, &json!({"message": "too deep"}));
+    talk.wait();
+    assert_eq!(talk.asked(), None, "the same would be refused again");
+    talk.wanted = json!({"a": 3}).as_object().cloned().unwrap();
+    assert!(matches!(talk.asked(), Some(Request::Report(_))));
+}
+
+#[test]
+fn a_twin_that_cannot_be_read_is_read_again_after_a_while() {
+    let mut talk = Talk::settled(1);
+    let now = talk.now;
+    assert_eq!(talk.conversation.pushed(now, b"{\"$version\":2,\"$version\":3}", None), []);
+    assert_eq!(talk.asked(), None);
+    talk.wait();
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Get);
+    assert_eq!(talk.answer(id, 200, &json!({"desired": []})), []);
+    assert_eq!(talk.asked(), None);
+    talk.wait();
+    assert_eq!(talk.asked(), Some(Request::Get));
+}
+
+#[test]
+fn a_flood_of_pushes_before_the_answer_is_bounded_and_ends_in_another_get() {
+    let mut talk = Talk::new();
+    let (id, _) = talk.next().unwrap();
+    talk.answer(id, 200, &json!(null));
+    let (id, _) = talk.next().unwrap();
+    for version in 2..1_000 {
+        talk.push(version);
+    }
+    assert_eq!(talk.conversation.early.len(), EARLY);
+    talk.answer(id, 200, &twin(1));
+    assert_eq!(talk.asked(), Some(Request::Get));
+}
+
+proptest! {
+    #[test]
+    fn pushes_in_any_order_never_apply_a_version_twice_or_backwards(
+        fetched in 0_u64..8, before in prop::collection::vec(0_u64..12, 0..20), after in prop::collection::vec(0_u64..16, 0..20),
+    ) {
+        let mut talk = Talk::new();
+        let (id, _) = talk.next().unwrap();
+        talk.answer(id, 200, &json!(null));
+        let (id, _) = talk.next().unwrap();
+        for version in before {
+            prop_assert!(talk.push(version).is_empty());
+        }
+        let mut seen = versions(&talk.answer(id, 200, &twin(fetched)));
+        for version in after {
+            seen.extend(versions(&talk.push(version)));
+        }
+        let expected: Vec<u64> = (fetched..).take(seen.len()).collect();
+        prop_assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn whatever_the_hub_says_one_request_is_out_and_time_goes_on(
+        steps in prop::collection::vec((0_u8..6, prop::collection::vec(any::<u8>(), 0..60), 0_i64..700, any::<Option<u64>>()), 0..40),
+    ) {
+        let mut talk = Talk::new();
+        let mut out = None;
+        for (step, body, status, version) in steps {
+            match step {
+                0 | 1 => out = talk.next().map(|(id, _)| id).or(out),
+                2 => drop(talk.conversation.pushed(talk.now, &body, version)),
+                3 => drop(talk.conversation.answered(talk.now, Uuid::new_v4(), Answer { status, version, body: &body })),
+                4 => if let Some(id) = out {
+                    let body = if status % 2 == 0 { twin(status.unsigned_abs()).to_string().into_bytes() } else { body };
+                    drop(talk.conversation.answered(talk.now, id, Answer { status, version, body: &body }));
+                },
+                _ => if talk.conversation.due(talk.now).is_some() { talk.wait(); },
+            }
+            prop_assert!(talk.conversation.early.len() <= EARLY + 1);
+        }
+        // Whatever state it is in, it asks again within the limit and the longest wait.
+        for _ in 0..4 {
+            if talk.conversation.due(talk.now).is_some() {
+                prop_assert!(talk.wait() <= Duration::from_secs(3_600).max(LIMIT));
+            }
+            talk.next();
+        }
+    }
+}

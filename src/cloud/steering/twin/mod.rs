@@ -1,0 +1,11 @@
+//! The device twin: what the cloud wants of the station, and what the station says of itself.
+
+mod conversation;
+mod desired;
+mod difference;
+mod document;
+mod reported;
+
+pub use self::conversation::{Answer, Conversation, News, Request};
+pub use self::desired::Desired;
+pub use self::reported::{OWN, Reported};

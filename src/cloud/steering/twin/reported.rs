@@ -1,0 +1,183 @@
+//! The reported properties: what the station says of itself in its twin. Every report is billed, so what changes all
+//! the time is looked at only now and then. Reads the board; knows no AMQP.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::super::device::Device;
+use crate::clock::Timekeeper;
+use crate::observation::rfc3339;
+use crate::settings::{Overlay, Settings};
+use crate::status::{Board, SensorState};
+
+/// The names of all of them but the answers to the desired ones; they are those of the model in `deploy/model`.
+pub const OWN: [&str; 9] = [
+    "softwareVersion",
+    "storeId",
+    "sensor",
+    "hubHost",
+    "bootTime",
+    "pendingCount",
+    "oldestPendingTime",
+    "lastError",
+    "deviceInformation",
+];
+
+/// How often the backlog is looked at, and how often everything else is.
+pub const BACKLOG_EVERY: Duration = Duration::from_secs(900);
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A property's text is at most 4 KB.
+const LONGEST: usize = 500;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reported {
+    device: Device,
+    boot_time: String,
+    last_error: Option<String>,
+    looked: Option<Instant>,
+    backlog_looked: Option<Instant>,
+    facts: Map<String, Value>,
+}
+
+impl Reported {
+    /// `boot_time` is taken once: by a clock that is set later it would move.
+    pub fn new(device: Device, timekeeper: &Timekeeper) -> Self {
+        let stamp = timekeeper.stamp();
+        let since_boot = chrono::TimeDelta::from_std(stamp.since_boot).unwrap_or_default();
+        Self {
+            device,
+            boot_time: rfc3339(stamp.time - since_boot),
+            last_error: None,
+            looked: None,
+            backlog_looked: None,
+            facts: Map::new(),
+        }
+    }
+
+    /// Forgets the times: the next look is at everything. Remembers why the last connection was lost, which the
+    /// board forgets once there is another.
+    pub fn connected(&mut self, board: &Board) {
+        self.looked = None;
+        self.backlog_looked = None;
+        let reason = board.cloud.borrow().reason.clone();
+        self.note("cloud", reason);
+    }
+
+    /// Everything that the hub should have, looked at anew where it is time.
+    pub fn wanted(
+        &mut self,
+        now: Instant,
+        board: &Board,
+        host: &str,
+        overlay: &Overlay,
+        file: &Settings,
+    ) -> Map<String, Value> {
+        if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
+            self.looked = Some(now);
+            self.look(board, host);
+        }
+        if self.backlog_looked.is_none_or(|looked| now >= looked + BACKLOG_EVERY) {
+            self.backlog_looked = Some(now);
+            let store = board.store.borrow();
+            self.facts.insert("pendingCount".into(), store.pending.into());
+            self.facts.insert("oldestPendingTime".into(), json!(store.oldest_pending_time.map(rfc3339)));
+        }
+        let mut wanted = self.facts.clone();
+        for (name, answer) in overlay.acknowledgements(file) {
+            wanted.insert(name, json!(answer));
+        }
+        wanted
+    }
+
+    /// When the next look is due.
+    pub fn due(&self, now: Instant) -> Instant {
+        self.looked.map_or(now, |looked| looked + LOOK_EVERY)
+    }
+
+    fn look(&mut self, board: &Board, host: &str) {
+        let (sensor, trouble) = {
+            let sensor = board.sensor.borrow();
+            let state = match sensor.state {
+                SensorState::Absent => "absent",
+                SensorState::Failing => "failing",
+                SensorState::Starting => "starting",
+                SensorState::Ok => "ok",
+            };
+            (sensor.chip.clone().unwrap_or_else(|| state.to_owned()), sensor.reason.clone())
+        };
+        self.note("sensor", trouble);
+        let store = board.store.borrow().clone();
+        self.note("store", store.reason);
+        let facts = [
+            ("softwareVersion", json!(env!("CARGO_PKG_VERSION"))),
+            ("storeId", json!(store.store_id)),
+            ("sensor", json!(shortened(&sensor))),
+            ("hubHost", json!(host)),
+            ("bootTime", json!(self.boot_time)),
+            ("lastError", json!(self.last_error)),
+            ("deviceInformation", self.device.component()),
+        ];
+        self.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    fn note(&mut self, part: &str, reason: Option<String>) {
+        if let Some(reason) = reason {
+            self.last_error = Some(shortened(&format!("{part}: {reason}")));
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::Config;
+    use crate::identity::Identity;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_all_the_time_is_looked_at_now_and_then() {
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let mut reported = Reported::new(Device::default(), &timekeeper);
+        let board = Board::default();
+        board.cloud.send_modify(|status| status.reason = Some("the hub was away".into()));
+        reported.connected(&board);
+        board.cloud.send_modify(|status| status.reason = None);
+        board.store.send_modify(|status| status.pending = 1);
+        let file = Settings::from_file(&Config::default());
+        let overlay = Overlay::of(&Identity { host: "h".into(), device_id: "d".into() });
+        let begin = Instant::now();
+        let mut counts = Vec::new();
+        for second in 0..3_600 {
+            board.store.send_modify(|status| status.pending += 1);
+            let now = begin + Duration::from_secs(second);
+            let wanted = reported.wanted(now, &board, "h", &overlay, &file);
+            counts.push(wanted["pendingCount"].as_u64().unwrap());
+            assert!(reported.due(now) > now);
+            assert_eq!(wanted["lastError"], "cloud: the hub was away");
+        }
+        counts.dedup();
+        assert_eq!(counts, [2, 902, 1_802, 2_702]);
+
+        board.sensor.send_modify(|status| status.reason = Some("no answer at 0x76".into()));
+        let now = begin + Duration::from_secs(3_660);
+        let wanted = reported.wanted(now, &board, "h", &overlay, &file);
+        assert_eq!(wanted["lastError"], "sensor: no answer at 0x76");
+        assert_eq!(wanted["hubHost"], "h");
+        let answers = file_answers(&overlay, &file);
+        assert!(OWN.iter().all(|name| wanted.contains_key(*name)));
+        assert_eq!(wanted.len(), OWN.len() + answers);
+    }
+
+    fn file_answers(overlay: &Overlay, file: &Settings) -> usize {
+        overlay.acknowledgements(file).len()
+    }
+}

@@ -1,0 +1,103 @@
+//! A station with a key file and a simulated sensor beside a hub.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use hub_emulator::{Emulator, MethodAnswer, Options};
+use serde_json::Value;
+
+use crate::support::station::{Station, wait_for};
+
+pub const DEVICE: &str = "roof";
+/// More than anything takes on a busy machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+pub struct Bench {
+    pub hub: Emulator,
+    pub station: Station,
+    pub dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Starts both and waits until the twin was read and answered.
+    pub async fn start(extra: &str) -> Self {
+        let bench = Self::start_offline(extra, |_| {});
+        bench.until_reported("the first report", |reported| reported.get("softwareVersion").is_some()).await;
+        bench
+    }
+
+    /// Starts both, the hub as `prepare` makes it.
+    pub fn start_offline(extra: &str, prepare: impl FnOnce(&Emulator)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Emulator::start(Options::default()).unwrap();
+        hub.add_device(DEVICE);
+        prepare(&hub);
+        identify(dir.path(), &hub, DEVICE);
+        let config = config(dir.path(), &hub, extra);
+        let station = Station::start(dir.path(), &config);
+        Self { hub, station, dir }
+    }
+
+    /// The reported properties, once they are as wanted.
+    pub async fn until_reported(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let reported = || async {
+            let reported = self.hub.twin(DEVICE)["reported"].clone();
+            wanted(&reported).then_some(reported)
+        };
+        let found = tokio::time::timeout(SOON, wait_for(what, 2 * SOON, reported)).await;
+        match found {
+            Ok(reported) => reported,
+            Err(_) => panic!("{what}: {}\n{}", self.hub.twin(DEVICE), self.station.log_text()),
+        }
+    }
+
+    /// Sets desired properties and waits for the answer of the named one.
+    pub async fn desire(&self, patch: &Value, answered: &str) -> Value {
+        let version = self.hub.set_desired(DEVICE, patch).unwrap();
+        let is_answered = |reported: &Value| reported[answered]["av"].as_i64() == Some(version);
+        self.until_reported(answered, is_answered).await[answered].clone()
+    }
+
+    pub async fn call(&self, method: &str, payload: &Value) -> MethodAnswer {
+        match self.hub.invoke(DEVICE, method, payload, SOON).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method}: {error}\n{}", self.station.log_text()),
+        }
+    }
+
+    /// A key of the status document's `configuration`.
+    pub async fn in_force(&self, key: &str) -> (Value, Value) {
+        let status = self.station.status().await.unwrap();
+        let entry = &status["configuration"][key];
+        (entry["value"].clone(), entry["from"].clone())
+    }
+}
+
+/// The key file of the station, for this device of the hub.
+pub fn identify(dir: &Path, hub: &Emulator, device: &str) {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join("key")).unwrap();
+    file.write_all(hub.connection_string(device).unwrap().as_bytes()).unwrap();
+}
+
+fn config(dir: &Path, hub: &Emulator, extra: &str) -> String {
+    format!(
+        r#"
+        {extra}
+        [identity]
+        source = "key-file"
+        key_file = "{dir}/key"
+        [hub]
+        transport = "amqp"
+        port = {port}
+        ca_file = "{ca}"
+        [store]
+        path = "{dir}/readings.db"
+        "#,
+        dir = dir.display(),
+        port = hub.port(),
+        ca = hub.ca_file().display(),
+    )
+}

@@ -1,0 +1,115 @@
+//! Desired properties: applied live, answered, kept, and dropped with the identity.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, DEVICE, SOON, identify};
+
+const SENSOR: &str = r#"
+    [sensor]
+    source = "simulated"
+    interval = "1h"
+    offset = { temperature = 1.5 }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_interval_takes_effect_at_once_and_holds_after_a_restart_without_a_hub() {
+    let mut bench = Bench::start(SENSOR).await;
+    let patch = json!({"sampleInterval": 1, "temperatureOffset": -2.5, "altitude": "high", "wind": 7});
+    let answer = bench.desire(&patch, "sampleInterval").await;
+    assert_eq!(answer, json!({"value": 1, "ac": 200, "av": 2, "ad": "applied"}));
+    bench.hub.wait_for(4, SOON).await.unwrap();
+
+    let reported = bench.hub.twin(DEVICE)["reported"].clone();
+    assert_eq!(reported["temperatureOffset"]["value"], -2.5, "it replaces the file's value");
+    assert_eq!(reported["altitude"]["ac"], 400);
+    assert_eq!(
+        reported["altitude"]["ad"],
+        "altitude is \"high\", expected a number of metres above sea level, -500 to 9000"
+    );
+    assert_eq!((&reported["wind"]["ac"], &reported["wind"]["av"]), (&json!(400), &json!(2)));
+    assert_eq!(bench.in_force("sensor.interval").await, (json!("1s"), json!("twin")));
+    assert_eq!(bench.in_force("station.altitude").await, (Value::Null, json!("default")));
+
+    bench.hub.stop();
+    bench.station.terminate();
+    bench.station.wait(SOON).await;
+    let before = bench.hub.messages_of(DEVICE).len() as u64;
+    bench.station.start_again();
+    bench
+        .station
+        .until("samples at the twin's interval without a hub", SOON, |status| {
+            status["store"]["pending"].as_u64() >= Some(3)
+                && status["store"]["lastSequence"].as_u64() >= Some(before + 3)
+        })
+        .await;
+    assert_eq!(bench.in_force("sensor.interval").await, (json!("1s"), json!("twin")));
+    assert_eq!(bench.in_force("sensor.offset").await.1, json!("twin"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
+    let mut bench = Bench::start(SENSOR).await;
+    bench.desire(&json!({"keepDays": 9, "oversampling": {"pressure": 4}}), "keepDays").await;
+    assert_eq!(bench.in_force("store.keep").await, (json!("9d"), json!("twin")));
+    let answer = bench.desire(&json!({"keepDays": null}), "keepDays").await;
+    assert_eq!((&answer["value"], &answer["ac"]), (&json!(400), &json!(200)));
+    assert_eq!(bench.in_force("store.keep").await, (json!("400d"), json!("default")));
+    let oversampling = json!({"temperature": 1, "pressure": 4, "humidity": 1});
+    assert_eq!(bench.in_force("sensor.oversampling").await, (oversampling, json!("twin")));
+
+    // While the hub is away the service replaces everything; the push is lost, GET brings it.
+    bench.hub.stop();
+    bench.station.until("offline", SOON, |status| status["cloud"]["state"] == "offline").await;
+    let version = bench.hub.replace_desired(DEVICE, &json!({"humidityOffset": 3})).unwrap();
+    bench.hub.start_again().unwrap();
+    bench.until_reported("the answer", |reported| reported["humidityOffset"]["av"] == version).await;
+    assert_eq!(bench.in_force("sensor.oversampling").await.1, json!("default"));
+    let offset = json!({"temperature": 1.5, "pressure": 0.0, "humidity": 3.0});
+    assert_eq!(bench.in_force("sensor.offset").await, (offset, json!("twin")));
+    let gone = bench.hub.twin(DEVICE)["reported"]["oversampling"].clone();
+    assert_eq!((&gone["ac"], &gone["av"]), (&json!(200), &json!(version)));
+
+    // One GET a connection, and none at a token's renewal.
+    let gets = bench.hub.events_of("twin").iter().filter(|event| event.detail["operation"] == "GET").count();
+    assert_eq!(gets, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_identity_drops_the_twins_values_before_it_reaches_the_hub() {
+    let mut bench = Bench::start(SENSOR).await;
+    bench.desire(&json!({"keepDays": 9}), "keepDays").await;
+    bench.hub.stop();
+    bench.hub.add_device("cellar");
+    bench.station.terminate();
+    bench.station.wait(SOON).await;
+    identify(bench.dir.path(), &bench.hub, "cellar");
+    bench.station.start_again();
+    bench
+        .station
+        .until("the file's value", SOON, |status| {
+            status["identity"]["deviceId"] == "cellar"
+                && status["configuration"]["store.keep"]["from"] == "default"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_message_waits_for_its_readings_and_flush_sends_what_is_there() {
+    let bench = Bench::start("[sensor]\nsource = \"simulated\"\ninterval = \"1h\"").await;
+    bench.hub.wait_for(1, SOON).await.unwrap();
+    bench.desire(&json!({"readingsPerMessage": 100}), "readingsPerMessage").await;
+    for _ in 0..3 {
+        assert_eq!(bench.call("readNow", &Value::Null).await.status, Some(200));
+    }
+    bench.station.until("three wait", SOON, |status| status["store"]["pending"] == 3).await;
+    // Nothing goes out while nobody asks: a state that has to hold for a while, not one to wait for.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.hub.messages_of(DEVICE).len(), 1);
+    let answer = bench.call("flush", &json!({})).await;
+    assert_eq!((answer.status, &answer.payload), (Some(200), &json!({"pending": 3})));
+    bench.hub.wait_for(2, SOON).await.unwrap();
+    let body = bench.hub.messages_of(DEVICE)[1].json();
+    assert_eq!(body.as_array().map(Vec::len), Some(3));
+}

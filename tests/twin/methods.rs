@@ -1,0 +1,87 @@
+//! Direct methods and messages to the device.
+
+use std::time::Duration;
+
+use hub_emulator::{Behaviour, C2dState, Correlation};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, DEVICE, SOON};
+
+const SENSOR: &str = "[sensor]\nsource = \"simulated\"\ninterval = \"1h\"";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_method_answers_and_what_is_wrong_is_refused_with_the_reason() {
+    let bench = Bench::start(SENSOR).await;
+    let reading = bench.call("readNow", &Value::Null).await;
+    assert_eq!(reading.status, Some(200));
+    assert_eq!(reading.payload["deviceId"], DEVICE);
+    bench.hub.wait_for(2, SOON).await.unwrap();
+    let sent = bench.hub.messages_of(DEVICE)[1].json();
+    for key in ["time", "currentTemperature", "currentHumidity", "currentPressure"] {
+        assert_eq!(reading.payload[key], sent[key], "it is stored and sent like any other");
+    }
+
+    let status = bench.call("getStatus", &Value::Null).await;
+    assert_eq!((status.status, &status.payload["cloud"]["state"]), (Some(200), &json!("online")));
+
+    let report = bench.call("getReport", &json!("2020-01-01T00:00:00Z")).await;
+    assert_eq!((report.status, &report.payload["count"]), (Some(200), &json!(2)));
+    let temperatures = bench.hub.messages_of(DEVICE);
+    let mean =
+        temperatures.iter().map(|m| m.json()["currentTemperature"].as_f64().unwrap()).sum::<f64>() / 2.0;
+    assert!((report.payload["temperature"]["mean"].as_f64().unwrap() - mean).abs() < 0.011);
+    assert!(report.payload["pressure"]["max"].as_f64().unwrap() < 110.0, "kilopascal");
+    let same = bench.call("getReport", &json!({"since": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(same.payload["count"], 2);
+
+    assert_eq!(bench.call("restartSensor", &Value::Null).await.status, Some(200));
+
+    let unknown = bench.call("reboot", &Value::Null).await;
+    assert_eq!(unknown.status, Some(404));
+    assert!(unknown.payload["error"].as_str().unwrap().starts_with("there is no method \"reboot\""));
+    for (method, payload) in [("getReport", json!("yesterday")), ("flush", json!([1])), ("readNow", json!(5))]
+    {
+        let refused = bench.call(method, &payload).await;
+        assert_eq!(refused.status, Some(400), "{method}");
+        assert!(refused.payload["error"].as_str().unwrap().contains("expected"), "{}", refused.payload);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn correlation_ids_come_back_in_the_type_they_came_in() {
+    let bench = Bench::start(SENSOR).await;
+    for (correlation, id_type) in [
+        (Correlation::Uuid, "uuid"),
+        (Correlation::String, "string"),
+        (Correlation::Binary, "binary"),
+        (Correlation::Ulong, "ulong"),
+    ] {
+        bench.hub.set_behaviour(|behaviour: &mut Behaviour| behaviour.correlation = correlation);
+        assert_eq!(bench.call("flush", &Value::Null).await.id_type, id_type);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_to_the_device_are_completed_and_shown_also_after_a_restart() {
+    let mut bench = Bench::start(SENSOR).await;
+    let property = [("from".to_owned(), "the office".to_owned())];
+    let shown = bench.hub.send_c2d(DEVICE, "Grüße".as_bytes(), property).unwrap();
+    let refused = bench.hub.send_c2d(DEVICE, &[0xff, 0xfe], []).unwrap();
+    assert_eq!(bench.hub.wait_for_c2d(shown, SOON).await.unwrap().state, C2dState::Completed);
+    let refused = bench.hub.wait_for_c2d(refused, SOON).await.unwrap().state;
+    assert!(matches!(refused, C2dState::Rejected { .. }), "{refused:?}");
+    for round in 0..2 {
+        let status = bench
+            .station
+            .until("the message is shown", SOON, |status| !status["cloud"]["messages"][0].is_null())
+            .await;
+        let messages = status["cloud"]["messages"].as_array().unwrap();
+        assert_eq!((messages.len(), &messages[0]["text"]), (1, &json!("Grüße")), "round {round}");
+        assert_eq!(messages[0]["properties"], json!({"from": "the office"}));
+        if round == 0 {
+            bench.station.terminate();
+            bench.station.wait(Duration::from_secs(12)).await;
+            bench.station.start_again();
+        }
+    }
+}
