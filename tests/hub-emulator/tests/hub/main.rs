@@ -5,4 +5,5 @@ mod client;
 mod device;
 mod faults;
 mod service;
+mod throughput;
 mod web;

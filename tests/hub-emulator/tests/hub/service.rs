@@ -101,6 +101,11 @@ async fn the_twin_answers_pushes_refuses_and_can_be_silent() {
     assert_eq!(status, 400);
     assert!(text.contains("not JSON"), "{text}");
 
+    hub.set_behaviour(|b| (b.twin_version, b.twin_empty_body, b.twin_patch_status) = (false, false, 204));
+    assert_eq!(twin.ask("PATCH", REPORTED, r#"{"a":null}"#).await.unwrap(), (204, None, String::new()));
+    hub.fault(Fault::TwinError { status: 429, body: "{}".into() }.times(1));
+    assert_eq!(twin.ask("GET", None, " ").await.unwrap(), (429, None, "{}".into()));
+
     let id = hub.fault(Fault::TwinSilent);
     assert_eq!(twin.ask("GET", None, " ").await, None);
     hub.clear_fault(id);
