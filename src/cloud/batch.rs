@@ -7,6 +7,7 @@ use fe2o3_amqp_types::messaging::Data;
 use fe2o3_amqp_types::primitives::Binary;
 
 use super::encode::{Encoder, in_batch};
+use super::promises::{Group, Promises};
 use super::window::{Cargo, Transfer};
 use crate::reading::Reading;
 use crate::store::{Event, Position};
@@ -34,6 +35,8 @@ pub struct Bounds {
 pub struct Packed {
     pub transfer: Transfer,
     pub parts: Vec<Data>,
+    /// The last message, where it is not as full as it could have been: it is to be written down before it is sent.
+    pub partial: Option<Group>,
 }
 
 /// Takes as many readings off the front of `queue` as fit; none if the first message is not full yet.
@@ -41,18 +44,20 @@ pub fn pack(
     queue: &mut VecDeque<(Position, Reading)>,
     encoder: &mut Encoder,
     bounds: Bounds,
+    promises: &mut Promises,
 ) -> Option<Packed> {
     let mut parts = Vec::with_capacity(bounds.messages.min(queue.len()));
     let (mut bytes, mut items) = (0, 0);
     let mut last: Option<(Position, u64)> = None;
     let mut single = Vec::new();
+    let mut partial = None;
     while parts.len() < bounds.messages && items < bounds.items && !queue.is_empty() {
-        let mut group = group(queue, bounds);
+        let (mut group, as_array) = group(queue, bounds, promises);
         if group == 0 || group > bounds.items - items {
             break;
         }
         let part = loop {
-            let encoded = if bounds.per_message == 1 {
+            let encoded = if !as_array {
                 encoder.reading(&queue[0].1)
             } else {
                 encoder.array(queue.iter().take(group).map(|(_, reading)| reading))
@@ -70,6 +75,11 @@ pub fn pack(
         bytes += size;
         items += group;
         parts.push(Data(Binary::from(part)));
+        if as_array {
+            let sent = Group { first: queue[0].0, length: group };
+            promises.add(sent);
+            partial = (group < bounds.per_message).then_some(sent);
+        }
         for (position, reading) in queue.drain(..group) {
             last = Some((position, reading.sequence));
             if parts.len() == 1 {
@@ -82,16 +92,18 @@ pub fn pack(
         single = Vec::new();
     }
     let cargo = Cargo::Readings { end, last_sequence, single };
-    Some(Packed { transfer: Transfer { cargo, messages: parts.len(), items, bytes }, parts })
+    Some(Packed { transfer: Transfer { cargo, messages: parts.len(), items, bytes }, parts, partial })
 }
 
-/// How many readings at the front of the queue make the next message; 0 if it has to wait for more. A message holds
-/// readings of one store and one run, without a hole, because its id names only the first and the last.
-fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds) -> usize {
-    let most = bounds.per_message.min(bounds.items);
-    if most == 1 {
-        return 1;
+/// How many readings at the front of the queue make the next message (0 if it has to wait for more), and whether it
+/// is an array. An array holds readings of one store and one run, without a hole, because its id names only the first
+/// and the last; what went together before goes together again.
+fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, promises: &Promises) -> (usize, bool) {
+    let promised = promises.length(queue[0].0);
+    if bounds.per_message == 1 && promised.is_none() {
+        return (1, false);
     }
+    let most = promised.unwrap_or(bounds.per_message).min(bounds.items);
     let mut length = 1;
     let mut complete = false;
     for (before, after) in queue.iter().zip(queue.iter().skip(1)) {
@@ -106,7 +118,7 @@ fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds) -> usize {
         }
         length += 1;
     }
-    if length == most || complete || bounds.flush { length } else { 0 }
+    (if length == most || complete || bounds.flush { length } else { 0 }, true)
 }
 
 /// All of `events` that fit.
@@ -129,7 +141,7 @@ pub fn pack_events(
     }
     let cargo = Cargo::Events { upto: upto? };
     let items = parts.len();
-    Some(Packed { transfer: Transfer { cargo, messages: items, items, bytes }, parts })
+    Some(Packed { transfer: Transfer { cargo, messages: items, items, bytes }, parts, partial: None })
 }
 
 #[cfg(test)]
@@ -178,7 +190,7 @@ mod tests {
     #[test]
     fn a_transfer_is_cut_by_count() {
         let mut queue = queue(1..=1200);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 1)).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 1), &mut Promises::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (500, 500, 700));
         let Cargo::Readings { end, last_sequence, single } = packed.transfer.cargo else {
             panic!("readings")
@@ -190,7 +202,7 @@ mod tests {
     fn every_byte_of_the_envelope_is_counted() {
         let mut queue = queue(1..=3000);
         let wide = Bounds { messages: 10_000, ..bounds(10_000, 1) };
-        let packed = pack(&mut queue, &mut encoder(), wide).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), wide, &mut Promises::default()).unwrap();
         let body = fe2o3_amqp_types::messaging::Message::builder().data_batch(packed.parts).build();
         let encoded =
             serde_amqp::to_vec(&fe2o3_amqp_types::messaging::message::__private::Serializable(body));
@@ -202,25 +214,40 @@ mod tests {
     #[test]
     fn messages_of_several_readings_wait_until_they_are_full() {
         let mut queue = queue(1..=25);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10)).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (2, 20, 5));
-        assert!(pack(&mut queue, &mut encoder(), bounds(500, 10)).is_none());
+        assert!(pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).is_none());
         let flush = Bounds { flush: true, ..bounds(500, 10) };
-        assert_eq!(pack(&mut queue, &mut encoder(), flush).unwrap().transfer.items, 5);
+        assert_eq!(
+            pack(&mut queue, &mut encoder(), flush, &mut Promises::default()).unwrap().transfer.items,
+            5
+        );
     }
 
     #[test]
     fn a_message_never_spans_a_hole() {
         let mut queue = queue([1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10)).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items), (2, 13));
+    }
+
+    #[test]
+    fn what_went_together_goes_together_again() {
+        let mut promises = Promises::default();
+        let flush = Bounds { flush: true, ..bounds(500, 10) };
+        let first = pack(&mut queue(1..=3), &mut encoder(), flush, &mut promises).unwrap();
+        assert_eq!(first.partial.map(|group| group.length), Some(3));
+        let mut more = queue(1..=25);
+        let again = pack(&mut more, &mut encoder(), bounds(500, 10), &mut promises).unwrap();
+        assert_eq!((again.transfer.messages, again.transfer.items), (3, 23));
+        assert_eq!(again.parts[0], first.parts[0]);
     }
 
     #[test]
     fn an_array_that_is_too_large_is_cut() {
         let mut queue = queue(1..=1000);
         let small = Bounds { bytes: 20_000, ..bounds(5000, 1000) };
-        let packed = pack(&mut queue, &mut encoder(), small).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), small, &mut Promises::default()).unwrap();
         assert!(packed.transfer.bytes <= 20_000);
         assert!(packed.transfer.items > 50 && !queue.is_empty());
     }

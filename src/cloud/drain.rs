@@ -37,6 +37,9 @@ const PAGE: usize = 1000;
 /// Events sent at once at most.
 const EVENTS: usize = 50;
 
+/// The store's name for the message that was sent before it was full.
+pub const PARTIAL: &str = "cloud.partial-message";
+
 /// Why the loop has ended.
 #[derive(Debug)]
 pub enum End {
@@ -227,14 +230,21 @@ impl<'a> Drain<'a> {
             per_message: settings.readings_per_message,
             flush: self.queue.len() < settings.readings_per_message || shared.suspicion.is_careful(),
         };
-        let packed = batch::pack(&mut self.queue, &mut self.encoder, bounds);
+        if shared.suspicion.is_careful() {
+            shared.promises.forget();
+        }
+        let packed = batch::pack(&mut self.queue, &mut self.encoder, bounds, &mut shared.promises);
         self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
         self.flush &= !self.queue.is_empty();
         packed
     }
 
     async fn send(&mut self, sender: &mut Bounded<Sender>, packed: Packed) -> Result<(), CloudError> {
-        let Packed { transfer, parts } = packed;
+        let Packed { transfer, parts, partial } = packed;
+        if let Some(group) = partial {
+            let kept = self.shared.store.set_value(PARTIAL, Some(group.to_text()));
+            deadline::within("note which readings go together", self.shared.limits.turn, kept).await?;
+        }
         let message = Message::builder().data_batch(parts).build();
         let sendable = Sendable::builder().message(message).message_format(BATCH_FORMAT).build();
         let limits = self.shared.limits.clone();
@@ -349,7 +359,8 @@ impl<'a> Drain<'a> {
                 self.window.accept(number);
                 let more = self.window.take_accepted();
                 let usual = self.shared.usual();
-                if more.readings_count > 0 {
+                if let Some((end, _)) = more.readings {
+                    self.shared.promises.kept(end);
                     self.shared.suspicion.accepted(more.readings_count, usual);
                     self.shared.event_suspicion.readings_pass();
                 }

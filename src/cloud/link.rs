@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use super::deadline::Limits;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
+use super::promises::Promises;
 use super::report::Reporter;
 use crate::backoff::Backoff;
 use crate::settings::Settings;
@@ -71,6 +72,7 @@ pub struct Shared {
     pub report: Reporter,
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,
+    pub promises: Promises,
     pub pace: Pace,
     /// Readings in one transfer at most.
     pub batch: usize,

@@ -28,6 +28,7 @@ mod hub_time;
 mod link;
 mod pace;
 mod poison;
+mod promises;
 mod renew;
 mod report;
 mod steering;

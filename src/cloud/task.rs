@@ -16,12 +16,13 @@ use super::cbs::Cbs;
 use super::connection::{Connection, LinkOptions};
 use super::deadline::{Bounded, Limits};
 use super::dial::{Dialer, Way};
-use super::drain::{Drain, End};
+use super::drain::{self, Drain, End};
 use super::error::{Cause, Class, CloudError};
 use super::hub_time;
 use super::link::{Gate, Shared, stopped};
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
+use super::promises::{Group, Promises};
 use super::renew::Renewer;
 use super::report::Reporter;
 use super::steering::{Companion, MODEL_ID, MODEL_PROPERTY, Steering};
@@ -117,6 +118,7 @@ impl Running {
             report: Reporter::new(Arc::clone(&task.board), task.timekeeper.clone()),
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),
+            promises: Promises::default(),
             pace: Pace::new(task.telemetry.max_messages_per_second),
             batch: task.telemetry.batch,
             most_bytes: MOST_BYTES,
@@ -140,6 +142,12 @@ impl Running {
     }
 
     async fn run(&mut self) {
+        // A message of several readings that was on its way when the last process ended.
+        if let Ok(Some(text)) = self.shared.store.value(drain::PARTIAL).await
+            && let Some(group) = Group::from_text(&text)
+        {
+            self.shared.promises.add(group);
+        }
         self.await_clock().await;
         while !self.shared.is_stopping() {
             self.shared.report.connecting();
@@ -275,7 +283,7 @@ impl Running {
             seed: self.task.seed,
         };
         let end = {
-            let draining = drain(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
+            let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
             tokio::pin!(draining);
             let (mut ending, links) = connection.split();
             let steering = &mut self.steering;
@@ -394,7 +402,7 @@ impl Running {
 }
 
 /// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.
-async fn drain(
+async fn drain_link(
     shared: &mut Shared,
     gate: &Gate,
     sender: &mut Bounded<Sender>,

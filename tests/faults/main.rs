@@ -3,5 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod flow;
+mod forms;
 mod rig;
+mod speed;
 mod table;
+mod tokens;

@@ -316,10 +316,6 @@ impl Rig {
         self.stop.send_replace(true);
         timeout(Duration::from_secs(8), &mut self.cloud).await.expect("the cloud task ends").unwrap();
     }
-
-    pub fn stop_now(&self) {
-        self.stop.send_replace(true);
-    }
 }
 
 /// What came out of it.
@@ -385,4 +381,11 @@ fn stranger(device: &str) -> String {
     format!(
         "HostName=localhost;DeviceId={device};SharedAccessKey=c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItMTIzNA=="
     )
+}
+
+/// What a run measured, for whoever looks (`--nocapture`).
+pub fn say(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
 }

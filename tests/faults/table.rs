@@ -7,7 +7,7 @@ use hub_emulator::{Behaviour, Certificate, Cut, Emulator, Fault, HubError, Optio
 use tokio::time::Instant;
 use weather_station::status::CloudState;
 
-use crate::rig::{Plan, Rig};
+use crate::rig::{Plan, Rig, say};
 
 /// One row: what goes wrong, how the station shows it, and the times.
 struct Row {
@@ -323,12 +323,6 @@ async fn every_fault_is_noticed_and_recovered_from_in_time() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-/// What a run measured, for whoever looks (`--nocapture`).
-fn say(line: std::fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
 async fn run(row: Row) -> String {

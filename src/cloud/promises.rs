@@ -1,0 +1,90 @@
+//! Which readings went out together in one message and are not acknowledged: sent again, they go in the same company,
+//! because the message-id names the first and the last. Pure.
+
+use std::collections::VecDeque;
+
+use crate::store::Position;
+
+/// One message of several readings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    pub first: Position,
+    pub length: usize,
+}
+
+/// The groups on their way, oldest first: as many as a few transfers hold.
+#[derive(Debug, Default)]
+pub struct Promises {
+    groups: VecDeque<Group>,
+}
+
+impl Promises {
+    /// How many readings went together with the one at `first`.
+    pub fn length(&self, first: Position) -> Option<usize> {
+        self.groups.iter().find(|group| group.first == first).map(|group| group.length)
+    }
+
+    pub fn add(&mut self, group: Group) {
+        if self.length(group.first).is_none() {
+            self.groups.push_back(group);
+        }
+    }
+
+    /// The hub has accepted everything up to `end`.
+    pub fn kept(&mut self, end: Position) {
+        self.groups.retain(|group| group.first > end);
+    }
+
+    /// A rejected transfer is taken apart: its company is no longer held.
+    pub fn forget(&mut self) {
+        self.groups.clear();
+    }
+}
+
+impl Group {
+    /// As it is kept in the store: a group that was sent before it was full has to outlive the process.
+    pub fn to_text(self) -> String {
+        format!("{}:{}:{}", self.first.generation, self.first.row, self.length)
+    }
+
+    /// None for what is not such a text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let generation = parts.next()?.parse().ok()?;
+        let row = parts.next()?.parse().ok()?;
+        let length = parts.next()?.parse().ok()?;
+        Some(Self { first: Position { generation, row }, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(row: u64) -> Position {
+        Position { generation: 1, row }
+    }
+
+    #[test]
+    fn a_promise_holds_until_it_is_kept() {
+        let mut promises = Promises::default();
+        promises.add(Group { first: at(1), length: 5 });
+        promises.add(Group { first: at(6), length: 3 });
+        promises.add(Group { first: at(6), length: 9 });
+        assert_eq!(
+            (promises.length(at(1)), promises.length(at(6)), promises.length(at(2))),
+            (Some(5), Some(3), None)
+        );
+        promises.kept(at(5));
+        assert_eq!((promises.length(at(1)), promises.length(at(6))), (None, Some(3)));
+        promises.forget();
+        assert_eq!(promises.length(at(6)), None);
+    }
+
+    #[test]
+    fn a_group_survives_being_written_down() {
+        let group = Group { first: at(812), length: 17 };
+        assert_eq!(Group::from_text(&group.to_text()), Some(group));
+        assert_eq!(Group::from_text("1:2"), None);
+    }
+}
