@@ -1,9 +1,17 @@
 //! `export`: readings from the store, oldest first, as CSV or JSON lines; also while the station runs.
 
+use std::io::BufWriter;
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::DONE;
 use super::output::{Moment, moment};
+use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
+use crate::store::export::{self, Selection};
+use crate::{identity, station};
 
 /// Which readings, and how.
 #[derive(Debug, Args)]
@@ -26,6 +34,32 @@ enum Format {
     Json,
 }
 
-pub fn run(_config: &Config, _arguments: Arguments) -> anyhow::Result<u8> {
-    anyhow::bail!("the store cannot be exported yet")
+pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let now = timekeeper.now();
+    // Readings belong to the store; where there is an identity, they are published under its name.
+    let name = identity::open(&config.identity).and_then(|mut signer| signer.identity());
+    let selection = Selection {
+        since: arguments.since.map(|moment| moment.resolve(now)),
+        until: arguments.until.map(|moment| moment.resolve(now)),
+        format: match arguments.format {
+            Format::Csv => export::Format::Csv,
+            Format::Json => export::Format::Json,
+        },
+        device_id: name.as_ref().map_or("", |name| &name.device_id),
+        altitude: config.station.altitude,
+    };
+    let path = &config.store.path;
+    let out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+    let exported = export::export(path, selection, out)
+        .with_context(|| format!("could not export the readings of {}", path.display()))?;
+    if exported.damaged > 0 {
+        anyhow::bail!(
+            "{} rows of {} are damaged and were left out; {} were written: the station salvages what it can when it starts",
+            exported.damaged,
+            path.display(),
+            exported.readings
+        );
+    }
+    Ok(DONE)
 }

@@ -28,6 +28,7 @@ mod hub_time;
 mod link;
 mod pace;
 mod poison;
+mod probe;
 mod promises;
 mod renew;
 mod report;
@@ -39,5 +40,6 @@ mod token;
 mod window;
 
 pub use self::deadline::Limits;
+pub use self::probe::probe;
 pub use self::steering::{MODEL_ID, Method, Parts, REPORTED, Steering};
 pub use self::task::Task;
