@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cbs::Cbs;
 use super::connection::Connection;
-use super::deadline::{Limits, within};
+use super::deadline::Limits;
 use super::dial::Dialer;
 use super::error::{Cause, CloudError};
 use super::tls::Tls;
@@ -15,16 +15,10 @@ use crate::config::Config;
 
 /// A token for this long is enough to be let in.
 const LIFETIME: Duration = Duration::from_secs(120);
-/// All of it together.
-const LIMIT: Duration = Duration::from_secs(45);
 
 /// What the hub said to a station with this configuration: the way that led there, or the first thing that failed.
 /// With `auto` both ways are tried.
 pub async fn probe(config: &Config, timekeeper: &Timekeeper) -> Result<&'static str, CloudError> {
-    within("visit the hub", LIMIT, async { Ok::<_, CloudError>(visit(config, timekeeper).await) }).await?
-}
-
-async fn visit(config: &Config, timekeeper: &Timekeeper) -> Result<&'static str, CloudError> {
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
         .map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
