@@ -60,7 +60,7 @@ enrollment)
     exit 0
     ;;
 dps) root "weather-station provision --dps$force" ;;
-key) root "weather-station provision --host $(quote "$hub") --device-id $(quote "$device") --key-file /dev/stdin$force" <&3 ;;
+key) root "weather-station provision --host $(quote "$hub") --device-id $(quote "$device") --key-file -$force" <&3 ;;
 string)
     if [ "$key_file" = no ]; then
         root "weather-station provision --connection-string-file -$force" <&3

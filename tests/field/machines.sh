@@ -211,6 +211,7 @@ other_version() {
 
 machines_end() {
     local process number
+    exec 2>/dev/null # bash's own words about killed jobs
     for process in "${started[@]}"; do kill -KILL "$process" 2>/dev/null || true; done
     wait 2>/dev/null || true
     for number in "${machines[@]}"; do

@@ -110,7 +110,7 @@ prove "booted: install starts the station" dpkg_i /root/new.deb
 prove "booted: it is active (READY=1 came: the store is open, without sensor, TPM, identity or network)" until_true 20 active
 prove "booted: it is enabled" on package systemctl is-enabled --quiet weather-station
 prove "booted: status answers" until_true 20 on package weather-station status
-prove "booted: the status names the missing sensor" on package "weather-station status | grep -i '/dev/i2c-1'"
+prove "booted: the status names the missing bus" until_true 20 on package "weather-station status | grep -i '/dev/i2c-1'"
 prove "booted: the unit runs as weather-station with no capability" on package 'grep -q "CapBnd:	0000000000000000" /proc/$(systemctl show -p MainPID --value weather-station)/status && [ "$(ps -o user:20= -p $(systemctl show -p MainPID --value weather-station))" = weather-station ]'
 before=$(pid)
 renewed() { active && [ "$(pid)" != "$before" ]; }

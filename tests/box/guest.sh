@@ -1,0 +1,185 @@
+# shellcheck shell=bash
+# shellcheck source=tests/field/machines.sh disable=SC2154  # run and repository are set there
+# The guest of power.sh: its disk image, its devices on the host, boot and power cut. Uses tests/field/machines.sh.
+
+box=$repository/target/box
+port_base=$((20000 + $$ % 10000))
+ssh_port=$port_base web_port=$((port_base + 1)) amqp_port=$((port_base + 2)) https_port=$((port_base + 3))
+
+kernel_version() { basename "$(ls -d "$box"/kernel-amd64/lib/modules/*)"; }
+
+# The modules of the kernel package that the guest needs, with what they depend on, in loading order.
+modules() {
+    local name
+    for name in "$@"; do
+        modprobe -d "$box/kernel-amd64" -S "$(kernel_version)" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+    done | awk '!seen[$0]++'
+}
+
+guest_image() {
+    local version root module
+    version=$(kernel_version)
+    [ -e "$box/kernel-amd64/lib/modules/$version/modules.dep.bin" ] || depmod -b "$box/kernel-amd64" "$version"
+
+    # initramfs: mounts the disk and hands over; nothing else.
+    rm -rf "$run/initramfs"
+    mkdir -p "$run/initramfs"/{bin,dev,proc,sys,root,modules}
+    cp "$box/kernel-amd64/bin/busybox" "$run/initramfs/bin/"
+    {
+        printf '#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n/bin/busybox mount -t proc proc /proc\n'
+        for module in $(modules virtio_pci virtio_blk crc32c_generic ext4); do
+            local plain
+            plain=$(basename "${module%.xz}")
+            case $module in *.xz) xz -dc "$module" >"$run/initramfs/modules/$plain" ;; *) cp "$module" "$run/initramfs/modules/" ;; esac
+            printf '/bin/busybox insmod /modules/%s\n' "$plain"
+        done
+        printf 'for try in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] && break; /bin/busybox sleep 0.5; done\n'
+        printf '/bin/busybox mount -t ext4 -o rw /dev/vda /root || { echo "the root file system does not mount"; /bin/busybox poweroff -f; }\n'
+        printf '/bin/busybox umount /proc; /bin/busybox mount --move /dev /root/dev\nexec /bin/busybox switch_root /root /lib/systemd/systemd\n'
+    } >"$run/initramfs/init"
+    chmod +x "$run/initramfs/init"
+    (cd "$run/initramfs" && find . | cpio -o -H newc --quiet | gzip -1) >"$run/initrd.gz"
+
+    # The root: the clean station base, the modules, a network, a key.
+    root=$(overlay guest "$(station_base)")
+    for module in $(modules virtio_net virtio_rng xhci_pci i2c-dev i2c-tiny-usb autofs4); do
+        install -D -m 644 "$module" "$root/lib/modules/$version/${module#*"/modules/$version/"}"
+    done
+    cp "$box/kernel-amd64/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
+    chroot "$root" depmod "$version"
+    printf 'box\n' >"$root/etc/hostname"
+    printf '/dev/vda / ext4 defaults 0 0\n' >"$root/etc/fstab"
+    mkdir -p "$root/root/.ssh" "$root/etc/systemd/network"
+    printf '[Match]\nName=en* eth*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >"$root/etc/systemd/network/10-box.network"
+    chroot "$root" systemctl enable --quiet systemd-networkd.service
+    chroot "$root" systemctl mask --quiet getty@tty1.service serial-getty@ttyS0.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer
+    ssh-keygen -q -t ed25519 -N '' -f "$run/key"
+    cp "$run/key.pub" "$root/root/.ssh/authorized_keys"
+    chmod -R go= "$root/root/.ssh"
+    # The control: a file that is written without fsync, each line reported to the host. It starts anew at each boot.
+    cat >"$root/usr/local/sbin/control" <<'SH'
+#!/bin/sh
+n=0
+: > /var/lib/control
+while :; do
+    n=$((n + 1))
+    echo $n >> /var/lib/control
+    echo $n > /dev/ttyS1
+    sleep 0.2
+done
+SH
+    chmod +x "$root/usr/local/sbin/control"
+    rm -f "$run/disk.img"
+    truncate -s 1500M "$run/disk.img"
+    mke2fs -q -t ext4 -F -d "$root" -L root -E lazy_itable_init=0,lazy_journal_init=0 "$run/disk.img"
+
+    cat >"$run/ssh_config" <<SSH
+Host box
+  HostName 127.0.0.1
+  Port $ssh_port
+  User root
+  IdentityFile $run/key
+  IdentitiesOnly yes
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+  ControlMaster auto
+  ControlPath $run/mux-%C
+  ControlPersist 30
+SSH
+    export WEATHER_STATION_SSH_CONFIG=$run/ssh_config
+}
+
+# --- the host's side ---
+guest_hub() { # DEVICE: the emulator on loopback, which the guest reaches as 10.0.2.2
+    mkdir -p "$run/hub"
+    head -c 32 /dev/urandom | base64 -w0 >"$run/$1.key"
+    printf 'HostName=10.0.2.2;DeviceId=%s;SharedAccessKey=%s' "$1" "$(cat "$run/$1.key")" >"$run/$1.string"
+    hub_device=$1
+    hub_start
+}
+hub_start() {
+    : >"$run/hub/ports"
+    "$(binary hub-emulator)" --name 10.0.2.2 --dir "$run/hub" --record "$run/record" --port "$amqp_port" --https-port "$https_port" \
+        --device "$hub_device=$run/$hub_device.key" >"$run/hub/ports" 2>"$run/hub/log" &
+    hub_process=$!
+    started+=("$hub_process")
+    until_true 20 test -s "$run/hub/ports"
+}
+hub_restart() {
+    kill -TERM "$hub_process"
+    wait "$hub_process" || true
+    hub_start
+}
+sensor_start() {
+    mkfifo "$run/sensor"
+    python3 tests/box/bme280_usb.py "$run/usb.sock" <"$run/sensor" >"$run/sensor.log" 2>&1 &
+    started+=($!)
+    exec 7>"$run/sensor"
+    until_true 10 test -S "$run/usb.sock"
+}
+sensor() { echo "$*" >&7; }
+disk_start() {
+    rm -f "$run/disk.sock"
+    python3 tests/box/volatile_disk.py "$run/disk.sock" "$run/disk.img" >>"$run/disk.log" 2>&1 7>&- &
+    disk_process=$!
+    started+=("$disk_process")
+    until_true 10 test -S "$run/disk.sock"
+}
+says() { curl -sf -m 5 "http://127.0.0.1:$web_port/api/status" | jq -e "$1" >/dev/null; }
+
+# guest_boot [QEMU ARGUMENT...]: until ssh answers.
+guest_boot() {
+    rm -f "$run/tpm.sock"
+    mkdir -p "$run/tpm"
+    swtpm socket --tpm2 --tpmstate "dir=$run/tpm" --ctrl "type=unixio,path=$run/tpm.sock" --flags startup-clear --terminate >"$run/tpm.log" 2>&1 7>&- &
+    started+=($!)
+    until_true 10 test -S "$run/tpm.sock"
+    LD_LIBRARY_PATH=$box/qemu/usr/lib/x86_64-linux-gnu:$box/qemu/lib/x86_64-linux-gnu "$box/qemu/usr/bin/qemu-system-x86_64" \
+        -L "$box/qemu/usr/share/qemu" -L "$box/qemu/usr/share/seabios" \
+        -M q35,accel=tcg -cpu max -smp 2 -m 512 -nodefaults -no-user-config -no-reboot -display none -monitor none \
+        -kernel "$box/kernel-amd64/boot/vmlinuz-$(kernel_version)" -initrd "$run/initrd.gz" \
+        -append 'console=ttyS0 panic=-1 loglevel=3 mitigations=off cryptomgr.notests' \
+        -drive "if=none,id=d0,file=nbd:unix:$run/disk.sock,format=raw,cache=writeback" -device virtio-blk-pci,drive=d0 \
+        -device virtio-rng-pci -device virtio-net-pci,netdev=n0,romfile= \
+        -netdev "user,id=n0,hostfwd=tcp:127.0.0.1:$ssh_port-:22,hostfwd=tcp:127.0.0.1:$web_port-:8080" \
+        -serial "file:$run/ttyS0" -serial "file:$run/ttyS1" \
+        -device qemu-xhci -chardev "socket,id=ur,path=$run/usb.sock" -device usb-redir,chardev=ur \
+        -chardev "socket,id=tpm,path=$run/tpm.sock" -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-tis,tpmdev=tpm0 \
+        "$@" >"$run/qemu.log" 2>&1 7>&- &
+    qemu_process=$!
+    started+=("$qemu_process")
+    local begun=$SECONDS
+    if ! until_true 240 on box true; then
+        echo "the guest does not answer:" >&2
+        tail -n 20 "$run/qemu.log" "$run/ttyS0" >&2
+        return 1
+    fi
+    printf 'booted in %s s\n' $((SECONDS - begun))
+    on box 'systemd-run -q --unit control /usr/local/sbin/control' || true
+}
+# The plug is pulled: first the disk loses its cache, then the machine is gone.
+guest_cut() {
+    kill -USR1 "$disk_process"
+    wait "$disk_process" || true
+    kill -KILL "$qemu_process"
+    wait "$qemu_process" 2>/dev/null || true
+    rm -f "$run"/mux-*
+    disk_start
+}
+# What the host knows to be on disk: the station's own word, several times a second.
+watch_start() {
+    : >"$run/seen"
+    (
+        while :; do
+            curl -sf -m 2 "http://127.0.0.1:$web_port/api/status" | jq -r '.store.lastSequence' >>"$run/seen" 2>/dev/null || true
+            sleep 0.2
+        done
+    ) 7>&- &
+    watcher=$!
+    started+=("$watcher")
+}
+watch_stop() {
+    kill "$watcher" 2>/dev/null || true
+    wait "$watcher" 2>/dev/null || true
+}
