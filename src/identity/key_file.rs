@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     if !metadata.is_file() {
         return Err(IdentityError::failed(doing(), "expected a plain file with a connection string in it"));
     }
-    if others_can_read(&metadata) {
+    if others_can_read(path, &metadata) {
         return Err(IdentityError::failed(
             doing(),
             format!(
@@ -111,10 +111,12 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     })
 }
 
-/// A credential that systemd hands to a service is readable by root (0440, root:root, plus an access list
-/// for the service's user that shows in the group bits), in a folder that only the service can enter.
-fn others_can_read(metadata: &std::fs::Metadata) -> bool {
+/// A credential that systemd hands to a service belongs to root, with an access list for the service's user
+/// that shows in the group bits (0440), in a folder that only the service can enter (systemd.exec(5),
+/// `LoadCredential=`).
+fn others_can_read(path: &Path, metadata: &std::fs::Metadata) -> bool {
     let mode = metadata.mode();
-    let root_only = metadata.uid() == 0 && metadata.gid() == 0 && mode & 0o007 == 0 && mode & 0o030 == 0;
-    mode & 0o077 != 0 && !root_only
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
+    let to_root_and_us = metadata.uid() == 0 && metadata.gid() == 0 && mode & 0o037 == 0;
+    mode & 0o077 != 0 && !(credential && to_root_and_us)
 }

@@ -7,8 +7,10 @@ mod dps_cuts;
 mod failures;
 mod fleet;
 mod layout;
+mod memory;
 mod running;
 mod secrecy;
+mod station;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/tpm_tap.rs"]

@@ -1,0 +1,92 @@
+//! What provisioning leaves of a key in the memory of the process: nothing that a core dump or a swapped page
+//! could show. Looked for with /proc/self/mem in a process of its own, which gets the key as the program does.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::process::{Command, Stdio};
+
+use weather_station::identity::Signer;
+use weather_station::identity::provision::{self, parse_connection_string};
+use weather_station::identity::tpm::TpmSigner;
+
+use crate::swtpm::Swtpm;
+
+const TCTI: &str = "WEATHER_STATION_TEST_PROVISION_AND_LOOK";
+
+/// The process that is looked into. Without the variable it is an ordinary test that has nothing to do.
+#[test]
+fn child_that_provisions_and_looks() {
+    let Ok(tcti) = std::env::var(TCTI) else { return };
+    // The key comes as its complement, so that only what the station's code makes of it can be found.
+    let mut mask = [0_u8; 44];
+    std::io::stdin().read_exact(&mut mask).unwrap();
+    {
+        let mut text = zeroize::Zeroizing::new(
+            *b"HostName=h;DeviceId=d;SharedAccessKey=.............................................",
+        );
+        let start = text.len() - 44;
+        for (to, from) in text[start..].iter_mut().zip(&mask) {
+            *to = !from;
+        }
+        assert_eq!(found(&mask), 1, "the look finds what is there");
+        let request = parse_connection_string(std::str::from_utf8(&text[..]).unwrap()).unwrap();
+        provision::provision(&tcti, 0, &request, false).unwrap();
+    }
+    TpmSigner::new(&tcti, 0).sign(b"x").unwrap();
+    let left = found(&mask);
+    println!("LEFT {left}");
+    assert_eq!(left, 0, "copies of the key were left in memory");
+}
+
+/// In how many places sixteen bytes of the key stand, in base64 or as they are.
+fn found(mask: &[u8; 44]) -> usize {
+    use base64::Engine as _;
+    let text: Vec<u8> = mask.iter().map(|byte| !byte).collect();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(&text).unwrap();
+    // What is looked for must not be found in the looking: it is kept as its complement, too.
+    let wanted: Vec<Vec<u8>> =
+        [&text[8..24], &bytes[8..24]].map(|part| part.iter().map(|b| !b).collect()).to_vec();
+    drop(zeroize::Zeroizing::new(text));
+    drop(zeroize::Zeroizing::new(bytes));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let mut count = 0;
+    for line in maps.lines().filter(|line| line.contains("rw")) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let mut content = vec![0; usize::try_from(to - from).unwrap()];
+        if memory.seek(SeekFrom::Start(from)).is_err() || memory.read_exact(&mut content).is_err() {
+            continue;
+        }
+        for byte in &mut content {
+            *byte = !*byte;
+        }
+        for part in &wanted {
+            let hits = content.windows(16).filter(|window| window == part).count();
+            if hits > 0 {
+                println!("FOUND {hits} in {line}");
+            }
+            count += hits;
+        }
+    }
+    count
+}
+
+#[test]
+fn provisioning_leaves_no_copy_of_the_key_in_memory() {
+    let tpm = Swtpm::new();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "memory::child_that_provisions_and_looks", "--nocapture"])
+        .env(TCTI, tpm.tcti())
+        .env("TSS2_LOG", "all+NONE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mask: Vec<u8> = b"a2tra2tra2tra2trUniqueKeyOfThisTest5a2tra2s=".iter().map(|byte| !byte).collect();
+    child.stdin.take().unwrap().write_all(&mask).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("LEFT 0"), "{text}");
+}

@@ -1,0 +1,189 @@
+//! The real program and its TPM: the commands that put an identity in, and the running station that meets a
+//! new one.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hub_emulator::{Emulator, Options};
+
+use crate::layout::{hmac_by_tools, name_by_tools};
+use crate::support::station::{Station, binary, wait_for};
+use crate::swtpm::Swtpm;
+use crate::{KEY_A, KEY_B, hmac};
+
+fn config(folder: &Path, tcti: &str, hub: &Emulator) -> String {
+    format!(
+        r#"
+        [sensor]
+        source = "simulated"
+        interval = "1s"
+        [identity]
+        tcti = "{tcti}"
+        [hub]
+        transport = "amqp"
+        port = {}
+        ca_file = "{}"
+        [store]
+        path = "{}"
+        "#,
+        hub.port(),
+        hub.ca_file().display(),
+        folder.join("readings.db").display(),
+    )
+}
+
+/// Runs a command with this on its standard input.
+fn command(folder: &Path, config: &str, arguments: &[&str], input: &str) -> Output {
+    let file = folder.join("command.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut child = binary()
+        // What the program itself does about libtss2's chatter.
+        .env_remove("TSS2_LOG")
+        .arg("--config")
+        .arg(&file)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The program may end without reading: then nobody takes the rest.
+    let _unread = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn connection_string(host: &str, device: &str, key: &[u8]) -> String {
+    format!("HostName={host};DeviceId={device};SharedAccessKey={}\n", STANDARD.encode(key))
+}
+
+#[test]
+fn provision_by_the_command_line_and_nothing_shows_the_key() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let settings = format!("[identity]\ntcti = \"{}\"\nslot = 4\n", tpm.tcti());
+    let from_stdin = ["provision", "--connection-string-file", "-"];
+    let mut outputs = Vec::new();
+    let mut run = |arguments: &[&str], input: &str, status: i32, says: &str| {
+        let output = command(folder.path(), &settings, arguments, input);
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
+        assert!(text.contains(says), "{arguments:?}: {text}");
+        // libtss2 writes nothing of its own, whatever happens.
+        assert!(!text.contains("esys:") && !text.contains("tcti:"), "{arguments:?}: {text}");
+        outputs.push(text);
+    };
+    run(&["token"], "", 1, "the device key in slot 4 is not there: run `weather-station provision`");
+    run(&from_stdin, "HostName=h;DeviceId=d\n", 1, "it has no `SharedAccessKey`");
+    run(
+        &from_stdin,
+        "HostName=h;DeviceId=d;SharedAccessKey=!\n",
+        1,
+        "expected base64, as the portal shows it",
+    );
+    run(&from_stdin, &connection_string("h", "d", &[b'K'; 65]), 1, "but it is 65 bytes long");
+    run(&from_stdin, &connection_string("h", "a b", &KEY_A), 1, "checking the device id \"a b\"");
+    run(&from_stdin, &connection_string("hub-a", "roof", &KEY_A), 0, "roof");
+    run(&["provision", "--show"], "", 0, "can the key leave no: it is fixed to this TPM");
+    run(&from_stdin, &connection_string("hub-b", "roof", &KEY_B), 1, "add --force to replace it for good");
+    assert_eq!(hmac_by_tools(&tpm, 4, b"x"), hmac(&KEY_A, b"x"));
+    let key_file = folder.path().join("key");
+    std::fs::write(&key_file, STANDARD.encode(KEY_B)).unwrap();
+    let path = key_file.to_str().unwrap();
+    let parts = ["provision", "--host", "hub-b", "--device-id", "cellar", "--key-file", path, "--force"];
+    run(&parts, "", 0, "cellar");
+    assert_eq!(name_by_tools(&tpm, 4), "hub-b/cellar");
+    assert_eq!(hmac_by_tools(&tpm, 4, b"x"), hmac(&KEY_B, b"x"));
+    run(&["token"], "", 0, "SharedAccessSignature sr=hub-b%2Fdevices%2Fcellar&sig=");
+    run(&["provision", "--clear"], "", 0, "");
+    run(&["provision", "--show"], "", 0, "is not there: run `weather-station provision`");
+    for secret in [STANDARD.encode(KEY_A), STANDARD.encode(KEY_B), STANDARD.encode([b'K'; 65])] {
+        assert!(outputs.iter().all(|text| !text.contains(&secret[..12])), "a key was shown");
+    }
+}
+
+/// Recorded while the hub was away, sent under the identity that the station has when it comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_station_takes_a_new_identity_up_and_sends_what_waits_under_it() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
+    hub.add_device_with_keys("cellar", &STANDARD.encode(KEY_B), None).unwrap();
+    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let provision = |device: &str, key: &[u8]| {
+        let text = connection_string("localhost", device, key);
+        let arguments = ["provision", "--connection-string-file", "-", "--force"];
+        assert!(command(folder.path(), &settings, &arguments, &text).status.success());
+    };
+    provision("roof", &KEY_A);
+    let mut station = Station::start(folder.path(), &settings);
+    let some = |device: &'static str, n: u64| {
+        let hub = &hub;
+        wait_for("readings at the hub", Duration::from_secs(60), move || async move {
+            (hub.count_of(device) >= n).then_some(())
+        })
+    };
+    some("roof", 2).await;
+    hub.stop();
+    station
+        .until("readings to wait", Duration::from_secs(60), |s| s["store"]["pending"].as_u64() >= Some(3))
+        .await;
+    provision("cellar", &KEY_B);
+    hub.start_again().unwrap();
+    some("cellar", 3).await;
+    let status = station
+        .until("the new identity to show", Duration::from_secs(20), |s| s["identity"]["deviceId"] == "cellar")
+        .await;
+    assert_eq!(status["identity"]["host"], "localhost");
+    station.terminate();
+    assert!(station.wait(Duration::from_secs(20)).await.success());
+    // Nothing is missing between the two, and each body names the device that sent it.
+    let mut sequences = Vec::new();
+    for device in ["roof", "cellar"] {
+        for message in hub.messages_of(device) {
+            let body = message.json();
+            assert_eq!(body["deviceId"], device);
+            sequences.push(body["sequence"].as_u64().unwrap());
+        }
+    }
+    sequences.dedup();
+    assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
+    for secret in [&KEY_A[..], &KEY_B] {
+        assert!(!station.log_text().contains(&STANDARD.encode(secret)[..12]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_without_its_tpm_records_and_goes_online_when_it_is_back() {
+    let (mut tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
+    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let text = connection_string("localhost", "roof", &KEY_A);
+    let arguments = ["provision", "--connection-string-file", "-"];
+    assert!(command(folder.path(), &settings, &arguments, &text).status.success());
+    tpm.stop();
+    let mut station = Station::start(folder.path(), &settings);
+    let status = station
+        .until("readings to wait", Duration::from_secs(60), |s| s["store"]["pending"].as_u64() >= Some(2))
+        .await;
+    let reason = status["identity"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("no swtpm answers at 127.0.0.1 port"), "{status}");
+    tpm.start();
+    wait_for("readings at the hub", Duration::from_secs(60), || async {
+        (hub.count_of("roof") >= 3).then_some(())
+    })
+    .await;
+    // And away again, and back, while the connection stands: nothing is lost, nothing breaks.
+    tpm.stop();
+    let before = hub.count_of("roof");
+    wait_for("more readings while the token holds", Duration::from_secs(30), || async {
+        (hub.count_of("roof") >= before + 2).then_some(())
+    })
+    .await;
+    station.terminate();
+    assert!(station.wait(Duration::from_secs(20)).await.success());
+}
