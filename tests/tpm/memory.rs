@@ -32,7 +32,6 @@ fn child_that_provisions_and_looks() {
     }
     TpmSigner::new(&tcti, 0).sign(b"x").unwrap();
     let left = found(&mask);
-    println!("LEFT {left}");
     assert_eq!(left, 0, "copies of the key were left in memory");
 }
 
@@ -63,9 +62,6 @@ fn found(mask: &[u8; 44]) -> usize {
             for part in &wanted {
                 let is_part = |window: &[u8]| window.iter().zip(part).all(|(a, b)| *a == !*b);
                 let hits = content[..length].windows(16).filter(|window| is_part(window)).count();
-                if hits > 0 {
-                    println!("FOUND {hits} in {line}");
-                }
                 count += hits;
             }
         }
@@ -90,5 +86,5 @@ fn provisioning_leaves_no_copy_of_the_key_in_memory() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("LEFT 0"), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
 }
