@@ -15,7 +15,7 @@ use crate::status::{Board, SensorState};
 /// The names of all of them but the answers to the desired ones; they are those of the model in `deploy/model`.
 pub const OWN: [&str; 9] = [
     "softwareVersion",
-    "storeId",
+    "currentStoreId",
     "sensor",
     "hubHost",
     "bootTime",
@@ -113,7 +113,7 @@ impl Reported {
         self.note("store", store.reason);
         let facts = [
             ("softwareVersion", json!(env!("CARGO_PKG_VERSION"))),
-            ("storeId", json!(store.store_id)),
+            ("currentStoreId", json!(store.store_id)),
             ("sensor", json!(shortened(&sensor))),
             ("hubHost", json!(host)),
             ("bootTime", json!(self.boot_time)),
