@@ -39,6 +39,19 @@ impl Bench {
         Self { hub, station, dir }
     }
 
+    /// The same, with more of the store's section and a store that `seed` has made.
+    pub async fn start_seeded(sections: &str, store: &str, seed: fn(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("readings.db");
+        tokio::task::spawn_blocking(move || seed(&path)).await.unwrap();
+        let hub = Emulator::start(Options::default()).unwrap();
+        hub.add_device(DEVICE);
+        identify(dir.path(), &hub, DEVICE);
+        let config = format!("{}{store}\n", config(dir.path(), &hub, sections));
+        let station = Station::start(dir.path(), &config);
+        Self { hub, station, dir }
+    }
+
     /// The reported properties, once they are as wanted.
     pub async fn until_reported(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let reported = || async {
