@@ -47,15 +47,15 @@ fn an_unfinished_provision_can_be_cut_again_and_taken_over_by_a_third_identity()
     provision::provision(&provisioned.tcti(), 0, &request("old-hub", "old-station", &KEY_A), false).unwrap();
     provisioned.stop();
     let third = request("third-hub", "third-station", b"a third key");
-    // Every fourth cut, then every seventh of the rerun: each step is met several times.
-    for first in (0..).step_by(4) {
+    // Every fifth cut, then every ninth of the rerun: each step is met several times.
+    for first in (0..).step_by(5) {
         let mut tpm = Swtpm::copy_of(&provisioned);
         let tap = TpmTap::new(&tpm);
         if run_and_cut(&tap, first) {
             break;
         }
         tpm.stop();
-        for second in (0..).step_by(7) {
+        for second in (0..).step_by(9) {
             let mut again = Swtpm::copy_of(&tpm);
             tap.reset(&again);
             let finished = run_and_cut(&tap, second);

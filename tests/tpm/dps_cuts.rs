@@ -90,7 +90,9 @@ async fn cut_everywhere(assigned: bool) {
     assert!(scene.register_and_cut(&tap, usize::MAX));
     let all = tap.commands().len();
     assert!(all > INSTALLING, "only {all} commands: the tap does not count");
-    for commands in (0..all - INSTALLING).step_by(9).chain(all - INSTALLING..all) {
+    // A reassignment goes through every step of a first visit: there, every other one will do.
+    let step = if assigned { 1 } else { 2 };
+    for commands in (0..all - INSTALLING).step_by(9).chain((all - INSTALLING..all).step_by(step)) {
         let mut tpm = Swtpm::copy_of(&scene.start);
         tap.reset(&tpm);
         assert!(!scene.register_and_cut(&tap, commands), "it ended before the cut");
@@ -142,7 +144,7 @@ async fn a_provisioning_by_hand_that_was_cut_is_not_touched_by_the_service() {
     let tap = TpmTap::new(&Swtpm::new());
     let by_hand = request("hand-hub", "hand", &KEY_A);
     let mut refusals = 0;
-    for commands in 0.. {
+    for commands in (0..).step_by(2) {
         let mut tpm = Swtpm::copy_of(&scene.start);
         tap.reset(&tpm);
         tap.cut_after(commands, || ());
