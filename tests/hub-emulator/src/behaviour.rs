@@ -18,6 +18,8 @@ pub struct Behaviour {
     pub on_expiry: OnExpiry,
     /// What happens to the older connection of a device.
     pub on_stolen: OnStolen,
+    /// The condition that the older connection's links are detached with.
+    pub stolen_condition: String,
     /// Milliseconds announced in `open` and enforced: a peer that is silent for longer is cut off. 0: none.
     pub idle_time_out: u32,
     /// Announced on every link, in bytes; larger transfers detach the link. 1 MiB.
@@ -26,6 +28,13 @@ pub struct Behaviour {
     pub service_limit: usize,
     /// Credit of a telemetry link, topped up at half; 1 to 1000 or more.
     pub credit: u32,
+    /// Flows go out without `next-incoming-id`, as some gateways send them; a client that counts by the rules stands
+    /// still after 5000 frames of a session.
+    pub bare_flow: bool,
+    /// More messages a second (after a minute's worth as a burst) are rejected as throttled. 0: no limit.
+    pub messages_per_second: u32,
+    /// More chunks of 4 KiB are rejected as over quota, until [`crate::Emulator::new_day`]. 0: no limit.
+    pub daily_quota: u64,
     pub tls12_only: bool,
     /// The TLS handshake asks for a client certificate, and does without.
     pub ask_client_certificate: bool,
@@ -54,10 +63,14 @@ impl Default for Behaviour {
             null_terminus: false,
             on_expiry: OnExpiry::Detach,
             on_stolen: OnStolen::DetachThenClose,
+            stolen_condition: "amqp:link:stolen".into(),
             idle_time_out: 240_000,
             max_message_size: 1024 * 1024,
             service_limit: 256 * 1024,
             credit: 1000,
+            bare_flow: false,
+            messages_per_second: 0,
+            daily_quota: 0,
             tls12_only: false,
             ask_client_certificate: false,
             correlation: Correlation::Uuid,

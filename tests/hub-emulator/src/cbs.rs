@@ -39,27 +39,32 @@ pub(crate) fn on_request(link: &Link, message: Incoming) {
         }
         _ => (400, "operation, type, name or the token is missing or unknown".to_owned()),
     };
-    let fault = hub.faults.strike(None, |fault| match fault {
+    let device = text("name").map(device_of);
+    let device = device.as_deref();
+    let wait = hub.faults.strike(device, |fault| match fault {
         Fault::PutToken { answer: TokenAnswer::Never } => Some(None),
         Fault::PutTokenLate { millis: late } => Some(Some(millis(*late))),
         _ => None,
     });
+    let other = hub.faults.strike(device, |fault| {
+        matches!(fault, Fault::PutToken { answer: TokenAnswer::OtherId })
+            .then(|| uuid::Uuid::new_v4().into_bytes())
+    });
+    let wait = wait.unwrap_or(Some(Duration::ZERO));
     let detail = json!({
         "status": status,
         "description": description,
         "audience": text("name"),
         "idType": id.as_ref().map(|id| values::id_text(id).1),
-        "answered": fault != Some(None),
+        "answered": wait.is_some(),
     });
-    let device =
-        text("name").and_then(|name| name.rsplit(['/']).next()).and_then(|id| id.rsplit("%2F").next());
     hub.event(Some(conn), device, "put-token", detail);
+    let id = other.map(|other| MessageId::Uuid(other.into())).or(id);
     let Some(answer) = answer(id, status, description) else { return };
     let queues = lock(&conn.cbs);
     let queue = queues.get(&link.session).or_else(|| queues.values().next_back()).cloned();
     drop(queues);
-    let (Some(queue), wait) = (queue, fault.unwrap_or(Some(Duration::ZERO))) else { return };
-    if let Some(wait) = wait {
+    if let (Some(queue), Some(wait)) = (queue, wait) {
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             // The link may have gone meanwhile.
@@ -68,11 +73,17 @@ pub(crate) fn on_request(link: &Link, message: Incoming) {
     }
 }
 
+/// The device that an audience names, for the faults and the events.
+fn device_of(audience: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(audience).decode_utf8_lossy().into_owned();
+    decoded.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
 fn put_token(hub: &Hub, conn: &Conn, token: &str, audience: &str) -> (i32, String) {
     let checked = token::check(token, Some(audience), &hub.names, &hub.registry, hub.wall.now(), hub.skew());
     let device = checked.as_ref().ok().map(|grant| grant.device.clone());
     let fault = hub.faults.strike(device.as_deref(), |fault| match fault {
-        Fault::PutToken { answer: TokenAnswer::Never } => None,
+        Fault::PutToken { answer: TokenAnswer::Never | TokenAnswer::OtherId } => None,
         Fault::PutToken { answer } => Some(answer.clone()),
         _ => None,
     });
@@ -81,12 +92,14 @@ fn put_token(hub: &Hub, conn: &Conn, token: &str, audience: &str) -> (i32, Strin
         (Some(TokenAnswer::Expired), _) => (401, "the SAS token is expired".into()),
         (Some(TokenAnswer::ServerError), _) => (500, "Internal Server Error".into()),
         (Some(TokenAnswer::TooMany), _) => (500, "403005: maximum number of tokens per connection".into()),
-        (Some(TokenAnswer::Never) | None, Ok(grant)) => {
+        (Some(TokenAnswer::Never | TokenAnswer::OtherId) | None, Ok(grant)) => {
             conn.grant(grant);
             let status = hub.behaviour().put_token_status;
             (status, if status == 202 { "Accepted".into() } else { "OK".into() })
         }
-        (Some(TokenAnswer::Never) | None, Err(refusal)) => (refusal.status(), refusal.to_string()),
+        (Some(TokenAnswer::Never | TokenAnswer::OtherId) | None, Err(refusal)) => {
+            (refusal.status(), refusal.to_string())
+        }
     }
 }
 

@@ -107,7 +107,7 @@ where
     if !matches!(timeout(SETUP, io.read_exact(&mut header)).await, Ok(Ok(_))) {
         return;
     }
-    let stream = Framed::new(io, header, conn.open.clone());
+    let stream = Framed::new(io, header, conn.open.clone(), hub.behaviour().bare_flow);
     let said = Arc::new(Mutex::new(Said::default()));
     let mut acceptor = ConnectionAcceptor::builder()
         .container_id(format!("DeviceGateway_{}", uuid::Uuid::new_v4().simple()))

@@ -2,7 +2,7 @@
 //! Knows the handle's core; decides nothing itself. Answers are JSON.
 //!
 //! ```text
-//! GET    /status                        {port, httpsPort, total, perDevice, connections, faults, behaviour}
+//! GET    /status                        {port, httpsPort, metered, total, perDevice, connections, faults, behaviour}
 //! GET    /devices                       [{device, enabled}]
 //! PUT    /devices/{id}                  {primaryKey?, secondaryKey?} or nothing: random keys -> {primaryKey}
 //! DELETE /devices/{id}
@@ -83,6 +83,7 @@ async fn status(State(core): Shared) -> Json {
         "httpsPort": core.https.address().port(),
         "total": *core.hub.record.total().borrow(),
         "perDevice": core.hub.record.per_device(),
+        "metered": core.hub.meter.metered(),
         "connections": core.connections(),
         "faults": core.hub.faults.list(),
         "behaviour": *core.hub.behaviour(),

@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -15,6 +14,7 @@ use crate::events::Event;
 use crate::fault::Arming;
 use crate::hub::Hub;
 use crate::listener::Listener;
+use crate::meter::Metered;
 use crate::options::Options;
 use crate::record::{Message, Record};
 use crate::registry::{KeyError, Registry};
@@ -27,16 +27,6 @@ pub struct Emulator {
     runtime: Option<Runtime>,
     temporary: Option<PathBuf>,
     control_port: Option<u16>,
-}
-
-/// What was waited for did not come in time.
-#[derive(Debug, thiserror::Error)]
-#[error("{have} of {wanted} after {waited:?}; the newest events: {events}")]
-pub struct WaitError {
-    pub have: u64,
-    pub wanted: u64,
-    pub waited: Duration,
-    pub events: String,
 }
 
 impl Emulator {
@@ -170,43 +160,19 @@ impl Emulator {
         self.core.hub.record.per_device().get(device).copied().unwrap_or_default()
     }
 
+    /// The chunks that were billed since the hub's day began.
+    pub fn metered(&self) -> Metered {
+        self.core.hub.meter.metered()
+    }
+
+    /// A new day: the quota is whole again.
+    pub fn new_day(&self) {
+        self.core.hub.meter.reset();
+    }
+
     /// Forgets the record in memory.
     pub fn clear_messages(&self) {
         self.core.hub.record.clear();
-    }
-
-    /// Waits until at least `count` messages were taken.
-    pub async fn wait_for(&self, count: u64, deadline: Duration) -> Result<(), WaitError> {
-        let mut total = self.core.hub.record.total();
-        let enough = total.wait_for(|total| *total >= count);
-        let reached = tokio::time::timeout(deadline, enough).await.is_ok();
-        if reached { Ok(()) } else { Err(self.late(self.count(), count, deadline)) }
-    }
-
-    /// Waits until at least `count` events match.
-    pub async fn wait_for_events(
-        &self,
-        count: usize,
-        deadline: Duration,
-        matches: impl Fn(&Event) -> bool,
-    ) -> Result<Vec<Event>, WaitError> {
-        let mut changes = self.core.hub.events.changes();
-        let matching = || {
-            let mut events = self.core.hub.events.since(0);
-            events.retain(&matches);
-            events
-        };
-        let search = async {
-            loop {
-                changes.mark_unchanged();
-                let events = matching();
-                if events.len() >= count || changes.changed().await.is_err() {
-                    return events;
-                }
-            }
-        };
-        let found = tokio::time::timeout(deadline, search).await;
-        found.map_err(|_| self.late(matching().len() as u64, count as u64, deadline))
     }
 
     /// What happened so far, oldest first.
@@ -270,15 +236,6 @@ impl Emulator {
     /// Opens the same ports again.
     pub fn start_again(&self) -> Result<(), StartError> {
         self.core.listen(None)
-    }
-
-    pub(crate) fn late(&self, have: u64, wanted: u64, waited: Duration) -> WaitError {
-        let events = self.events();
-        let newest =
-            events.iter().rev().take(12).rev().map(|event| {
-                format!("\n  {} {} {:?} {}", event.millis, event.kind, event.device, event.detail)
-            });
-        WaitError { have, wanted, waited, events: newest.collect() }
     }
 }
 

@@ -84,9 +84,9 @@ impl HubError {
         ))
     }
 
-    /// `amqp:link:stolen`.
-    pub fn stolen() -> Self {
-        Self::new("amqp:link:stolen").code(400_027, "Another connection with the same device id took over")
+    /// `amqp:link:stolen`, or what else the older connection is told.
+    pub fn stolen(condition: &str) -> Self {
+        Self::new(condition).code(400_027, "Another connection with the same device id took over")
     }
 
     /// `amqp:connection:forced`.

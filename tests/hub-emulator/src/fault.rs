@@ -87,6 +87,8 @@ pub enum TokenAnswer {
     ServerError,
     /// 500, saying that the connection has too many tokens.
     TooMany,
+    /// 200, but under another correlation id: no answer to what was asked.
+    OtherId,
     Never,
 }
 
@@ -96,7 +98,8 @@ pub enum TokenAnswer {
 pub struct Arming {
     #[serde(flatten)]
     pub fault: Fault,
-    /// Only for this device; the faults below the level of devices (TCP, TLS, ports) strike everybody anyhow.
+    /// Only for this device. What strikes before a device is known (TLS, ports, new connections, silence after open)
+    /// can only be armed for all.
     #[serde(default)]
     pub device: Option<String>,
     /// How often it strikes; without it, until cleared.

@@ -34,11 +34,13 @@ pub(crate) struct Framed<Io> {
     /// Outgoing bytes that passed the filter and wait for the socket.
     ready: Vec<u8>,
     written: usize,
+    /// Take `next-incoming-id` out of every flow.
+    bare_flow: bool,
 }
 
 impl<Io> Framed<Io> {
     /// `header` are the bytes already read from `io`.
-    pub(crate) fn new(io: Io, header: [u8; 8], open: PeerOpen) -> Self {
+    pub(crate) fn new(io: Io, header: [u8; 8], open: PeerOpen, bare_flow: bool) -> Self {
         Self {
             io,
             replay: header.to_vec(),
@@ -47,6 +49,7 @@ impl<Io> Framed<Io> {
             partial: Vec::new(),
             ready: Vec::new(),
             written: 0,
+            bare_flow,
         }
     }
 
@@ -72,8 +75,10 @@ impl<Io> Framed<Io> {
     fn filter(&mut self) {
         let mut rest = self.partial.as_slice();
         while let Some((unit, after)) = split_unit(rest) {
-            if !is_engine_credit(unit) {
-                self.ready.extend_from_slice(unit);
+            match flow(unit) {
+                Some(flow) if flow.handle.is_some() && flow.link_credit == Some(ENGINE_CREDIT) => {}
+                Some(flow) if self.bare_flow => self.ready.extend(without_next_incoming_id(unit, flow)),
+                _ => self.ready.extend_from_slice(unit),
             }
             rest = after;
         }
@@ -117,10 +122,19 @@ fn performative(frame: &[u8]) -> Option<u8> {
     }
 }
 
-fn is_engine_credit(frame: &[u8]) -> bool {
-    performative(frame) == Some(FLOW)
-        && serde_amqp::from_slice::<Flow>(&frame[8..])
-            .is_ok_and(|flow| flow.handle.is_some() && flow.link_credit == Some(ENGINE_CREDIT))
+fn flow(frame: &[u8]) -> Option<Flow> {
+    if performative(frame) != Some(FLOW) {
+        return None;
+    }
+    serde_amqp::from_slice(&frame[8..]).ok()
+}
+
+/// The same frame with the field null; as it was, should it not encode.
+fn without_next_incoming_id(frame: &[u8], mut flow: Flow) -> Vec<u8> {
+    flow.next_incoming_id = None;
+    let (Ok(body), Some(head)) = (serde_amqp::to_vec(&flow), frame.get(4..8)) else { return frame.to_vec() };
+    let length = u32::try_from(body.len() + 8).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), head, &body].concat()
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Framed<Io> {

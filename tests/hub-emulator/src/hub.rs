@@ -18,6 +18,7 @@ use crate::error::HubError;
 use crate::events::Events;
 use crate::fault::Faults;
 use crate::frames::PeerOpen;
+use crate::meter::Meter;
 use crate::methods::Calls;
 use crate::node::LinkKind;
 use crate::record::Record;
@@ -40,6 +41,7 @@ pub(crate) struct Hub {
     pub(crate) twins: Twins,
     pub(crate) calls: Calls,
     pub(crate) queues: Queues,
+    pub(crate) meter: Meter,
     behaviour: Mutex<Arc<Behaviour>>,
     connections: Mutex<BTreeMap<u64, Arc<Conn>>>,
     ids: AtomicU64,
@@ -132,6 +134,7 @@ impl Hub {
             twins: Twins::default(),
             calls: Calls::default(),
             queues: Queues::default(),
+            meter: Meter::default(),
             behaviour: Mutex::new(Arc::new(behaviour)),
             connections: Mutex::default(),
             ids: AtomicU64::new(1),
@@ -197,7 +200,8 @@ impl Hub {
 
     /// A device attached a link on `newer`: its older connections lose.
     pub(crate) fn take_over(&self, newer: &Conn, device: &str) {
-        let manner = self.behaviour().on_stolen;
+        let behaviour = self.behaviour();
+        let manner = behaviour.on_stolen;
         if manner == OnStolen::Tolerate {
             return;
         }
@@ -209,7 +213,11 @@ impl Hub {
             self.event(Some(&older), Some(device), "stolen", serde_json::json!({ "by": newer.id }));
             if matches!(manner, OnStolen::DetachThenClose | OnStolen::Detach) {
                 let device = Some(device.to_owned());
-                older.tell(Command::Detach { device, link: None, error: HubError::stolen() });
+                older.tell(Command::Detach {
+                    device,
+                    link: None,
+                    error: HubError::stolen(&behaviour.stolen_condition),
+                });
             }
             let close = Command::Close(HubError::forced("A newer connection of the device took over"));
             match manner {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cloud_to_device::{C2d, C2dState, QueueFull};
-use crate::emulator::{Emulator, WaitError};
+use crate::emulator::Emulator;
 use crate::methods::{self, Call, MethodAnswer, MethodError};
 use crate::twin;
 use crate::twins::TwinError;
+use crate::waiting::WaitError;
 
 impl Emulator {
     /// `{"desired": {.., "$version"}, "reported": {.., "$version"}}`.

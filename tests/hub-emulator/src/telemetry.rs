@@ -13,6 +13,7 @@ use fe2o3_amqp_types::primitives::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::behaviour::Behaviour;
 use crate::error::HubError;
 use crate::fault::{Fault, millis};
 use crate::frames::ENGINE_CREDIT;
@@ -130,7 +131,7 @@ async fn on_delivery(
         Ok(transfer) if transfer.size > behaviour.service_limit => {
             Plan::reject(HubError::too_large(transfer.size, behaviour.service_limit))
         }
-        Ok(transfer) => plan(link, transfer),
+        Ok(transfer) => plan(link, &behaviour, transfer),
         Err(reason) => Plan::reject(HubError::new("amqp:decode-error").describe(reason)),
     };
     if plan.record
@@ -194,9 +195,9 @@ async fn dispose(receiver: &Receiver, info: DeliveryInfo, outcome: Outcome) -> O
     sent.ok()
 }
 
-fn plan(link: &Link, transfer: &Transfer) -> Plan {
+fn plan(link: &Link, behaviour: &Behaviour, transfer: &Transfer) -> Plan {
     if link.hub.faults.none() {
-        return Plan::accept();
+        return metered(link, behaviour, transfer);
     }
     let strikes = link.hub.faults.strike(Some(link.device()), |fault| {
         Some(match fault {
@@ -216,7 +217,11 @@ fn plan(link: &Link, transfer: &Transfer) -> Plan {
             _ => return None,
         })
     });
-    strikes.unwrap_or_else(Plan::accept)
+    strikes.unwrap_or_else(|| metered(link, behaviour, transfer))
+}
+
+fn metered(link: &Link, behaviour: &Behaviour, transfer: &Transfer) -> Plan {
+    link.hub.meter.admit(behaviour, transfer.count, &transfer.sizes).map_or_else(Plan::accept, Plan::reject)
 }
 
 impl Plan {

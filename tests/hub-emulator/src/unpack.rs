@@ -19,6 +19,8 @@ pub(crate) struct Transfer {
     /// Encoded bytes with every section's overhead.
     pub(crate) size: usize,
     pub(crate) count: u32,
+    /// The size of each message, as it is billed.
+    pub(crate) sizes: Vec<usize>,
     /// Empty if only the count was wanted.
     pub(crate) messages: Vec<Message>,
 }
@@ -30,23 +32,25 @@ pub(crate) fn unpack(delivery: Delivery<Body<Value>>, keep: bool) -> Result<Tran
     if !batch {
         let size = serde_amqp::serialized_size(&Serializable(&message)).unwrap_or_default();
         let messages = if keep { vec![Message { of: 1, ..recorded(message)? }] } else { Vec::new() };
-        return Ok(Transfer { size, count: 1, messages });
+        return Ok(Transfer { size, count: 1, sizes: vec![size], messages });
     }
     let Body::Data(sections) = message.body else { return Err("the batch has no data sections") };
     let mut size = 0;
+    let mut sizes = Vec::with_capacity(sections.len());
     let mut messages = Vec::new();
     let of = u32::try_from(sections.len()).unwrap_or(u32::MAX);
     for (position, section) in (0..).zip(sections) {
         let bytes = section.0;
         // Three bytes of descriptor, then a binary of one or four bytes of length.
         size += bytes.len() + if bytes.len() > 255 { 8 } else { 5 };
+        sizes.push(bytes.len());
         let inner = Body::<Value>::decode_message_from_reader(SliceReader::new(&bytes))
             .map_err(|_| "a message of the batch cannot be decoded")?;
         if keep {
             messages.push(Message { position, of, batch, ..recorded(inner)? });
         }
     }
-    Ok(Transfer { size, count: of, messages })
+    Ok(Transfer { size, count: of, sizes, messages })
 }
 
 fn recorded(message: AmqpMessage<Body<Value>>) -> Result<Message, &'static str> {

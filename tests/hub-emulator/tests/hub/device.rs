@@ -125,3 +125,44 @@ async fn the_newer_connection_of_a_device_wins() {
     assert!(closed.contains("ConnectionForced"), "{closed}");
     assert_eq!(send(&mut newer_sender, batch([message("a", "{}")])).await, "accepted");
 }
+
+#[tokio::test]
+async fn chunks_are_billed_bursts_are_let_through_and_more_is_refused() {
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device("roof");
+    hub.set_behaviour(|behaviour| (behaviour.messages_per_second, behaviour.daily_quota) = (1, 30));
+    let mut client = Client::signed_in(&hub, "roof").await;
+    let mut sender = client.telemetry("roof").await.unwrap();
+    let small = |count| batch((0..count).map(|n| message(&format!("m-{n}"), "{}")));
+    assert_eq!(send(&mut sender, small(20)).await, "accepted");
+    assert_eq!(send(&mut sender, batch([message("large", &"x".repeat(5000))])).await, "accepted");
+    assert_eq!((hub.metered().paid, hub.metered().free), (22, 30));
+    assert!(send(&mut sender, small(50)).await.contains("429001"));
+    assert!(send(&mut sender, small(9)).await.contains("403002"));
+    hub.new_day();
+    assert_eq!(send(&mut sender, small(9)).await, "accepted");
+}
+
+/// A client that counts by the rules stands still after one window (5000 frames) if flows lack the next incoming id.
+#[tokio::test]
+async fn the_sessions_window_is_renewed_unless_flows_lack_the_next_incoming_id() {
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device("roof");
+    for (bare_flow, count) in [(false, 5200), (true, 4900)] {
+        hub.set_behaviour(|behaviour| behaviour.bare_flow = bare_flow);
+        hub.clear_messages();
+        let mut client = Client::signed_in(&hub, "roof").await;
+        let mut sender = client.telemetry("roof").await.unwrap();
+        let mut flying = Vec::new();
+        for n in 0..count {
+            let one = message(&format!("m-{n}"), "{}");
+            flying.push(tokio::time::timeout(LIMIT, sender.send_batchable(one)).await.unwrap().unwrap());
+        }
+        for delivery in flying {
+            tokio::time::timeout(LIMIT, delivery).await.unwrap().unwrap();
+        }
+        assert_eq!(hub.count(), count);
+        let messages = hub.messages();
+        assert!(messages.iter().zip(0..).all(|(m, n)| m.message_id.as_deref() == Some(&format!("m-{n}"))));
+    }
+}

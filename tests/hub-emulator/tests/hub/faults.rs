@@ -118,7 +118,7 @@ async fn put_token_answers_what_it_is_told() {
     hub.set_behaviour(|behaviour| behaviour.put_token_status = 202);
     hub.fault(Fault::PutTokenLate { millis: 100 }.times(1));
     assert_eq!(client.put_token(&good, "localhost%2Fdevices%2Froof").await.0, 202);
-    hub.fault(Fault::PutToken { answer: TokenAnswer::Never });
+    hub.fault(Fault::PutToken { answer: TokenAnswer::Never }.on("roof"));
     let never =
         timeout(Duration::from_millis(300), client.put_token(&good, "localhost%2Fdevices%2Froof")).await;
     assert!(never.is_err());

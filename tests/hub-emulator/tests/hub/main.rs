@@ -4,6 +4,7 @@
 mod client;
 mod device;
 mod faults;
+mod program;
 mod service;
 mod throughput;
 mod web;
