@@ -30,7 +30,11 @@ pub fn free_port() -> u16 {
 impl Station {
     /// Writes `dir/station.toml` (a showcase section with a free port is added) and starts the station.
     pub fn start(dir: &Path, config: &str) -> Self {
-        let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::start_on(dir, config, SocketAddr::from(([127, 0, 0, 1], free_port())))
+    }
+
+    /// The same with the page's address given, which may be taken.
+    pub fn start_on(dir: &Path, config: &str, page: SocketAddr) -> Self {
         let file = dir.join("station.toml");
         std::fs::write(&file, format!("{config}\n[showcase]\nlisten = \"{page}\"\n")).unwrap();
         let log = dir.join("station.log");

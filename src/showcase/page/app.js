@@ -12,6 +12,8 @@ const byId = (id) => document.getElementById(id);
 
 const today = new Today();
 const charts = new Charts(showPointed);
+// For tests: what is drawn, as numbers.
+window.weatherStation = { charts };
 let status = null;
 // Station's clock minus this browser's.
 let ahead = 0;

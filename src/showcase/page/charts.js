@@ -70,7 +70,7 @@ export class Charts {
     this.#rows.push(row);
     this.#arrange(now);
     for (const quantity of QUANTITIES) {
-      this.#plots[quantity]?.setData(this.#series(quantity));
+      this.#plots[quantity]?.setData(this.columns(quantity));
       this.#figure(quantity).setAttribute("aria-label", this.#summary(quantity));
     }
     if (this.#pointed !== null) this.point(this.#pointed);
@@ -125,7 +125,7 @@ export class Charts {
   }
 
   // Columns for uPlot. An empty row stands where readings are missing, so that the line breaks there.
-  #series(quantity) {
+  columns(quantity) {
     const columns = [[], [], [], []];
     const push = (...values) => values.forEach((value, column) => columns[column].push(value));
     let before = null;
@@ -187,7 +187,7 @@ export class Charts {
         ],
         bands: [{ series: [2, 1], fill: color("--pen-wash") }],
       },
-      this.#series(quantity),
+      this.columns(quantity),
       figure,
     );
   }

@@ -1,0 +1,118 @@
+//! The TPM form with a real TPM behind it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::http::{get, post_form};
+use crate::rig;
+use crate::support::station::Station;
+use crate::support::swtpm::Swtpm;
+
+/// The station, with a TPM and no hub.
+async fn station(dir: &Path, tpm: &Swtpm) -> Station {
+    let config = rig::config(dir, 60.0) + &format!("[identity]\ntcti = \"{}\"\n", tpm.tcti());
+    let station = Station::start(dir, &config);
+    station.until("the page", Duration::from_secs(20), |_| true).await;
+    station
+}
+
+fn code(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("setup-code")).unwrap().trim().to_owned()
+}
+
+fn encoded(key: &str) -> String {
+    key.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let tpm = Swtpm::new();
+    let station = station(dir.path(), &tpm).await;
+    let page = station.page;
+    let origin = format!("http://{page}");
+    let key = STANDARD.encode([0xA5_u8; 32]);
+    let form = |code: &str, device: &str, key: &str, more: &str| {
+        format!("code={code}&host=hub.example&device={device}&key={}{more}", encoded(key))
+    };
+
+    let empty = get(page, "/configuration").await;
+    assert_eq!(empty.status, 200);
+    assert!(empty.text().contains("name=\"key\" type=\"password\""), "{}", empty.text());
+
+    // Another site, a silent browser and a wrong code get nowhere near the TPM.
+    let right = code(dir.path());
+    for foreign in [Some("http://evil.example"), Some("null"), None] {
+        let refused = post_form(page, foreign, &form(&right, "roof", &key, "")).await;
+        assert_eq!(refused.status, 403, "{foreign:?}");
+        assert!(refused.text().contains("did not come from a page of this station"));
+    }
+    let wrong = post_form(page, Some(&origin), &form("2222-2222", "roof", &key, "")).await;
+    assert_eq!((wrong.status, wrong.header("retry-after")), (403, Some("2")), "{}", wrong.text());
+    let soon = post_form(page, Some(&origin), &form(&right, "roof", &key, "")).await;
+    assert_eq!(soon.status, 429, "{}", soon.text());
+    assert!(soon.text().contains("wait") || soon.text().contains("Wait"), "{}", soon.text());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+
+    // A key that is none: the message says so without repeating it.
+    let broken = post_form(page, Some(&origin), &form(&right, "roof", "bm90IGEga2V5!", "")).await;
+    assert_eq!(broken.status, 422, "{}", broken.text());
+    assert!(broken.text().contains("expected base64") && !broken.text().contains("bm90"), "{}", broken.text());
+
+    let saved = post_form(page, Some(&origin), &form(&right, "roof", &key, "")).await;
+    assert_eq!((saved.status, saved.header("location")), (303, Some("/configuration?saved")), "{}", saved.text());
+    let shown = get(page, "/configuration?saved").await.text();
+    assert!(shown.contains("<dd>hub.example</dd>") && shown.contains("<dd>roof</dd>"), "{shown}");
+    assert!(!shown.contains(&key));
+
+    // The code has been used; the next one saves nothing over another identity without the tick.
+    let next = code(dir.path());
+    assert_ne!(next, right);
+    let kept = post_form(page, Some(&origin), &form(&next, "cellar", &key, "")).await;
+    assert_eq!(kept.status, 409, "{}", kept.text());
+    assert!(kept.text().contains("The TPM holds roof at hub.example"), "{}", kept.text());
+    let replaced = post_form(page, Some(&origin), &form(&next, "cellar", &key, "&replace=on")).await;
+    assert_eq!(replaced.status, 303, "{}", replaced.text());
+    station
+        .until("the running station takes the new identity", Duration::from_secs(30), |status| {
+            status["identity"]["deviceId"] == "cellar"
+        })
+        .await;
+
+    let log = station.log_text();
+    assert!(log.contains("wrong setup code") && log.contains("tries=1"), "{log}");
+    for secret in [&key, &right, &next] {
+        assert!(!log.contains(secret.as_str()), "a secret is in the log");
+    }
+    assert!(in_memory(station.pid(), b"cellar") > 0, "the memory can be searched");
+    assert_eq!(in_memory(station.pid(), key.as_bytes()), 0, "the key is still in the station's memory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_tpm_the_form_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let station = rig::alone(dir.path(), 60.0).await;
+    let page = get(station.page, "/configuration").await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("role=\"alert\"") && page.text().contains("TPM"), "{}", page.text());
+}
+
+/// How often these bytes are in the writable memory of a process.
+fn in_memory(pid: u32, bytes: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("needs the right to read a child's memory");
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let (from, until) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [from, until] = [from, until].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut content = vec![0; usize::try_from(until - from).unwrap()];
+        if memory.read_exact_at(&mut content, from).is_ok() {
+            found += content.windows(bytes.len()).filter(|window| *window == bytes).count();
+        }
+    }
+    found
+}

@@ -1,0 +1,141 @@
+//! What a rude visitor can do: nothing to sampling, nothing to memory, little to others.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::http::{get, send};
+use crate::rig;
+use crate::support::station::{Station, wait_for};
+
+/// RssAnon in bytes: what is the process's own.
+fn memory(station: &Station) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", station.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_and_slow_readers_delay_no_sample_and_ten_pages_cost_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    rig::record(dir.path(), rig::YEAR, 60.0).await;
+    let station = rig::alone(dir.path(), 60.0).await;
+    let page = station.page;
+
+    ten_pages_cost_at_most_4_mb(&station).await;
+    oversized_requests_are_refused(page).await;
+
+    let before = station.status().await.unwrap();
+    let begin = Instant::now();
+    let mut rude = JoinSet::new();
+    for _ in 0..300 {
+        rude.spawn(says_nothing(page));
+    }
+    for _ in 0..10 {
+        rude.spawn(never_reads(page));
+        rude.spawn(asks_all_the_time(page));
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    rude.abort_all();
+    while rude.join_next().await.is_some() {}
+
+    let after = station
+        .until("the page answers again", Duration::from_secs(30), |status| status["sensor"]["state"] == "ok")
+        .await;
+    let taken = after["sensor"]["taken"].as_u64().unwrap() - before["sensor"]["taken"].as_u64().unwrap();
+    let due = begin.elapsed().as_secs();
+    assert!(taken + 2 >= due, "{taken} samples in {due} s");
+    assert_eq!(after["sensor"]["missed"], before["sensor"]["missed"]);
+    assert_eq!(after["store"]["inMemory"], 0, "{after}");
+    let worst = after["sensor"]["jitterWorst"].as_f64().unwrap();
+    assert!(worst < 500.0, "a sample began {worst} ms late");
+}
+
+async fn ten_pages_cost_at_most_4_mb(station: &Station) {
+    let page = station.page;
+    // One round first: what is allocated once for all is not a page's cost.
+    open_page(page).await;
+    let before = memory(station);
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(open_page(page).await);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let grown = memory(station).saturating_sub(before);
+    println!("ten pages: {} KiB more", grown / 1024);
+    assert!(grown <= 4 << 20, "{grown} bytes for ten pages");
+}
+
+/// What a browser does: everything that the page names, the history, and a stream that stays.
+async fn open_page(page: SocketAddr) -> TcpStream {
+    for path in ["/", "/style.css", "/app.js", "/charts.js", "/uplot.js", "/instrument-sans.woff2"] {
+        assert_eq!(get(page, path).await.status, 200, "{path}");
+    }
+    for query in ["", "?step=300", "?step=60"] {
+        assert_eq!(get(page, &format!("/api/readings{query}")).await.status, 200, "{query}");
+    }
+    let mut stream = TcpStream::connect(page).await.unwrap();
+    stream.write_all(format!("GET /api/stream HTTP/1.1\r\nhost: {page}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut first = [0; 64];
+    stream.read_exact(&mut first).await.unwrap();
+    stream
+}
+
+async fn oversized_requests_are_refused(page: SocketAddr) {
+    let header = "x".repeat(100_000);
+    let large = send(page, &format!("GET / HTTP/1.1\r\nhost: {page}\r\nx-large: {header}\r\n\r\n")).await;
+    assert_eq!(large.status, 431);
+    let form = "a".repeat(100_000);
+    let large = format!(
+        "POST /configuration HTTP/1.1\r\nhost: {page}\r\norigin: http://{page}\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{form}",
+        form.len()
+    );
+    assert_eq!(send(page, &large).await.status, 413);
+}
+
+/// Opens a connection and waits for ever.
+async fn says_nothing(page: SocketAddr) {
+    let Ok(mut stream) = TcpStream::connect(page).await else { return };
+    let _half = stream.write_all(b"GET / HTTP/1.1\r\nhost:").await;
+    let _closed = stream.read(&mut [0; 16]).await;
+}
+
+/// Asks for much and reads nothing.
+async fn never_reads(page: SocketAddr) {
+    let Ok(mut stream) = TcpStream::connect(page).await else { return };
+    let request = format!("GET /uplot.js HTTP/1.1\r\nhost: {page}\r\n\r\n");
+    for _ in 0..1_000 {
+        if stream.write_all(request.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn asks_all_the_time(page: SocketAddr) {
+    loop {
+        let Ok(mut stream) = TcpStream::connect(page).await else { continue };
+        let request = format!("GET /api/readings?step=60 HTTP/1.1\r\nhost: {page}\r\nconnection: close\r\n\r\n");
+        if stream.write_all(request.as_bytes()).await.is_ok() {
+            let _whole = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_taken_costs_the_page_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = rig::config(dir.path(), 60.0) + "[identity]\ntcti = \"swtpm:host=127.0.0.1,port=1\"\n";
+    let station = Station::start_on(dir.path(), &config, taken.local_addr().unwrap());
+    wait_for("the warning and three readings", Duration::from_secs(20), || async {
+        let log = station.log_text();
+        (log.contains("so there is no page yet") && log.matches("sampled sample=").count() >= 3).then_some(())
+    })
+    .await;
+}
