@@ -31,7 +31,17 @@ async fn a_station_with_a_year_behind_it_answers_everything() {
 }
 
 async fn every_answer_has_its_headers_and_no_get_changes_anything(page: SocketAddr) {
-    for path in ["/", "/app.js", "/style.css", "/api/status", "/api/readings", "/metrics", "/healthz", "/nowhere", "/configuration"] {
+    for path in [
+        "/",
+        "/app.js",
+        "/style.css",
+        "/api/status",
+        "/api/readings",
+        "/metrics",
+        "/healthz",
+        "/nowhere",
+        "/configuration",
+    ] {
         let answer = get(page, path).await;
         let policy = answer.header("content-security-policy").unwrap_or_default();
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{path}: {policy}");
@@ -51,13 +61,15 @@ async fn every_answer_has_its_headers_and_no_get_changes_anything(page: SocketAd
     assert_eq!(get(page, "/nowhere").await.status, 404);
     assert_eq!(get(page, "/api/read").await.status, 405);
     let tag = get(page, "/app.js").await.header("etag").unwrap().to_owned();
-    let again = format!("GET /app.js HTTP/1.1\r\nhost: {page}\r\nif-none-match: {tag}\r\nconnection: close\r\n\r\n");
+    let again =
+        format!("GET /app.js HTTP/1.1\r\nhost: {page}\r\nif-none-match: {tag}\r\nconnection: close\r\n\r\n");
     assert_eq!(send(page, &again).await.status, 304);
 }
 
 async fn buckets_are_folds_of_what_was_recorded(page: SocketAddr, recorded: &[Sample]) {
     // A stretch in the middle of the two days by five minutes: an hour holds twelve readings.
-    let until = recorded.last().unwrap().stamp.time.duration_trunc(TimeDelta::hours(1)).unwrap() - TimeDelta::hours(5);
+    let until = recorded.last().unwrap().stamp.time.duration_trunc(TimeDelta::hours(1)).unwrap()
+        - TimeDelta::hours(5);
     let since = until - TimeDelta::hours(20);
     let query = format!("/api/readings?since={}&until={}&step=1h", zulu(since), zulu(until));
     let answer = get(page, &query).await;
@@ -71,9 +83,12 @@ async fn buckets_are_folds_of_what_was_recorded(page: SocketAddr, recorded: &[Sa
             .map(|sample| sample.measurement.air_temperature.0)
             .collect();
         let mean = within.iter().sum::<f64>() / within.len() as f64;
-        let (low, high) = within.iter().fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
+        let (low, high) = within
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
         assert_eq!(row["count"].as_u64(), Some(within.len() as u64), "{row}");
-        for (key, value) in [("currentTemperature", mean), ("minTemperature", low), ("maxTemperature", high)] {
+        for (key, value) in [("currentTemperature", mean), ("minTemperature", low), ("maxTemperature", high)]
+        {
             assert!((row[key].as_f64().unwrap() - value).abs() < 0.011, "{key} of {row} is not {value}");
         }
     }
@@ -120,7 +135,9 @@ async fn the_stream_tells_each_new_reading(page: SocketAddr) {
 
 async fn a_program_beside_the_station_gets_a_reading(page: SocketAddr) {
     let ask = |host: &str, origin: &str| {
-        format!("POST /api/read HTTP/1.1\r\nhost: {host}\r\n{origin}content-length: 0\r\nconnection: close\r\n\r\n")
+        format!(
+            "POST /api/read HTTP/1.1\r\nhost: {host}\r\n{origin}content-length: 0\r\nconnection: close\r\n\r\n"
+        )
     };
     let reading = send(page, &ask(&page.to_string(), "")).await;
     assert_eq!(reading.status, 200, "{}", reading.text());
@@ -138,7 +155,8 @@ async fn metrics_have_units_and_the_station_s_values(page: SocketAddr) {
     let text = metrics.text();
     let value = |name: &str| -> f64 {
         let line = text.lines().find(|line| line.starts_with(&format!("weather_station_{name} ")));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{text}"))
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in\n{text}"))
     };
     assert!((-40.0..85.0).contains(&value("air_temperature_celsius")));
     assert!((0.0..=1.0).contains(&value("relative_humidity_ratios")));
@@ -147,7 +165,9 @@ async fn metrics_have_units_and_the_station_s_values(page: SocketAddr) {
     assert!(value("readings_taken_total") >= 1.0 && value("store_size_bytes") > 100_000.0);
     assert!(value("last_reading_timestamp_seconds") > 1.7e9);
     assert_eq!((value("sensor_up"), value("store_up"), value("cloud_online")), (1.0, 1.0, 0.0));
-    assert!(text.ends_with("# EOF\n") && text.contains("# UNIT weather_station_air_temperature_celsius celsius"));
+    assert!(
+        text.ends_with("# EOF\n") && text.contains("# UNIT weather_station_air_temperature_celsius celsius")
+    );
 }
 
 fn zulu(time: DateTime<Utc>) -> String {

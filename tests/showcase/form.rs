@@ -60,10 +60,19 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
     // A key that is none: the message says so without repeating it.
     let broken = post_form(page, Some(&origin), &form(&right, "roof", "bm90IGEga2V5!", "")).await;
     assert_eq!(broken.status, 422, "{}", broken.text());
-    assert!(broken.text().contains("expected base64") && !broken.text().contains("bm90"), "{}", broken.text());
+    assert!(
+        broken.text().contains("expected base64") && !broken.text().contains("bm90"),
+        "{}",
+        broken.text()
+    );
 
     let saved = post_form(page, Some(&origin), &form(&right, "roof", &key, "")).await;
-    assert_eq!((saved.status, saved.header("location")), (303, Some("/configuration?saved")), "{}", saved.text());
+    assert_eq!(
+        (saved.status, saved.header("location")),
+        (303, Some("/configuration?saved")),
+        "{}",
+        saved.text()
+    );
     let shown = get(page, "/configuration?saved").await.text();
     assert!(shown.contains("<dd>hub.example</dd>") && shown.contains("<dd>roof</dd>"), "{shown}");
     assert!(!shown.contains(&key));
@@ -104,9 +113,11 @@ async fn without_a_tpm_the_form_says_what_is_missing() {
 fn in_memory(pid: u32, bytes: &[u8]) -> usize {
     use std::os::unix::fs::FileExt as _;
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("needs the right to read a child's memory");
+    let memory =
+        std::fs::File::open(format!("/proc/{pid}/mem")).expect("needs the right to read a child's memory");
     let mut found = 0;
-    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
+    {
         let (from, until) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let [from, until] = [from, until].map(|text| u64::from_str_radix(text, 16).unwrap());
         let mut content = vec![0; usize::try_from(until - from).unwrap()];

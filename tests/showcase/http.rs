@@ -59,7 +59,8 @@ pub async fn send(address: SocketAddr, request: &str) -> Answer {
         let _reset = stream.read_to_end(&mut bytes).await;
         bytes
     };
-    let bytes = tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("an answer within a minute");
+    let bytes =
+        tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("an answer within a minute");
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| {
         panic!("no answer to {request:.60?}: {:?}", String::from_utf8_lossy(&bytes));
     });

@@ -120,7 +120,8 @@ async fn never_reads(page: SocketAddr) {
 async fn asks_all_the_time(page: SocketAddr) {
     loop {
         let Ok(mut stream) = TcpStream::connect(page).await else { continue };
-        let request = format!("GET /api/readings?step=60 HTTP/1.1\r\nhost: {page}\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET /api/readings?step=60 HTTP/1.1\r\nhost: {page}\r\nconnection: close\r\n\r\n");
         if stream.write_all(request.as_bytes()).await.is_ok() {
             let _whole = stream.read_to_end(&mut Vec::new()).await;
         }

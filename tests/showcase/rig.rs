@@ -81,7 +81,13 @@ fn samples(past: &Past, speed: f64) -> Vec<Sample> {
     samples
 }
 
-fn sample(trace: &Trace, time: DateTime<Utc>, speed: f64, since_boot: Duration, clock: &SystemClock) -> Sample {
+fn sample(
+    trace: &Trace,
+    time: DateTime<Utc>,
+    speed: f64,
+    since_boot: Duration,
+    clock: &SystemClock,
+) -> Sample {
     let stamp = Stamp { boot: clock.boot(), since_boot, time, time_quality: TimeQuality::Synchronised };
     Sample { stamp, measurement: trace.at_time(time, speed), quality: Quality::Good }
 }
@@ -90,6 +96,8 @@ fn sample(trace: &Trace, time: DateTime<Utc>, speed: f64, since_boot: Duration, 
 pub async fn alone(dir: &Path, speed: f64) -> Station {
     let config = config(dir, speed) + "[identity]\ntcti = \"swtpm:host=127.0.0.1,port=1\"\n";
     let station = Station::start(dir, &config);
-    station.until("a reading", Duration::from_secs(20), |status| !status["sensor"]["lastReading"].is_null()).await;
+    station
+        .until("a reading", Duration::from_secs(20), |status| !status["sensor"]["lastReading"].is_null())
+        .await;
     station
 }
