@@ -153,6 +153,7 @@ start_station() {
   station_pid=$started
   wait_until "the station" curl -fsS -o /dev/null "http://127.0.0.1:$page_port/api/status" 2>/dev/null
 }
+cpu_ticks() { sed 's/.*) //' "/proc/$station_pid/stat" | awk '{print $12 + $13}'; }
 status() { curl -fsS --max-time 2 "http://127.0.0.1:$page_port/api/status" 2>/dev/null || echo '{}'; }
 
 step "A random key goes into the TPM"
@@ -181,7 +182,7 @@ try_to_steal() {
   return $taken
 }
 
-begin=$SECONDS hub_back='' stolen=0
+begin=$SECONDS hub_back='' stolen=0 ticks_before=0 taken_before=0
 hub_stop_at=4 kill_at=11
 while [ -z "$stopped" ]; do
   elapsed=$((SECONDS - begin))
@@ -198,6 +199,7 @@ while [ -z "$stopped" ]; do
     kill -KILL "$station_pid"; wait "$station_pid" 2>/dev/null || true
     start_station
     try_to_steal || stolen=1
+    ticks_before=$(cpu_ticks) taken_before=$(status | jq -r '.sensor.taken // 0')
     step "And on it goes"
   fi
   show "$elapsed"
@@ -208,15 +210,15 @@ done
 step "Ending"
 [ -n "$hub_pid" ] || start_hub
 rss=$(awk '/VmRSS/ {print $2}' "/proc/$station_pid/status")
-ticks=$(sed 's/.*) //' "/proc/$station_pid/stat" | awk '{print $12 + $13}')
-taken=$(status | jq -r '.sensor.taken // 0')
+ticks=$(($(cpu_ticks) - ticks_before))
+taken=$(($(status | jq -r '.sensor.taken // 0') - taken_before))
 deadline=$((SECONDS + 10))
 while [ "$(status | jq -r '.store.pending // 1')" -gt 1 ] && [ $SECONDS -lt $deadline ]; do sleep 0.2; done
 end_process "$station_pid"; wait "$station_pid" && ended=0 || ended=$?
 station_pid=''
 
 weather_station export --format json >"$dir/stored.jsonl"
-sampled=$(grep -c 'sample taken' "$dir/station.log" || true)
+sampled=$(grep -c 'DEBUG sampled' "$dir/station.log" || true)
 stored=$(wc -l <"$dir/stored.jsonl")
 jq -r '"\(.storeId) \(.sequence)"' "$dir/stored.jsonl" | sort -u >"$dir/stored"
 jq -r '.body | fromjson? // . | select(.sequence) | "\(.storeId) \(.sequence)"' "$dir/messages.jsonl" | sort >"$dir/received"
