@@ -20,8 +20,9 @@ pub struct Event {
     pub time: String,
     pub connection: Option<u64>,
     pub device: Option<String>,
-    /// `connect`, `tls-failed`, `open`, `put-token`, `attach`, `attach-refused`, `detach`, `session-end`, `close`,
-    /// `rejected`, `stolen`, `expired`, `fault`, `twin`, `method-answer`, `c2d`.
+    /// `connect`, `tls-failed`, `http`, `open`, `open-failed`, `sasl-plain`, `put-token`, `expired`, `attach`,
+    /// `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `undecodable`, `twin`,
+    /// `method-answer`, `c2d`, `fault`.
     pub kind: &'static str,
     pub detail: serde_json::Value,
 }

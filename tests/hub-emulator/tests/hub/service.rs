@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, LIMIT};
 use fe2o3_amqp::{Receiver, Sender};
+use fe2o3_amqp_types::definitions::ReceiverSettleMode;
 use fe2o3_amqp_types::messaging::annotations::OwnedKey;
 use fe2o3_amqp_types::messaging::{
     ApplicationProperties, Body, Data, Message, MessageAnnotations, MessageId, Properties,
@@ -159,18 +160,30 @@ async fn a_method_call_is_matched_in_every_type_of_correlation_id() {
 async fn a_message_to_the_device_is_completed_abandoned_or_rejected() {
     let hub = Emulator::start(Options::default()).unwrap();
     hub.add_device("roof");
-    let first = hub.send_c2d("roof", b"hello", [("k".to_owned(), "v".to_owned())]).unwrap();
-    let second = hub.send_c2d("roof", b"no", []).unwrap();
     let mut client = Client::signed_in(&hub, "roof").await;
-    let address = "/devices/roof/messages/devicebound";
-    let mut receiver = Receiver::attach(&mut client.session, "c2d", address).await.unwrap();
-    let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
-    receiver.release(&delivery).await.unwrap();
-    let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
-    receiver.reject(&delivery, None).await.unwrap();
-    assert_eq!(hub.wait_for_c2d(second, LIMIT).await.unwrap().state, C2dState::Rejected { condition: None });
-    let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
-    receiver.accept(&delivery).await.unwrap();
-    let settled = hub.wait_for_c2d(first, LIMIT).await.unwrap();
-    assert_eq!((settled.state, settled.delivery_count), (C2dState::Completed, 1));
+    // The C# SDK receives with the mode `second`: it waits for the hub to settle.
+    for mode in [ReceiverSettleMode::First, ReceiverSettleMode::Second] {
+        let first = hub.send_c2d("roof", b"hello", [("k".to_owned(), "v".to_owned())]).unwrap();
+        let second = hub.send_c2d("roof", b"no", []).unwrap();
+        let mut receiver = Receiver::builder()
+            .name(format!("c2d-{mode:?}"))
+            .source("/devices/roof/messages/devicebound")
+            .receiver_settle_mode(mode)
+            .attach(&mut client.session)
+            .await
+            .unwrap();
+        let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
+        receiver.release(&delivery).await.unwrap();
+        let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
+        receiver.reject(&delivery, None).await.unwrap();
+        assert_eq!(
+            hub.wait_for_c2d(second, LIMIT).await.unwrap().state,
+            C2dState::Rejected { condition: None }
+        );
+        let delivery = timeout(LIMIT, receiver.recv::<Body<Value>>()).await.unwrap().unwrap();
+        receiver.accept(&delivery).await.unwrap();
+        let settled = hub.wait_for_c2d(first, LIMIT).await.unwrap();
+        assert_eq!((settled.state, settled.delivery_count), (C2dState::Completed, 1));
+        timeout(LIMIT, receiver.close()).await.unwrap().unwrap();
+    }
 }
