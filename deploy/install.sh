@@ -46,9 +46,13 @@ made_for=$(dpkg-deb --field "$file" Architecture)
 [ "$made_for" = "$architecture" ] || fail "$file is for $made_for, but $(where) is $architecture"
 version=$(dpkg-deb --field "$file" Version)
 
-# --- the package: compared by the checksums of its files, so that a rebuilt package of the same version is noticed ---
-wanted=$(dpkg-deb --control "$file" "$work/control" && sort "$work/control/md5sums" | md5sum)
-present=$(root 'dpkg -s weather-station 2>/dev/null | grep -q "^Status: .* installed" && sort /var/lib/dpkg/info/weather-station.md5sums | md5sum' </dev/null || true)
+# --- the package: compared as a whole, so that a rebuilt package of the same version is noticed; current.deb is what the
+# last run installed, and it counts only while dpkg still has that version and finds its files unchanged ---
+wanted="$version $(sha256sum <"$file")"
+# shellcheck disable=SC2016  # expanded there
+present=$(root 'dpkg -s weather-station 2>/dev/null | grep -q "^Status: .* installed" &&
+    [ -z "$(dpkg --verify weather-station | grep -v " c /etc/")" ] &&
+    echo "$(dpkg -s weather-station | sed -n "s/^Version: //p") $(sha256sum < /var/cache/weather-station/current.deb)"' </dev/null 2>/dev/null || true)
 if [ "$wanted" = "$present" ]; then
     say "weather-station $version is installed already"
 else

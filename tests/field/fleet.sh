@@ -48,7 +48,7 @@ for name in "${names[@]}"; do prove "$name: first installation" first "$name"; d
 
 # --- nothing is touched by a dry run ---
 prove "a dry run looks at every host" fleet --dry-run --package "$deb" "$run/hosts"
-prove "a dry run names versions" grep -q "alder: $version -> $version" "$run/output"
+prove "a dry run names versions" said "alder: $version -> $version"
 
 # --- a good roll-out, with identities ---
 other_version "$deb" "$upstream-2" "$run/good_amd64.deb"
@@ -66,7 +66,9 @@ prove "the hosts of a batch ran at the same time" parallel
 prove "progress was shown" grep -q '^\[6/6\]' "$run/good.log"
 prove "a table was printed" grep -Eq '^alder +done' "$run/good.log"
 prove "again: everything is done before" fleet --package "$run/good_amd64.deb" --provision "$run/secrets" "$run/hosts"
-prove "again: no host was worked on" test "$(grep -c 'done before' "$run/output")" = 6
+none_worked_on() { [ "$(grep -c 'done before' "$run/again")" = 6 ]; }
+cp "$run/output" "$run/again"
+prove "again: no host was worked on" none_worked_on
 
 # --- a bad package: its program is not the version that the package says ---
 other_version "$deb" 9.0.0-1 "$run/bad_amd64.deb"
@@ -119,7 +121,7 @@ wait "$roller" || status=$?
 prove "an interrupted roll-out ends with status 130" test "$status" = 130
 prove "an interrupted roll-out leaves a report" jq -e '.complete | not' "$run/state/report.json"
 prove "started again, it goes on and completes" fleet --timeout 60 --package "$run/next_amd64.deb" --batch 6 "$run/hosts"
-prove "the host that was done stays done" grep -q 'alder: done before' "$run/output"
+prove "the host that was done stays done" said 'alder: done before'
 for name in "${names[@]}"; do prove "$name: version $upstream-3" at "$name" "$upstream-3"; done
 
 # --- nothing was lost on the way ---

@@ -25,12 +25,18 @@ not_ok() {
 prove() {
     local sentence=$1 status=0
     shift
-    "$@" >"$run/output" 2>&1 </dev/null || status=$?
+    if [ "$1" = said ]; then
+        "$@" || status=$?
+    else
+        "$@" >"$run/output" 2>&1 </dev/null || status=$?
+    fi
     if [ "$status" = 0 ]; then ok "$sentence"; else
         not_ok "$sentence (status $status)"
         sed 's/^/        | /' "$run/output" | tail -n 25
     fi
 }
+# said PATTERN: the last command that was proved (or refused) said so.
+said() { grep -q -- "$1" "$run/output"; }
 # The opposite: the command must fail.
 refuse() {
     local sentence=$1

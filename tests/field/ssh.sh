@@ -27,27 +27,26 @@ TOML
 
 state_of() { on weather 'find /etc /usr /var/lib -xdev -newermt @1 -type f -printf "%p %s %T@\n" 2>/dev/null | sort | md5sum; dpkg -l | md5sum'; }
 status() { on weather weather-station status --json | jq -er "$1"; }
-says() { grep -q -- "$1" "$run/output"; }
 
 before=$(state_of)
 prove "a dry run succeeds" deploy/install.sh --dry-run --package "$deb" --config "$run/station.toml" weather
-prove "a dry run tells the steps" says 'would install weather-station'
+prove "a dry run tells the steps" said 'would install weather-station'
 untouched() { [ "$(state_of)" = "$before" ]; }
 prove "a dry run changes nothing" untouched
 prove "install over ssh" deploy/install.sh --package "$deb" weather
 prove "install: the station answers" status .version
 prove "install again says so" deploy/install.sh --package "$(dirname "$deb")" weather
-prove "install again does nothing" says 'is installed already'
+prove "install again does nothing" said 'is installed already'
 echo 'interval = 1' >"$run/wrong.toml"
 refuse "a wrong configuration is refused" deploy/install.sh --package "$deb" --config "$run/wrong.toml" weather
-prove "a wrong configuration is named by the station" says interval
+prove "a wrong configuration is named by the station" said interval
 prove "after a wrong configuration the old one is in place and the station runs" on weather 'systemctl is-active --quiet weather-station && ! test -e /etc/weather-station/station.toml.new'
 on weather 'cat > /etc/weather-station/ca.pem' <"$run/hub/ca.pem"
 prove "install with a configuration" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
 prove "the station runs with it" status '.configuration["sensor.interval"].value | select(. == "1s")'
 prove "the old configuration is kept" on weather test -s /etc/weather-station/station.toml.previous
 prove "the same configuration again changes nothing" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
-prove "the same configuration is noticed" says 'in place already'
+prove "the same configuration is noticed" said 'in place already'
 sampling() { status '.store.lastSequence | select(. > 2)'; }
 prove "without an identity it samples" until_true 20 sampling
 
@@ -94,6 +93,17 @@ refuse "another identity is refused without --force" other
 prove "with --force it replaces the first" deploy/provision.sh --force --host "$host_address" --device-id other --key-file "$run/other.key" weather
 prove "the station goes on as the other device" until_true 60 status '.identity.deviceId | select(. == "other")'
 
+# --- the operator's pages: each line of their marked blocks, word for word ---
+operated=0
+while IFS= read -r line; do
+    operated=$((operated + 1))
+    # No pager and no sudo in the machine; both change nothing of what is tried.
+    command=$(sed 's/  *#.*//; s/^sudo //' <<<"$line")
+    prove "README: $command" on weather "export SYSTEMD_PAGER=; cd /root; $command"
+done < <(cat README.md deploy/OPERATING.md 2>/dev/null | awk '/^<!-- .*tests\/field\/ssh.sh/ { marked = 1 } marked && /^```$/ { marked = inside = 0 } inside { print } marked && /^```sh/ { inside = 1 }')
+prove "README: it has marked commands" test "$operated" -ge 8
+until_true 30 on weather weather-station status || true
+
 # --- away ---
 prove "uninstall: dry run" deploy/uninstall.sh --dry-run weather
 prove "uninstall: dry run changes nothing" status .version
@@ -105,11 +115,11 @@ prove "install again finds store, configuration and identity" deploy/install.sh 
 goes_on() { status 'select(.store.lastSequence > 5 and .cloud.state == "online")'; }
 prove "the station goes on where it was, online" until_true 60 goes_on
 prove "uninstall --purge" deploy/uninstall.sh --purge weather
-refuse "purge: readings and configuration are gone" on weather 'ls -d /var/lib/weather-station /etc/weather-station 2>/dev/null | grep .'
+refuse "purge: readings and configuration are gone" on weather 'ls -d /var/lib/weather-station /var/cache/weather-station /etc/weather-station/station.toml* 2>/dev/null | grep .'
 
 # --- a user with sudo, and one without ---
 on weather 'useradd -m pi && mkdir -p /home/pi/.ssh && cp /root/.ssh/authorized_keys /home/pi/.ssh/ && chown -R pi: /home/pi/.ssh'
 refuse "a user who is not root and has no sudo is told so" deploy/install.sh --package "$deb" pi@weather
-prove "the message says what is missing" says 'neither root nor may run sudo'
+prove "the message says what is missing" said 'neither root nor may run sudo'
 refuse "a host that is not there" deploy/install.sh --package "$deb" nobody@127.0.0.1
 finish
