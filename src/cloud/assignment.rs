@@ -123,8 +123,15 @@ fn is_no_hub(error: &CloudError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::{DateTime, Utc};
+    use hub_emulator::dps::{Dps, DpsOptions};
+
     use super::super::error::Refusal;
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     fn token(description: &str) -> CloudError {
         CloudError::new("put the token", Cause::Token { status: 401, description: description.into() })
@@ -147,6 +154,49 @@ mod tests {
             tokio::time::advance(std::time::Duration::from_secs(60)).await;
         }
         assignment.policy.is_due(Instant::now())
+    }
+
+    /// A machine without a clock of its own, just started.
+    struct JustStarted;
+
+    impl Clock for JustStarted {
+        fn wall(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+
+        fn since_boot(&self) -> Duration {
+            Duration::from_secs(5)
+        }
+
+        fn boot(&self) -> crate::reading::BootId {
+            SystemClock::new().boot()
+        }
+
+        fn synchronised(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_put_right_by_the_services_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let dps = Dps::start(DpsOptions { dir: folder.path().into(), ..DpsOptions::default() }).unwrap();
+        let build_date = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000);
+        let timekeeper = Timekeeper::new(Arc::new(JustStarted), build_date);
+        assert_eq!(timekeeper.state(), ClockState::Wrong);
+        let identity = config::Identity { tcti: "device:/nonexistent/tpm".into(), ..Default::default() };
+        let provisioning = config::Provisioning {
+            id_scope: dps.id_scope().into(),
+            endpoint: dps.endpoint(),
+            ..Default::default()
+        };
+        let tls = Tls::load(Some(dps.ca_file()), timekeeper.clone()).unwrap();
+        let visit = Assignment::new(identity, provisioning);
+        let error = visit.visit(tls, &timekeeper, &Limits::default()).await.unwrap_err().to_string();
+        // It came as far as the TPM, which is not there.
+        assert!(error.contains("there is no /nonexistent/tpm"), "{error}");
+        assert_eq!(timekeeper.state(), ClockState::Plausible);
+        assert!((timekeeper.now() - SystemClock::new().wall()).abs() < chrono::TimeDelta::seconds(30));
     }
 
     #[tokio::test(start_paused = true)]

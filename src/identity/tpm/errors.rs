@@ -70,60 +70,71 @@ pub fn explain(doing: &str, tcti: &str, error: Error) -> IdentityError {
     let Some(code) = response_code(error) else {
         return IdentityError::because(doing, "libtss2 refused to send the command; this is a bug", error);
     };
-    let remedy = match code {
-        0x9_0000..=0xB_FFFF | 0x7_0007 => format!(
+    let (doing, remedy) = (doing.into(), remedy(code, tcti));
+    IdentityError::Failed { doing, remedy, source: Some(format!("response code {code:#x}").into()) }
+}
+
+/// What to do about a response code.
+fn remedy(code: u32, tcti: &str) -> String {
+    // The layer above the TPM's own codes: TCTI (0xA), resource managers (0x9, 0xB), ESYS out of step after one
+    // of them (0x70007).
+    if matches!(code, 0x9_0000..=0xB_FFFF | 0x7_0007) {
+        return format!(
             "the TPM at {tcti} went away in the middle; check its seat and supply. The station keeps trying"
-        ),
-        0x100 => "the TPM is not started; a kernel or firmware does that at power-on: reboot, or run \
-                  `tpm2_startup -c`"
-            .into(),
+        );
+    }
+    let remedy = match code {
+        0x100 => {
+            "the TPM is not started; a kernel or firmware does that at power-on: reboot, or run `tpm2_startup -c`"
+        }
         0x101 => {
-            "the TPM reports a failure of its own (failure mode); take its power away and give it back, \
-                  and if that does not help, replace the module"
-                .into()
+            "the TPM reports a failure of its own (failure mode); take its power away and give it back, and if \
+             that does not help, replace the module"
         }
-        0x921 => "the TPM is locked after too many wrong passwords; wait for its recovery time, or run \
-                  `tpm2_dictionarylockout --clear-lockout` (with the lockout password, if one is set)"
-            .into(),
-        0x922 => "the TPM limits how often it writes; try again in a few seconds".into(),
-        0x148 | 0x149 => {
-            "this index of the TPM was defined by somebody else, and may not be used with an empty \
-                          password; choose another identity.slot, or replace it with `weather-station \
-                          provision --force`"
-                .into()
+        0x120 => DISABLED,
+        0x125 => {
+            "it was made for another TPM, or for another endorsement key than this one's; enrol what \
+             `weather-station provision --show-enrollment` prints"
         }
-        0x14B => "the TPM has no room for one more key or index; see what is there with `tpm2_getcap \
-                  handles-persistent` and `tpm2_getcap handles-nv-index` and remove what is not needed"
-            .into(),
-        0x14C => "something else is already at this place of the TPM; choose another identity.slot, or look \
-                  at it with `tpm2_readpublic` and remove it"
-            .into(),
-        0x902..=0x906 => "the TPM has no free memory for one more key or session; use the kernel's resource \
-                          manager (identity.tcti = \"device:/dev/tpmrm0\"), or free what a killed program left with \
-                          `tpm2_flushcontext -t` and `tpm2_flushcontext -s`"
-            .into(),
+        0x12F | 0x148 | 0x149 => {
+            "this index of the TPM was defined by somebody else, and may not be used with an empty password; \
+             choose another identity.slot, or replace it with `weather-station provision --force`"
+        }
+        0x14B => {
+            "the TPM has no room for one more key or index; see what is there with `tpm2_getcap \
+             handles-persistent` and `tpm2_getcap handles-nv-index` and remove what is not needed"
+        }
+        0x14C => {
+            "something else is already at this place of the TPM; choose another identity.slot, or look at it \
+             with `tpm2_readpublic` and remove it"
+        }
+        0x902..=0x906 => {
+            "the TPM has no free memory for one more key or session; use the kernel's resource manager \
+             (identity.tcti = \"device:/dev/tpmrm0\"), or free what a killed program left with \
+             `tpm2_flushcontext -t` and `tpm2_flushcontext -s`"
+        }
+        0x920 | 0x922 | 0x923 => "the TPM limits how often it writes, or is busy; try again in a few seconds",
+        0x921 => {
+            "the TPM is locked after too many wrong passwords; wait for its recovery time, or run \
+             `tpm2_dictionarylockout --clear-lockout` (with the lockout password, if one is set)"
+        }
+        _ if is(code, 0x05) => DISABLED,
         _ if is(code, 0x22) || is(code, 0x0E) => {
-            "a password is set where an empty one was expected: somebody has taken ownership of this TPM \
-             (owner password), or set one on the key. Remove it with `tpm2_changeauth -c owner -p PASSWORD`, \
-             or, if all in it may be lost, `tpm2_clear`"
-                .into()
+            "a password is set where an empty one was expected: somebody has taken ownership of this TPM (owner \
+             password), or set one on the key. Remove it with `tpm2_changeauth -c owner -p PASSWORD`, or, if all \
+             in it may be lost, `tpm2_clear`"
         }
         _ if is(code, 0x0B) => {
-            "what was looked for is not in the TPM any more; was it cleared? Run `weather-station provision` \
-             again"
-                .into()
+            "what was looked for is not in the TPM any more; was it cleared? Run `weather-station provision` again"
         }
-        _ if is(code, 0x1F) => {
-            "the data is damaged, or made for another TPM (its integrity check fails)".into()
-        }
-        _ => "the TPM refuses; look the code up with `tpm2_rc_decode`".into(),
+        _ if is(code, 0x1F) => "the data is damaged, or made for another TPM (its integrity check fails)",
+        _ => "the TPM refuses; look the code up with `tpm2_rc_decode`",
     };
-    IdentityError::Failed {
-        doing: doing.into(),
-        remedy,
-        source: Some(format!("response code {code:#x}").into()),
-    }
+    remedy.into()
 }
+
+const DISABLED: &str = "this part of the TPM (owner or endorsement hierarchy) is switched off; switch it on in the \
+                        firmware's settings, or take the TPM's power away and give it back";
 
 /// Whether a format-one code is this error, whichever handle, session or parameter it is about.
 fn is(code: u32, error: u32) -> bool {
@@ -143,6 +154,34 @@ pub fn response_code(error: Error) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_code_that_a_person_can_do_something_about_has_a_remedy() {
+        for (code, says) in [
+            (0xA_000A, "the TPM at T went away in the middle"),
+            (0x7_0007, "the TPM at T went away in the middle"),
+            (0x100, "`tpm2_startup -c`"),
+            (0x101, "failure mode"),
+            (0x120, "is switched off"),
+            (0x185, "is switched off"),
+            (0x12F, "was defined by somebody else"),
+            (0x149, "was defined by somebody else"),
+            (0x125, "made for another TPM"),
+            (0x14B, "no room"),
+            (0x14C, "something else is already at this place"),
+            (0x18B, "was it cleared?"),
+            (0x98E, "a password is set"),
+            (0x9A2, "owner password"),
+            (0x1DF, "its integrity check fails"),
+            (0x902, "no free memory"),
+            (0x920, "limits how often it writes"),
+            (0x921, "tpm2_dictionarylockout"),
+            (0x184, "look the code up"),
+        ] {
+            let text = remedy(code, "T");
+            assert!(text.contains(says), "{code:#x}: {text}");
+        }
+    }
 
     #[test]
     fn permission_and_busy_are_told_apart_by_errno() {
