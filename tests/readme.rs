@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use weather_station::cli::Cli;
 use weather_station::config;
 
@@ -73,7 +74,9 @@ fn every_command_of_the_station_is_one() {
             continue;
         }
         if let Err(error) = Cli::try_parse_from(&words) {
-            assert!(!error.use_stderr(), "{line:?} is in the README: {error}");
+            // In running text a command may be named without its arguments.
+            let named = !lines.contains(&line) && error.kind() == ErrorKind::MissingRequiredArgument;
+            assert!(named || !error.use_stderr(), "{line:?} is in the README: {error}");
         }
         checked += 1;
     }

@@ -1,0 +1,198 @@
+//! The program as people and systemd meet it: exit statuses, texts, signals; and what goes on when a part is missing.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use hub_emulator::{Emulator, Fault, Options};
+use support::station::{Station, binary};
+
+/// Runs one command with this configuration.
+fn command(dir: &Path, config: &str, arguments: &[&str]) -> Output {
+    let file = dir.join("command.toml");
+    std::fs::write(&file, config).unwrap();
+    binary().arg("--config").arg(&file).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// No TPM there, no page, weather from a table.
+fn lonely(dir: &Path) -> String {
+    format!(
+        "[sensor]\nsource = \"simulated\"\ninterval = \"1s\"\n[identity]\ntcti = \"device:/dev/no-tpm\"\n[store]\npath = \"{}\"\n",
+        dir.join("readings.db").display()
+    )
+}
+
+/// Signs with a key file, for tests that are not about the TPM.
+fn with_key_file(dir: &Path, hub: &Emulator) -> String {
+    hub.add_device("roof");
+    let key_file = dir.join("identity");
+    std::fs::write(&key_file, hub.connection_string("roof").unwrap()).unwrap();
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    format!(
+        "[sensor]\nsource = \"simulated\"\ninterval = \"1s\"\n[identity]\nsource = \"key-file\"\nkey_file = \"{}\"\n\
+         [hub]\ntransport = \"amqp\"\nport = {}\nca_file = \"{}\"\n[store]\npath = \"{}\"\n",
+        key_file.display(),
+        hub.port(),
+        hub.ca_file().display(),
+        dir.join("readings.db").display()
+    )
+}
+
+#[test]
+fn wrong_arguments_end_with_64_and_help_with_0() {
+    for arguments in [
+        &["bogus"][..],
+        &["run", "--fast"],
+        &["provision"],
+        &["provision", "--show", "--clear"],
+        &["verify"],
+        &[],
+    ] {
+        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["provision", "--help"]] {
+        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = binary().args(["--config", "/no/such/file.toml", "run"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+    let said = text(&missing.stderr);
+    assert!(
+        said.contains("/no/such/file.toml") && said.contains("--config") && said.contains("No such file"),
+        "{said}"
+    );
+
+    for (config, expected) in [
+        ("[sensor]\nintervall = \"5s\"\n", "line 2: `sensor.intervall` is not a key"),
+        ("[sensor]\ninterval = \"90000s\"\n", "`sensor.interval` is \"90000s\", expected 1s to 24h"),
+        ("[sensor]\nsource = \"simulated\"\ntrace = \"/no/such/trace.csv\"\n", "/no/such/trace.csv"),
+    ] {
+        let output = command(dir.path(), config, &["run"]);
+        assert_eq!(output.status.code(), Some(78), "{config}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(expected), "{config}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_missing_part_is_named_with_its_remedy_and_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
+    let too_long = "QUFB".repeat(30);
+    let write = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let no_device = write("no-device", &format!("HostName=h.example;SharedAccessKey={key}"));
+    let not_base64 = write("not-base64", "this is no base64!");
+    let long = write("long", &too_long);
+    let good = write("good", &format!("HostName=h.example;DeviceId=roof;SharedAccessKey={key}"));
+    let cases: [(&[&str], &str); 7] = [
+        (&["status"], "start it with `systemctl start weather-station`"),
+        (&["token"], "/dev/no-tpm"),
+        (&["provision", "--connection-string-file", &good], "/dev/no-tpm"),
+        (&["provision", "--connection-string-file", &no_device], "DeviceId"),
+        (&["provision", "--connection-string-file", "/no/such/secret"], "/no/such/secret"),
+        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &not_base64], "base64"),
+        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &long], "64"),
+    ];
+    for (arguments, expected) in cases {
+        let config = format!("{}[showcase]\nlisten = \"127.0.0.1:1\"\n", lonely(dir.path()));
+        let output = command(dir.path(), &config, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?} said {said:?}, expected {expected:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?} printed {}", text(&output.stdout));
+        assert!(
+            ![key, "this is no base64", too_long.as_str()].iter().any(|secret| said.contains(secret)),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_tpm_network_and_identity_the_station_records_and_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut station = Station::start(dir.path(), &lonely(dir.path()));
+    let status = station
+        .until("two readings are stored", Duration::from_secs(15), |status| {
+            status["store"]["lastSequence"].as_u64() >= Some(2) && status["identity"]["reason"].is_string()
+        })
+        .await;
+    assert!(status["identity"]["reason"].as_str().unwrap().contains("/dev/no-tpm"), "{status}");
+    assert_eq!(status["cloud"]["state"], "offline");
+    assert_eq!(status["sensor"]["state"], "ok");
+    station.terminate();
+    assert_eq!(station.wait(Duration::from_secs(10)).await.code(), Some(0), "{}", station.log_text());
+}
+
+#[tokio::test]
+async fn without_a_sensor_the_station_runs_and_names_the_bus() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        lonely(dir.path()).replace("source = \"simulated\"", "source = \"bme280\"\nbus = \"/dev/no-bus\"");
+    let mut station = Station::start(dir.path(), &config);
+    let status = station
+        .until("the sensor is absent", Duration::from_secs(15), |status| {
+            status["sensor"]["reason"].is_string()
+        })
+        .await;
+    assert!(status["sensor"]["reason"].as_str().unwrap().contains("/dev/no-bus"), "{status}");
+    station.terminate();
+    assert_eq!(station.wait(Duration::from_secs(10)).await.code(), Some(0));
+    let read = command(dir.path(), &config, &["read"]);
+    assert_eq!(read.status.code(), Some(1));
+    assert!(
+        text(&read.stderr).contains("/dev/no-bus") && text(&read.stderr).contains("No such file"),
+        "{}",
+        text(&read.stderr)
+    );
+}
+
+#[tokio::test]
+async fn a_second_station_on_the_same_store_is_refused_and_the_first_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let station = Station::start(dir.path(), &lonely(dir.path()));
+    station.until("it runs", Duration::from_secs(15), |status| status["store"]["state"] == "ok").await;
+    let config = format!("{}[showcase]\nlisten = \"\"\n", lonely(dir.path()));
+    let second = command(dir.path(), &config, &["run"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another weather-station is running"), "{}", text(&second.stderr));
+    assert!(station.status().await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once_though_the_hub_is_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let mut station = Station::start(dir.path(), &with_key_file(dir.path(), &hub));
+    station
+        .until("it is online", Duration::from_secs(20), |status| status["cloud"]["state"] == "online")
+        .await;
+    hub.fault(Fault::DispositionNever);
+    let have = hub.count();
+    support::station::wait_for("a delivery in flight", Duration::from_secs(10), || {
+        let more = hub.count() > have;
+        async move { more.then_some(()) }
+    })
+    .await;
+    station.terminate();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begin = tokio::time::Instant::now();
+    station.terminate();
+    station.wait(Duration::from_secs(5)).await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+}
