@@ -59,7 +59,7 @@ run "format" cargo fmt --all --check
 run "shell scripts" scripts
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 run "tests" cargo test --workspace --locked --quiet
-run "the page in Chromium" cargo test --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser
+run "the page in Chromium" cargo test --workspace --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser
 run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
 run "the demo, 20 seconds" deploy/demo.sh --seconds 20
 
