@@ -197,7 +197,10 @@ one_host() {
 
 # A station that already has this identity refuses another only with --force: an interrupted run must not fail on that.
 provision_once() {
-    if root 'weather-station provision --show' </dev/null 2>/dev/null | grep -qF "$(sed -n 's/.*DeviceId=\([^;]*\).*/\1/p' "$secrets/$1")"; then
+    local present wanted
+    present=$(root 'weather-station provision --show' </dev/null 2>/dev/null | sed -n 's/^\(host\|device id\)  *//p' | paste -sd/ || true)
+    wanted=$(sed -n 's/^\(.*;\)\{0,1\}HostName=\([^;]*\).*/\2/p' "$secrets/$1")/$(sed -n 's/^\(.*;\)\{0,1\}DeviceId=\([^;]*\).*/\2/p' "$secrets/$1")
+    if [ "$present" = "$wanted" ]; then
         say "the identity is in place already"
         return 0
     fi

@@ -88,7 +88,7 @@ on birch 'systemctl stop ssh.socket ssh.service' || true                        
 on cedar 'sed -i "s/simulated/bme280/" /etc/weather-station/station.toml; systemctl restart weather-station' # has no sensor
 on doum 'mount -t tmpfs -o size=64k full /var/cache/weather-station'                                       # has no room, and lost its previous package
 on elder 'sed -i "s/^ca_file.*/ca_file = \"\"/" /etc/weather-station/station.toml; systemctl restart weather-station' # trusts no hub
-on fir 'printf "#!/bin/sh\nexit 1\n" > /usr/sbin/policy-broken; mv /usr/bin/deb-systemd-helper /usr/bin/deb-systemd-helper.away; printf "#!/bin/sh\n[ \"\$1\" != was-enabled ] || kill -9 \$PPID\n" > /usr/bin/deb-systemd-helper; chmod +x /usr/bin/deb-systemd-helper' # its maintainer scripts die
+on fir 'mv /usr/bin/deb-systemd-helper /usr/bin/deb-systemd-helper.away; printf "#!/bin/sh\nkill -9 \$PPID\n" > /usr/bin/deb-systemd-helper; chmod +x /usr/bin/deb-systemd-helper' # its maintainer scripts die
 refuse "with broken hosts the roll-out is not complete" fleet --package "$run/next_amd64.deb" --timeout 20 --failures 9 --batch 6 "$run/hosts"
 prove "the sound host is done" is alder 'done'
 prove "unreachable: failed" is birch failed
