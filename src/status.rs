@@ -21,6 +21,9 @@ pub struct Board {
     pub identity: watch::Sender<IdentityStatus>,
     /// Value in force and where it came from, per key (`sensor.interval` and so on).
     pub configuration: watch::Sender<BTreeMap<String, InForce>>,
+    /// Counts the identities that were put into the TPM by this process: the cloud task asks the signer at once
+    /// who it is instead of at its next turn. The TPM form writes it.
+    pub provisioned: watch::Sender<u64>,
     /// What the settings in force cost a day; the showcase looks at the disk once a minute and writes it.
     pub outlook: watch::Sender<Option<Outlook>>,
 }

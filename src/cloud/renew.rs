@@ -39,6 +39,7 @@ impl Renewer<'_> {
         let mut backoff = Backoff::new(self.seed);
         let mut attempt_at = Instant::now();
         let mut flowed = Instant::now();
+        let mut provisioned = self.board.provisioned.subscribe();
         loop {
             let now = Instant::now();
             if token.is_due(&self.timekeeper) && attempt_at <= now {
@@ -67,7 +68,14 @@ impl Renewer<'_> {
                     return error;
                 }
             }
-            tokio::time::sleep(self.nap(&token, attempt_at, flowed)).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.nap(&token, attempt_at, flowed)) => {}
+                _ = provisioned.changed() => {
+                    if let Err(error) = self.same_identity().await {
+                        return error;
+                    }
+                }
+            }
         }
     }
 

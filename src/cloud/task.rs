@@ -387,8 +387,9 @@ impl Running {
         Ok(())
     }
 
-    /// Waits, turning; ends early when the station stops.
+    /// Waits, turning; ends early when the station stops or was given an identity.
     async fn wait(&mut self, wait: Duration) {
+        let mut provisioned = self.task.board.provisioned.subscribe();
         let until = Instant::now() + wait;
         while Instant::now() < until && !self.shared.is_stopping() {
             self.shared.beat();
@@ -396,6 +397,7 @@ impl Running {
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
                 () = stopped(&mut self.shared.stop) => {}
+                _ = provisioned.changed() => return,
             }
         }
     }

@@ -76,7 +76,7 @@ pub async fn save(
             configure_page::closed(&refusal)
         }
         Ok(()) => match tokio::time::timeout(READING, secret_form::read(&connection, &headers, body)).await {
-            Ok(Ok(filled)) => decide(&shared.desk, &connection, &filled).await,
+            Ok(Ok(filled)) => decide(&shared, &connection, &filled).await,
             Ok(Err(error)) => unreadable(&error),
             Err(_) => (StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time\n").into_response(),
         },
@@ -86,7 +86,8 @@ pub async fn save(
     response
 }
 
-async fn decide(desk: &Desk, connection: &Connection, filled: &SecretForm) -> Response {
+async fn decide(shared: &Shared, connection: &Connection, filled: &SecretForm) -> Response {
+    let desk = &shared.desk;
     let Ok(_turn) = desk.turn.try_lock() else {
         return (StatusCode::CONFLICT, "another form is being saved at this moment: try again\n")
             .into_response();
@@ -99,7 +100,10 @@ async fn decide(desk: &Desk, connection: &Connection, filled: &SecretForm) -> Re
         return response;
     }
     match save_into_tpm(desk, filled).await {
-        Ok(()) => Redirect::to("/configuration?saved").into_response(),
+        Ok(()) => {
+            shared.board.provisioned.send_modify(|times| *times += 1);
+            Redirect::to("/configuration?saved").into_response()
+        }
         Err((status, problem)) => form(desk, status, &Notice::Problem(problem), filled).await,
     }
 }

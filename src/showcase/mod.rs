@@ -84,6 +84,7 @@ impl Task {
         tokio::select! {
             () = publisher.run() => {}
             () = survey => {}
+            () = survey::name_tpm(&self.board, &self.config.identity) => {}
             () = listener::serve(listener, app) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }

@@ -13,7 +13,7 @@ await withBrowser(async (context) => {
     await page.screenshot({ path: join(folder, `${name}.png`), fullPage: whole ?? false });
     await page.close();
   };
-  await paint("page", 1280, 720, "light", "day");
+  await paint("page", 1440, 900, "light", "day");
   if (!process.env.PICTURES_ALL) return;
   for (const colorScheme of ["light", "dark"]) {
     await paint(`wall-${colorScheme}`, 1920, 1080, colorScheme, "week");

@@ -149,7 +149,7 @@ function showAge() {
   const reading = status?.sensor.lastReading;
   if (reading) {
     const age = now() - Date.parse(reading.time);
-    byId("age").textContent = `Read ${units.length(age)} ago`;
+    byId("age").textContent = `Read ${units.ago(age)}`;
     byId("age").toggleAttribute("data-old", age > Math.max(3 * interval(), 10_000));
   }
   const lost = status && Date.now() - heard > SILENCE;

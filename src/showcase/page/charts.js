@@ -128,14 +128,19 @@ export class Charts {
   columns(quantity) {
     const columns = [[], [], [], []];
     const push = (...values) => values.forEach((value, column) => columns[column].push(value));
-    let before = null;
-    for (const row of this.#rows) {
-      if (before && row.at - before.at > this.#most) push((row.at + before.at) / 2000, null, null, null);
+    this.#rows.forEach((row, index) => {
+      if (this.#isHole(index)) push((row.at + this.#rows[index - 1].at) / 2000, null, null, null);
       const { min, max, mean } = this.#values(quantity, row);
       push(row.at / 1000, min, max, mean);
-      before = row;
-    }
+    });
     return columns;
+  }
+
+  // Whether readings are missing before this row: a longer step than the interval explains, and than its
+  // neighbours are, because the interval may have been another one then.
+  #isHole(index) {
+    const step = (at) => (at > 0 && at < this.#rows.length ? this.#rows[at].at - this.#rows[at - 1].at : 0);
+    return step(index) > Math.max(this.#most, 3 * step(index - 1), 3 * step(index + 1));
   }
 
   #figure(quantity) {

@@ -5,9 +5,9 @@ const HOUR = 3_600_000;
 // How a quantity's trend is judged: over how long, and what counts as steady, slow and quick.
 // Pressure: the words and limits of the Met Office's shipping forecast (hPa in three hours).
 const TREND = {
-  temperature: { over: HOUR, said: "an hour", steady: 0.3, slow: 1, quick: 3 },
-  humidity: { over: HOUR, said: "an hour", steady: 2, slow: 6, quick: 15 },
-  pressure: { over: 3 * HOUR, said: "three hours", steady: 0.01, slow: 0.15, quick: 0.36 },
+  temperature: { over: HOUR, said: "1 h", steady: 0.3, slow: 1, quick: 3 },
+  humidity: { over: HOUR, said: "1 h", steady: 2, slow: 6, quick: 15 },
+  pressure: { over: 3 * HOUR, said: "3 h", steady: 0.01, slow: 0.15, quick: 0.36 },
 };
 
 const FIELD = { temperature: "Temperature", humidity: "Humidity", pressure: "Pressure" };
@@ -54,7 +54,7 @@ export class Today {
     return this.#extremes[quantity];
   }
 
-  // { words, direction: -1 | 0 | 1, difference, over: "an hour" } or null while the history is too short.
+  // { words, direction: -1 | 0 | 1, difference, over: "1 h" } or null while the history is too short.
   trend(quantity, value, at) {
     const { over, said, steady, slow, quick } = TREND[quantity];
     const wanted = at - over;

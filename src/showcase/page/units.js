@@ -95,7 +95,13 @@ export function length(milliseconds) {
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
+// "just now", "8 seconds ago"
+export const ago = (milliseconds) => (milliseconds < 1_000 ? "just now" : `${length(milliseconds)} ago`);
+
 export const count = (value) => new Intl.NumberFormat("en").format(Math.round(value));
+
+// "1 message", "2,000 messages"
+export const several = (value, name) => `${count(value)} ${name}${Math.round(value) === 1 ? "" : "s"}`;
 
 // "3.4 MB"
 export function bytes(value) {

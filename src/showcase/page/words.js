@@ -1,6 +1,6 @@
 // The station's own state in plain words. Takes the status document, gives sentences and facts; no page.
 
-import { bytes, count, length, moment } from "./units.js";
+import { ago, bytes, count, length, moment, several } from "./units.js";
 
 const time = (text) => (text ? Date.parse(text) : null);
 
@@ -42,16 +42,16 @@ const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 export function groups(status, now) {
   const { cloud, store, sensor, identity, clock, outlook } = status;
   const at = (text) => (text ? moment(time(text), now) : null);
-  const ago = (text) => (text ? `${at(text)} (${length(now - time(text))} ago)` : null);
+  const since = (text) => (text ? `${at(text)} (${ago(now - time(text))})` : null);
   return [
     ["Hub", [
       ["Link", link(cloud, at)],
       ["Why", cloud.state === "online" ? null : cloud.reason],
-      ["Not yet sent", store.pending ? `${count(store.pending)} readings, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : "Nothing"],
+      ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : "Nothing"],
       ["Caught up", store.pending > backlog() ? catchUp(cloud, now) : null],
-      ["Last accepted", ago(cloud.lastAccepted) ?? "Nothing yet"],
+      ["Last accepted", since(cloud.lastAccepted) ?? "Nothing yet"],
       ["Sign-in", token(cloud, now)],
-      ["Accepted since start", `${count(cloud.accepted)} messages over ${count(cloud.connections)} connections`],
+      ["Accepted since start", `${several(cloud.accepted, "message")} over ${several(cloud.connections, "connection")}`],
     ]],
     ["Identity", [
       ["Hub", identity.host],
@@ -70,9 +70,9 @@ export function groups(status, now) {
     ]],
     ["Store", [
       ["State", store.state === "ok" ? "Writing" : (store.reason ?? "Starting")],
-      ["Recorded", `${count(store.lastSequence)} readings, ${bytes(store.bytes)}`],
-      ["In memory only", store.inMemory ? `${count(store.inMemory)} readings` : null],
-      ["Refused by the hub", store.deadLetters ? `${count(store.deadLetters)} readings, set aside` : null],
+      ["Recorded", `${several(store.lastSequence, "reading")}, ${bytes(store.bytes)}`],
+      ["In memory only", store.inMemory ? several(store.inMemory, "reading") : null],
+      ["Refused by the hub", store.deadLetters ? `${several(store.deadLetters, "reading")}, set aside` : null],
       ["Disk", outlook?.disk ? `${bytes(outlook.disk.free)} free of ${bytes(outlook.disk.size)}` : null],
       ["Written", outlook ? `About ${bytes(outlook.writtenPerDay)} a day` : null],
       ["Card life", outlook?.cardLifeYears ? cardLife(outlook.cardLifeYears) : null],
