@@ -66,7 +66,6 @@ async fn ten_pages_cost_at_most_4_mb(station: &Station) {
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let grown = memory(station).saturating_sub(before);
-    println!("ten pages: {} KiB more", grown / 1024);
     assert!(grown <= 4 << 20, "{grown} bytes for ten pages");
 }
 
