@@ -139,15 +139,15 @@ pub fn free_pair() -> u16 {
     panic!("no two free ports next to each other");
 }
 
-/// Waits for a state, at most ten seconds.
+/// Waits for a state, at most thirty seconds.
 pub fn wait_until(what: &str, mut state: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..3000 {
         if state() {
             return;
         }
         pause();
     }
-    panic!("not in ten seconds: {what}");
+    panic!("not in thirty seconds: {what}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "between two looks at another process; no timing is tested")]

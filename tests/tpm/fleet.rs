@@ -23,7 +23,7 @@ async fn a_small_fleet_goes_from_empty_tpms_to_telemetry() {
     let folder = tempfile::tempdir().unwrap();
     let (dps, first, _) = services(folder.path());
     let mut fleet = enrolled_fleet(3, folder.path(), &dps, &first);
-    all_accepted(&fleet, &first, 3, Duration::from_secs(60)).await;
+    all_accepted(&fleet, &first, 3, Duration::from_secs(120)).await;
     end(&mut fleet).await;
     assert_complete(&fleet, &[&first]);
 }

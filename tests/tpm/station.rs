@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hub_emulator::{Emulator, Options};
+use hub_emulator::dps::{Dps, DpsOptions};
+use hub_emulator::{Emulator, Options, Registry};
 
 use crate::layout::{hmac_by_tools, name_by_tools};
 use crate::support::station::{Station, binary, wait_for};
@@ -103,6 +104,46 @@ fn provision_by_the_command_line_and_nothing_shows_the_key() {
     for secret in [STANDARD.encode(KEY_A), STANDARD.encode(KEY_B), STANDARD.encode([b'K'; 65])] {
         assert!(outputs.iter().all(|text| !text.contains(&secret[..12])), "a key was shown");
     }
+}
+
+#[test]
+fn the_service_is_asked_from_the_command_line_too_and_never_replaces_what_a_person_put_there() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let authority = tempfile::tempdir().unwrap();
+    let dps =
+        Dps::start(DpsOptions { dir: authority.path().into(), steps: 1, ..DpsOptions::default() }).unwrap();
+    dps.link("assigned-hub", Registry::default());
+    let settings = format!(
+        "[identity]\ntcti = \"{}\"\n[provisioning]\nid_scope = \"{}\"\nendpoint = \"{}\"\n[hub]\nca_file = \"{}\"\n",
+        tpm.tcti(),
+        dps.id_scope(),
+        dps.endpoint(),
+        dps.ca_file().display(),
+    );
+    let run = |arguments: &[&str], input: &str| {
+        let output = command(folder.path(), &settings, arguments, input);
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.code(), out, err)
+    };
+    let (status, _, error) = run(&["provision", "--dps"], "");
+    assert_eq!(status, Some(1));
+    assert!(error.contains("it does not know registration"), "{error}");
+    let (status, shown, _) = run(&["provision", "--show-enrollment"], "");
+    assert_eq!(status, Some(0));
+    let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert_eq!(value("registration id").len(), 52);
+    dps.enroll(value("registration id"), value("endorsement key"), "roof").unwrap();
+    let (status, said, error) = run(&["provision", "--dps"], "");
+    assert_eq!((status, said.as_str()), (Some(0), "slot 0 of the TPM is roof at assigned-hub\n"), "{error}");
+    let (_, shown, _) = run(&["provision", "--show"], "");
+    assert!(shown.contains("provisioned       by the provisioning service"), "{shown}");
+    let by_hand = ["provision", "--connection-string-file", "-", "--force"];
+    assert_eq!(run(&by_hand, &connection_string("hub", "cellar", &KEY_A)).0, Some(0));
+    let (status, _, error) = run(&["provision", "--dps"], "");
+    assert_eq!(status, Some(1));
+    assert!(error.contains("put there by hand, which the service never replaces"), "{error}");
+    assert_eq!(name_by_tools(&tpm, 0), "hub/cellar");
 }
 
 /// Recorded while the hub was away, sent under the identity that the station has when it comes back.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
+use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +33,14 @@ struct Arguments {
     /// A device as ID=FILE; the file holds its primary key in base64 (may be given several times).
     #[arg(long, value_name = "ID=FILE")]
     device: Vec<String>,
+    /// Plays the provisioning service as well, on this port (0 takes a free one); it assigns to this hub under its last
+    /// `--name`, or `localhost`.
+    #[arg(long)]
+    dps_port: Option<u16>,
+    /// An enrollment as DEVICE=FILE; the file holds what `weather-station provision --show-enrollment` prints (may be
+    /// given several times).
+    #[arg(long, value_name = "DEVICE=FILE", requires = "dps_port")]
+    enroll: Vec<String>,
     /// Keeps the record in this file (JSON lines) and begins with what it holds.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -43,12 +52,13 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let dps = provisioning_service(&arguments)?;
     let hub = Emulator::start(Options {
         port: arguments.port,
         https_port: arguments.https_port,
         control_port: Some(arguments.control),
         address: arguments.address,
-        names: arguments.name,
+        names: arguments.name.clone(),
         dir: Some(arguments.dir),
         keep_authority: true,
         record_file: arguments.record,
@@ -60,7 +70,12 @@ async fn main() -> anyhow::Result<()> {
         let key = std::fs::read_to_string(file).with_context(|| format!("reading the key file {file}"))?;
         hub.add_device_with_keys(id, key.trim(), None)?;
     }
+    if let Some(dps) = &dps {
+        dps.link(arguments.name.last().map_or("localhost", String::as_str), hub.registry());
+    }
     println_line(&serde_json::json!({
+        "dps": dps.as_ref().map(Dps::endpoint),
+        "idScope": dps.as_ref().map(Dps::id_scope),
         "port": hub.port(),
         "httpsPort": hub.https_port(),
         "control": hub.control_port(),
@@ -71,6 +86,25 @@ async fn main() -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// The service with its enrollments, if it is asked for.
+fn provisioning_service(arguments: &Arguments) -> anyhow::Result<Option<Dps>> {
+    let Some(port) = arguments.dps_port else { return Ok(None) };
+    let (dir, address, names) = (arguments.dir.clone(), arguments.address, arguments.name.clone());
+    let dps = Dps::start(DpsOptions { dir, port, address, names, ..DpsOptions::default() })?;
+    for enrollment in &arguments.enroll {
+        let (device, file) = enrollment
+            .split_once('=')
+            .with_context(|| format!("--enroll {enrollment}: expected DEVICE=FILE"))?;
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading the enrollment {file}"))?;
+        let value = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            value.map(str::trim).with_context(|| format!("{file} has no line that begins with `{name}`"))
+        };
+        dps.enroll(value("registration id")?, value("endorsement key")?, device)?;
+    }
+    Ok(Some(dps))
 }
 
 #[expect(clippy::print_stdout, reason = "the ports are what this program tells its starter")]

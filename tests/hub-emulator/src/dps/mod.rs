@@ -41,6 +41,10 @@ pub struct DpsOptions {
     pub dir: PathBuf,
     /// 0 takes a free one.
     pub port: u16,
+    /// The address to listen on; 127.0.0.1 by default.
+    pub address: Option<IpAddr>,
+    /// Host names besides `localhost` and `127.0.0.1`: in its certificate.
+    pub names: Vec<String>,
     pub id_scope: String,
     /// How often a device is told "assigning" before it is assigned.
     pub steps: u32,
@@ -55,6 +59,8 @@ impl Default for DpsOptions {
         Self {
             dir: PathBuf::new(),
             port: 0,
+            address: None,
+            names: Vec::new(),
             id_scope: "0ne00123456".into(),
             steps: 2,
             retry_after: 1,
@@ -112,14 +118,17 @@ struct State {
 }
 
 impl Dps {
-    /// Binds to 127.0.0.1 and serves.
+    /// Binds and serves.
     pub fn start(options: DpsOptions) -> Result<Self, StartError> {
         let dir = options.dir.clone();
         std::fs::create_dir_all(&dir).map_err(|source| StartError::File { path: dir.clone(), source })?;
-        let authority = authority(&dir, vec!["localhost".into(), "127.0.0.1".into()], true)?;
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        names.extend(options.names.iter().cloned());
+        let authority = authority(&dir, names, true)?;
         let ca_file = dir.join("ca.pem");
         write(&ca_file, &authority.pem)?;
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.port);
+        let address =
+            SocketAddr::new(options.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), options.port);
         let listen = |source| StartError::Listen { address, source };
         let socket = std::net::TcpListener::bind(address).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
@@ -140,9 +149,10 @@ impl Dps {
         Ok(Self { shared, runtime: Some(runtime), port, ca_file })
     }
 
-    /// `localhost:port`, for `provisioning.endpoint`.
+    /// `host:port`, for `provisioning.endpoint`; the host is the last of its names, or `localhost`.
     pub fn endpoint(&self) -> String {
-        format!("localhost:{}", self.port)
+        let host = self.shared.options.names.last().map_or("localhost", String::as_str);
+        format!("{host}:{}", self.port)
     }
 
     pub fn id_scope(&self) -> &str {
