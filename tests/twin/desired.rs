@@ -50,7 +50,7 @@ async fn a_new_interval_takes_effect_at_once_and_holds_after_a_restart_without_a
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
-    let mut bench = Bench::start(SENSOR).await;
+    let bench = Bench::start(SENSOR).await;
     bench.desire(&json!({"keepDays": 9, "oversampling": {"pressure": 4}}), "keepDays").await;
     assert_eq!(bench.in_force("store.keep").await, (json!("9d"), json!("twin")));
     let answer = bench.desire(&json!({"keepDays": null}), "keepDays").await;

@@ -108,7 +108,7 @@ impl<'a> Companion<'a> {
         if let Some((id, request)) = self.conversation.next(now, &wanted, &OWN) {
             tracing::debug!(request = request.name(), "twin");
             let sent = send(attached, "ask about the twin", wire::twin_request(id, &request)).await;
-            settle(twin, sent);
+            lost_by(twin, sent);
         }
     }
 
@@ -173,7 +173,7 @@ impl<'a> Companion<'a> {
         // The links went meanwhile: the service has given the call up.
         let Some(attached) = &mut group.attached else { return };
         let sent = send(attached, "answer a method call", wire::method_answer(id, answer)).await;
-        settle(group, sent);
+        lost_by(group, sent);
     }
 
     async fn message(&mut self, received: Received) {
@@ -183,18 +183,20 @@ impl<'a> Companion<'a> {
         let verdict = self.steering.inbox.take(&wire::to_device(message), now).await;
         let group = &mut self.steering.groups[2];
         let Some(attached) = &mut group.attached else { return };
-        let settled = attached
-            .receiver
-            .within("settle a message to the device", SEND, async |receiver| match verdict {
-                Verdict::Accept => receiver.accept(delivery).await,
-                Verdict::Release => receiver.release(delivery).await,
-                Verdict::Reject(reason) => {
-                    let error = Error::new(AmqpError::DecodeError, Some(reason.to_owned()), None);
-                    receiver.reject(delivery, error).await
-                }
-            })
-            .await;
-        settle(group, settled);
+        let doing = "settle a message to the device";
+        let receiver = &mut attached.receiver;
+        let settled = match verdict {
+            Verdict::Accept => receiver.within(doing, SEND, async |link| link.accept(delivery).await).await,
+            Verdict::Reject(reason) => {
+                let error = Error::new(AmqpError::DecodeError, Some(reason.to_owned()), None);
+                receiver.within(doing, SEND, async |link| link.reject(delivery, error).await).await
+            }
+            Verdict::Later => {
+                let cause = Cause::Lost("the station cannot keep messages at present".into());
+                Err(CloudError::new("take a message to the device", cause))
+            }
+        };
+        lost_by(group, settled);
     }
 }
 
@@ -234,7 +236,8 @@ async fn send(
     sender.within(doing, SEND, async |sender| sender.send(message).await.map(drop)).await
 }
 
-fn settle(group: &mut Group, done: Result<(), CloudError>) {
+/// What could not be done costs the links.
+fn lost_by(group: &mut Group, done: Result<(), CloudError>) {
     if let Err(error) = done {
         group.lost(&error);
     }

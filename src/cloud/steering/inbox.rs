@@ -30,8 +30,9 @@ pub enum Verdict {
     Accept,
     /// It can never be shown: the hub may forget it, and its sender learns why.
     Reject(&'static str),
-    /// Not now: the hub keeps it and delivers it again.
-    Release,
+    /// Not now: it is left unsettled, and the hub delivers it again. Giving it back (`released`) would be counted,
+    /// and after ten times the hub throws it away.
+    Later,
 }
 
 /// See the module.
@@ -71,7 +72,7 @@ impl Inbox {
         };
         self.load().await;
         if !self.loaded {
-            return Verdict::Release;
+            return Verdict::Later;
         }
         let mut messages = self.board.cloud.borrow().messages.clone();
         if messages.iter().any(|old| is_same(old, &entry)) {
@@ -88,16 +89,16 @@ impl Inbox {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a message from the cloud could not be kept; the hub delivers it again");
-                Verdict::Release
+                Verdict::Later
             }
-            Err(_) => Verdict::Release,
+            Err(_) => Verdict::Later,
         }
     }
 }
 
 /// As the status document has it: `time` (of receipt), `text`, and where they are there `messageId`, `sequence`,
 /// `properties`; `shortened` where the text was longer.
-fn entry(message: &ToDevice, now: DateTime<Utc>) -> Option<Value> {
+pub(super) fn entry(message: &ToDevice, now: DateTime<Utc>) -> Option<Value> {
     let text = std::str::from_utf8(&message.body).ok()?;
     let shown = shortened(text, LONGEST);
     let mut entry = json!({ "time": rfc3339(now), "text": shown });
@@ -181,7 +182,7 @@ mod tests {
                 store.close().await.unwrap();
                 // Nothing can be kept any more, so the hub has to keep it.
                 if round == 1 {
-                    assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Release);
+                    assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Later);
                     assert_eq!(texts(&board).len(), 10);
                 }
             };

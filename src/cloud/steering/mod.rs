@@ -8,6 +8,8 @@
 //! hub within bounds.
 
 mod companion;
+#[cfg(test)]
+mod corpus;
 mod device;
 mod inbox;
 mod json;

@@ -192,4 +192,6 @@ fn brief_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+pub use self::tests::bench;
+#[cfg(test)]
 mod tests;
