@@ -2,6 +2,7 @@
 //! Reads everything, changes nothing. Where the station runs, the parts that it holds are asked of it.
 
 mod clock;
+pub mod configuration;
 mod disk;
 mod hub;
 mod identity;

@@ -22,10 +22,10 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
             return Ok(WRONG_CONFIGURATION);
         }
     };
-    let mut findings = vec![Finding::ok("configuration", format!("{} is well-formed", file.display()))];
-    show(&findings[0], json);
     let runtime = daemon::runtime()?;
     let running = runtime.block_on(running(&config));
+    let mut findings = vec![check::configuration::check(file, running.as_ref())];
+    show(&findings[0], json);
     findings.extend(runtime.block_on(check::all(&config, running.as_ref(), |finding| show(finding, json))));
     // A device that hangs must not hold up the end.
     runtime.shutdown_background();

@@ -8,6 +8,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{DONE, daemon, output};
+use crate::check;
 use crate::config::Config;
 use crate::showcase;
 
@@ -104,5 +105,9 @@ fn in_words(document: &Value) -> String {
         part("token", format!("expires {expires}"));
     }
     part("clock", format!("{}{}", get("/clock/state"), because("/clock/reason")));
+    let overridden = check::configuration::overridden(document);
+    if !overridden.is_empty() {
+        part("twin sets", overridden.join(", "));
+    }
     words
 }

@@ -31,6 +31,13 @@ async fn a_new_interval_takes_effect_at_once_and_holds_after_a_restart_without_a
     assert_eq!((&reported["wind"]["ac"], &reported["wind"]["av"]), (&json!(400), &json!(2)));
     assert_eq!(bench.in_force("sensor.interval").await, (json!("1s"), json!("twin")));
     assert_eq!(bench.in_force("station.altitude").await, (Value::Null, json!("default")));
+    for command in ["status", "check"] {
+        let mut asking = tokio::process::Command::from(crate::support::station::binary());
+        asking.arg("--config").arg(&bench.station.config).arg(command);
+        let output = asking.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("sensor.interval = \"1s\""), "{command}: {text}");
+    }
 
     bench.hub.stop();
     bench.station.terminate();
