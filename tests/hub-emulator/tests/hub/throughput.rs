@@ -1,13 +1,20 @@
 //! How much the hub takes: it must never be what limits a measurement of the station.
 
+use std::collections::VecDeque;
+
+use fe2o3_amqp::link::SendError;
+use fe2o3_amqp::link::delivery::DeliveryFut;
+use fe2o3_amqp_types::messaging::Outcome;
 use hub_emulator::{Emulator, Options};
-use tokio::time::Instant;
 
 use crate::client::{Client, batch, message};
 
-/// 200,000 messages in batches of 500, four in flight. A debug build is not measured, only tried.
+type Pending = DeliveryFut<Result<Outcome, SendError>>;
+
+/// Batches of 500, four in flight. What counts is the processor time of the hub's thread: it does not depend on what
+/// else the machine is doing. A debug build is only tried, not measured; run a release build with this test alone.
 #[tokio::test]
-async fn it_takes_a_hundred_thousand_messages_a_second() {
+async fn a_hundred_thousand_messages_cost_the_hub_less_than_a_second() {
     let transfers: u64 = if cfg!(debug_assertions) { 8 } else { 400 };
     let hub = Emulator::start(Options::default()).unwrap();
     hub.add_device("roof");
@@ -16,21 +23,32 @@ async fn it_takes_a_hundred_thousand_messages_a_second() {
     let mut sender = client.telemetry("roof").await.unwrap();
     let body = format!("{{\"deviceId\":\"roof\",\"padding\":\"{}\"}}", "x".repeat(150));
     let one = batch((0..500).map(|n| message(&format!("m-{n}"), &body)));
-    let start = Instant::now();
-    let mut flying = std::collections::VecDeque::new();
+    let before = hub_milliseconds();
+    let mut flying: VecDeque<Pending> = VecDeque::new();
     for _ in 0..transfers {
         if flying.len() == 4 {
-            let oldest: fe2o3_amqp::link::delivery::DeliveryFut<_> = flying.pop_front().unwrap();
-            let outcome: Result<fe2o3_amqp_types::messaging::Outcome, fe2o3_amqp::link::SendError> =
-                oldest.await;
-            outcome.unwrap();
+            flying.pop_front().unwrap().await.unwrap();
         }
         flying.push_back(sender.send_batchable_ref(&one).await.unwrap());
     }
     for delivery in flying {
         delivery.await.unwrap();
     }
-    let rate = (transfers * 500) as f64 / start.elapsed().as_secs_f64();
+    let spent = hub_milliseconds() - before;
     assert_eq!(hub.count(), transfers * 500);
-    assert!(cfg!(debug_assertions) || rate > 100_000.0, "{rate:.0} messages a second");
+    let limit = transfers * 500 / 100;
+    assert!(cfg!(debug_assertions) || spent < limit, "{spent} ms for {} messages", hub.count());
+}
+
+/// User and system time of the threads called `hub-emulator` in this process; 10 ms are one tick.
+fn hub_milliseconds() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let ticks = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).ok()?;
+        let (name, numbers) = stat.rsplit_once(") ")?;
+        let numbers: Vec<&str> = numbers.split(' ').collect();
+        let time = numbers.get(11)?.parse::<u64>().ok()? + numbers.get(12)?.parse::<u64>().ok()?;
+        name.ends_with("hub-emulator").then_some(time)
+    });
+    ticks.sum::<u64>() * 10
 }
