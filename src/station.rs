@@ -132,6 +132,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         identity: config.identity.clone(),
         provisioning: config.provisioning.clone(),
         hub: config.hub.clone(),
+        proxy: cloud::Proxy::from_environment()?,
         telemetry: config.telemetry.clone(),
         store: store.clone(),
         settings: settings.clone(),

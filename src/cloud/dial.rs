@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::deadline::{Limits, within};
-use super::error::CloudError;
+use super::error::{Cause, CloudError};
 use super::stream::Wire;
 use super::tls::{self, Tls};
+use super::websocket;
 use crate::config::{Hub, Transport};
 
-/// After so long a closed AMQP port is tried again.
+/// So often a station on a WebSocket looks whether AMQP's port is open again.
 const AMQP_AGAIN: Duration = Duration::from_secs(600);
+
+const SET_UP: &str = "set TLS up with the hub";
 
 /// A way to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +36,13 @@ impl Way {
 #[derive(Debug)]
 pub struct Dialer {
     hub: Hub,
-    /// With `auto`: since when AMQP's port is known to be closed or silent.
-    closed_since: Option<Instant>,
+    /// With `auto`: the last attempt by AMQP's own port led nowhere.
+    amqp_is_closed: bool,
 }
 
 impl Dialer {
     pub fn new(hub: Hub) -> Self {
-        Self { hub, closed_since: None }
+        Self { hub, amqp_is_closed: false }
     }
 
     /// The way of the next attempt.
@@ -49,16 +50,19 @@ impl Dialer {
         match self.hub.transport {
             Transport::Amqp => Way::Amqp,
             Transport::Websocket => Way::Websocket,
-            Transport::Auto => match self.closed_since {
-                Some(since) if since.elapsed() < AMQP_AGAIN => Way::Websocket,
-                _ => Way::Amqp,
-            },
+            Transport::Auto if self.amqp_is_closed => Way::Websocket,
+            Transport::Auto => Way::Amqp,
         }
+    }
+
+    /// AMQP's own port can be tried again.
+    pub fn reopened(&mut self) {
+        self.amqp_is_closed = false;
     }
 
     /// That way led nowhere: not even an AMQP `open` was answered. The other one is tried next.
     pub fn failed(&mut self, way: Way) {
-        self.closed_since = (way == Way::Amqp).then(Instant::now);
+        self.amqp_is_closed = way == Way::Amqp;
     }
 
     /// TCP, TLS, and the WebSocket where it is one.
@@ -69,13 +73,37 @@ impl Dialer {
         tls: &Tls,
         limits: &Limits,
     ) -> Result<Box<dyn Wire>, CloudError> {
-        let port = match way {
-            Way::Amqp => self.hub.port,
-            Way::Websocket => self.hub.websocket_port,
-        };
-        let connecting = tls::tcp(host, port, limits.connect);
-        let tcp = within("connect to the hub", limits.connect * 4, connecting).await?;
-        let stream = within("set TLS up with the hub", limits.handshake, tls.connect(host, tcp)).await?;
-        Ok(Box::new(stream))
+        let limit = limits.connect * 4;
+        match way {
+            Way::Amqp => {
+                let connecting = tls::tcp(host, self.hub.port, limits.connect);
+                let tcp = within("connect to the hub", limit, connecting).await?;
+                let stream = within(SET_UP, limits.handshake, tls.connect(host, tcp)).await?;
+                Ok(Box::new(stream))
+            }
+            Way::Websocket => {
+                let port = self.hub.websocket_port;
+                let connecting = tls.reach(host, port, limits.connect);
+                let tcp = within("connect to the hub", limit, connecting).await?;
+                let stream = within(SET_UP, limits.handshake, tls.connect(host, tcp)).await?;
+                let upgrade = websocket::connect(host, port, stream);
+                let stream = within("open a WebSocket to the hub", limits.handshake, upgrade).await?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Returns when a station that goes by WebSocket although it would rather not can go by AMQP again.
+    pub async fn amqp_is_back(&self, way: Way, host: &str, tls: &Tls, limits: &Limits) -> CloudError {
+        if way == Way::Amqp || self.hub.transport != Transport::Auto {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(AMQP_AGAIN / limits.hurry).await;
+            if self.dial(Way::Amqp, host, tls, limits).await.is_ok() {
+                let text = "the AMQP port is open again".into();
+                return CloudError::new("stay on the WebSocket", Cause::Replaced(text));
+            }
+        }
     }
 }

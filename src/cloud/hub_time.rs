@@ -23,7 +23,7 @@ pub async fn ask(
     timekeeper: &Timekeeper,
     limits: &Limits,
 ) -> Result<DateTime<Utc>, CloudError> {
-    let tcp = within(DOING, limits.connect * 4, tls::tcp(host, port, limits.connect)).await?;
+    let tcp = within(DOING, limits.connect * 4, tls.reach(host, port, limits.connect)).await?;
     let (mut stream, certificate) =
         within(DOING, limits.handshake, tls.connect_without_clock(host, tcp)).await?;
     let request = format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: */*\r\n\r\n");

@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::deadline::Limits;
 use super::dial::Dialer;
 use super::error::{Cause, CloudError};
+use super::proxy::Proxy;
 use super::tls::Tls;
 use super::token::SignerDesk;
 use crate::clock::Timekeeper;
@@ -21,7 +22,9 @@ const LIFETIME: Duration = Duration::from_secs(120);
 pub async fn probe(config: &Config, timekeeper: &Timekeeper) -> Result<&'static str, CloudError> {
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
-        .map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
+        .map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?
+        // A proxy that cannot be understood is told of by the station itself when it starts.
+        .through(Proxy::from_environment().unwrap_or_default());
     let mut desk = SignerDesk::new(config.identity.clone(), limits.sign);
     let identity = desk.identity().await?;
     let token = desk.token(identity.clone(), timekeeper, LIFETIME).await?;

@@ -23,6 +23,7 @@ use super::link::{Gate, Shared, stopped};
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::promises::{Group, Promises};
+use super::proxy::Proxy;
 use super::renew::Renewer;
 use super::report::Reporter;
 use super::steering::{Companion, MODEL_ID, MODEL_PROPERTY, Steering};
@@ -48,6 +49,8 @@ pub struct Task {
     pub identity: config::Identity,
     pub provisioning: config::Provisioning,
     pub hub: config::Hub,
+    /// HTTPS goes through it: the WebSocket, the hub's time, the provisioning service.
+    pub proxy: Proxy,
     pub telemetry: config::Telemetry,
     pub store: StoreHandle,
     pub settings: watch::Receiver<Settings>,
@@ -75,6 +78,7 @@ struct Link {
     identity: Identity,
     token: SasToken,
     way: Way,
+    tls: Tls,
 }
 
 struct Running {
@@ -234,7 +238,7 @@ impl Running {
             self.shared.most_bytes = MOST_BYTES.min(limit.saturating_sub(64));
         }
         self.shared.beat();
-        Ok(Link { connection, cbs, sender, identity, token, way })
+        Ok(Link { connection, cbs, sender, identity, token, way, tls })
     }
 
     /// The roots are read once.
@@ -244,7 +248,7 @@ impl Running {
         }
         let loaded = Tls::load(self.task.hub.ca_file.as_deref(), self.task.timekeeper.clone());
         let loaded = loaded.map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
-        Ok(self.tls.insert(loaded).clone())
+        Ok(self.tls.insert(loaded.through(self.task.proxy.clone())).clone())
     }
 
     /// Asks the provisioning service, turning meanwhile; given up when the station stops.
@@ -266,7 +270,7 @@ impl Running {
 
     /// Until the connection ends (why), or the station does (`None`).
     async fn serve(&mut self, link: Link) -> Option<CloudError> {
-        let Link { mut connection, mut cbs, mut sender, identity, token, way } = link;
+        let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
         self.shared.report.online(way.name(), &token);
         self.assignment.accepted();
@@ -287,6 +291,7 @@ impl Running {
             tokio::pin!(draining);
             let (mut ending, links) = connection.split();
             let steering = &mut self.steering;
+            let dialer = &mut self.dialer;
             let beside = async {
                 let beside = async {
                     match steering {
@@ -301,8 +306,13 @@ impl Running {
                         }
                     }
                 };
+                let amqp = dialer.amqp_is_back(way, &identity.host, &tls, &limits);
                 tokio::select! {
                     biased;
+                    error = amqp => {
+                        dialer.reopened();
+                        error
+                    }
                     error = ended => error,
                     error = renewer.run(&mut cbs, token) => error,
                     error = beside => error,

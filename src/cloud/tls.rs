@@ -22,6 +22,7 @@ use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::any_time::AnyTime;
+use super::proxy::Proxy;
 use crate::clock::Timekeeper;
 
 /// Whom the station trusts. Made once; cheap to clone.
@@ -30,6 +31,7 @@ pub struct Tls {
     config: Arc<ClientConfig>,
     roots: Arc<RootCertStore>,
     timekeeper: Timekeeper,
+    proxy: Proxy,
 }
 
 impl Tls {
@@ -46,7 +48,17 @@ impl Tls {
         let roots = Arc::new(roots);
         let clock = Arc::new(OurTime(timekeeper.clone()));
         let config = builder(clock)?.with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
-        Ok(Self { config: Arc::new(config), roots, timekeeper })
+        Ok(Self { config: Arc::new(config), roots, timekeeper, proxy: Proxy::default() })
+    }
+
+    /// The same, with HTTPS going through a proxy.
+    pub fn through(self, proxy: Proxy) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// A TCP connection for HTTPS: through the proxy where there is one.
+    pub async fn reach(&self, host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
+        self.proxy.connect(host, port, limit).await
     }
 
     /// The handshake, over any byte stream that leads to `host` (a name or an IP).

@@ -9,3 +9,4 @@ mod rig;
 mod speed;
 mod table;
 mod tokens;
+mod ways;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use weather_station::clock::{Clock, SystemClock, Timekeeper};
-use weather_station::cloud::{self, Limits};
+use weather_station::cloud::{self, Limits, Proxy};
 use weather_station::config::{self, Config};
 use weather_station::reading::{
     BootId, Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample,
@@ -84,6 +84,7 @@ pub struct Plan {
     pub device: String,
     pub config: Config,
     pub limits: Limits,
+    pub proxy: Proxy,
     pub clock: Hands,
     /// Time between two samples; none: no sensor runs.
     pub every: Option<Duration>,
@@ -95,6 +96,7 @@ impl Plan {
     pub fn new(hub: &Emulator) -> Self {
         let mut config = Config::default();
         config.hub.port = hub.port();
+        config.hub.websocket_port = hub.https_port();
         config.hub.ca_file = Some(hub.ca_file().to_owned());
         config.hub.transport = config::Transport::Amqp;
         config.identity.source = config::IdentitySource::KeyFile;
@@ -105,6 +107,7 @@ impl Plan {
             device: "roof".into(),
             config,
             limits: quick(),
+            proxy: Proxy::default(),
             clock: Hands::right(),
             every: Some(Duration::from_millis(20)),
             seed: 1,
@@ -180,6 +183,7 @@ impl Rig {
             provisioning: plan.config.provisioning.clone(),
             identity: plan.config.identity.clone(),
             hub: plan.config.hub.clone(),
+            proxy: plan.proxy,
             telemetry: plan.config.telemetry.clone(),
             store: store.clone(),
             settings: settings_rx,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hub_emulator::{Behaviour, Certificate, Cut, Emulator, Fault, HubError, Options, TokenAnswer};
 use tokio::time::Instant;
+use weather_station::config::Transport;
 use weather_station::status::CloudState;
 
 use crate::rig::{Plan, Rig, say};
@@ -308,29 +309,40 @@ fn table() -> Vec<Row> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_is_noticed_and_recovered_from_in_time() {
+    every_row(Transport::Amqp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_is_noticed_and_recovered_from_in_time_over_websocket() {
+    every_row(Transport::Websocket).await;
+}
+
+/// `FAULT=half-open` runs only the rows with that in their name.
+async fn every_row(transport: Transport) {
     let only = std::env::var("FAULT").unwrap_or_default();
     let rows: Vec<_> = table().into_iter().filter(|row| row.name.contains(&only)).collect();
     let runs = rows.into_iter().map(|row| async move {
         let name = row.name;
-        let run = tokio::spawn(run(row));
+        let run = tokio::spawn(run(row, transport));
         (name, run.await)
     });
     let mut failed = Vec::new();
     for (name, result) in join_all(runs).await {
         match result {
-            Ok(line) => say(format_args!("{name:45} {line}")),
+            Ok(line) => say(format_args!("{transport:?} {name:40} {line}")),
             Err(error) => failed.push(format!("{name}: {}", error.to_string().replace("\\n", " "))),
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-async fn run(row: Row) -> String {
+async fn run(row: Row, transport: Transport) -> String {
     let mut options = Options::default();
     (row.behaviour)(&mut options.behaviour);
     let hub = Emulator::start(options).unwrap();
     hub.add_device("roof");
     let mut plan = Plan::new(&hub);
+    plan.config.hub.transport = transport;
     (row.more)(&mut plan);
     let mut rig = Rig::start(&hub, plan);
     rig.append(100).await;

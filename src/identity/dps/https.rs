@@ -10,7 +10,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use crate::cloud::tls::{Tls, tcp};
+use crate::cloud::tls::Tls;
 
 /// The service's answers are a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -58,7 +58,7 @@ pub async fn ask(tls: &Tls, ask: Ask<'_>, limit: Duration) -> Result<Answer, Htt
 }
 
 async fn exchange(tls: &Tls, ask: Ask<'_>, limit: Duration) -> Result<Answer, HttpsError> {
-    let stream = tcp(ask.host, ask.port, limit).await?;
+    let stream = tls.reach(ask.host, ask.port, limit).await?;
     let stream = tls.connect(ask.host, stream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let host = if ask.port == 443 { ask.host.to_owned() } else { format!("{}:{}", ask.host, ask.port) };
