@@ -45,19 +45,20 @@ need() {
     fi
 }
 
+# Named with its architecture: the same package may be there for another one.
 has_package() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 apt="apt-get install -y --no-install-recommends"
 
 need "Rust (cargo)" 'command -v cargo >/dev/null' \
     "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
-need "C compiler, pkg-config and the TPM library" 'has_package gcc && has_package pkg-config && has_package libtss2-dev' \
+need "C compiler, pkg-config and the TPM library" "has_package gcc:$host && has_package pkg-config:$host && has_package libtss2-dev:$host" \
     "apt-get update && $apt gcc libc6-dev pkg-config libtss2-dev"
 for architecture in "${architectures[@]}"; do
     [ "$architecture" != "$host" ] || continue
     need "the architecture arm64 in dpkg" 'dpkg --print-foreign-architectures | grep -qx arm64' \
         "dpkg --add-architecture arm64 && apt-get update"
     need "cross compiler and the TPM library for arm64" \
-        'has_package gcc-aarch64-linux-gnu && has_package libtss2-dev:arm64' \
+        "has_package gcc-aarch64-linux-gnu:$host && has_package libtss2-dev:arm64" \
         "$apt gcc-aarch64-linux-gnu libc6-dev-arm64-cross libtss2-dev:arm64"
 done
 need "cargo-deb" 'cargo deb --version >/dev/null 2>&1' "cargo install cargo-deb --locked --version $cargo_deb_version"

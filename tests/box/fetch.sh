@@ -46,5 +46,13 @@ mkdir -p "$box/kernel-$architecture"
     private apt-get download -qq "${extra[@]}"
     for deb in *.deb; do dpkg-deb -x "$deb" .; done
 )
-ls "$box/kernel-$architecture/boot"
+# For the raspi3b: libraries and swtpm for arm64, only unpacked. An empty status file makes apt take the whole closure.
+if [ "$architecture" = arm64 ]; then
+    : >"$box/apt/no-status"
+    private apt-get install -y -qq --download-only --no-install-recommends -o Dir::State::status="$box/apt/no-status" \
+        -o APT::Architecture=arm64 -o Dir::Cache::archives="$box/archives-arm64" swtpm:arm64 libtss2-esys-3.0.2-0:arm64 libtss2-tcti-device0:arm64 \
+        libtss2-tctildr0:arm64 libtss2-mu0:arm64 >/dev/null
+    mkdir -p "$box/sysroot-arm64"
+    for deb in "$box/archives-arm64"/*_arm64.deb; do dpkg-deb -x "$deb" "$box/sysroot-arm64"; done
+fi
 touch "$box/.fetched-$architecture"

@@ -135,7 +135,7 @@ guest_boot() {
     swtpm socket --tpm2 --tpmstate "dir=$run/tpm" --ctrl "type=unixio,path=$run/tpm.sock" --flags startup-clear --terminate >"$run/tpm.log" 2>&1 7>&- &
     started+=($!)
     until_true 10 test -S "$run/tpm.sock"
-    LD_LIBRARY_PATH=$box/qemu/usr/lib/x86_64-linux-gnu:$box/qemu/lib/x86_64-linux-gnu "$box/qemu/usr/bin/qemu-system-x86_64" \
+    QEMU_MODULE_DIR=$box/qemu/usr/lib/x86_64-linux-gnu/qemu LD_LIBRARY_PATH=$box/qemu/usr/lib/x86_64-linux-gnu:$box/qemu/lib/x86_64-linux-gnu "$box/qemu/usr/bin/qemu-system-x86_64" \
         -L "$box/qemu/usr/share/qemu" -L "$box/qemu/usr/share/seabios" \
         -M q35,accel=tcg -cpu max -smp 2 -m 512 -nodefaults -no-user-config -no-reboot -display none -monitor none \
         -kernel "$box/kernel-amd64/boot/vmlinuz-$(kernel_version)" -initrd "$run/initrd.gz" \
@@ -150,7 +150,9 @@ guest_boot() {
     qemu_process=$!
     started+=("$qemu_process")
     local begun=$SECONDS
-    if ! until_true 240 on box true; then
+    # shellcheck disable=SC2317  # called by until_true
+    answers_or_ended() { ! kill -0 "$qemu_process" 2>/dev/null || on box true; }
+    if ! until_true 240 answers_or_ended || ! kill -0 "$qemu_process" 2>/dev/null; then
         echo "the guest does not answer:" >&2
         tail -n 20 "$run/qemu.log" "$run/ttyS0" >&2
         return 1
