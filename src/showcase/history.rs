@@ -184,7 +184,24 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_bounded_range_or_a_complaint(
+            since in "[-+:.TZ0-9]{0,30}|\\PC{0,20}",
+            until in proptest::option::of("[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:00:00Z"),
+            step in proptest::option::of("-?[0-9]{0,12}[smhd]?|\\PC{0,10}"),
+        ) {
+            let asked = Asked { since: Some(since), until, step };
+            if let Ok(range) = Range::of(&asked, "2026-11-24T12:00:00Z".parse().unwrap()) {
+                let span = (range.until - range.since).num_seconds().unsigned_abs();
+                prop_assert!(span / range.step.as_secs() <= MOST.unsigned_abs());
+            }
+        }
+    }
 
     fn asked(since: &str, until: &str, step: &str) -> Result<Range, String> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());

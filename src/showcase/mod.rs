@@ -113,3 +113,28 @@ async fn bind(address: SocketAddr, stop: &mut watch::Receiver<bool>) -> Option<T
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_becomes_free_is_taken_at_the_next_attempt() {
+        let occupant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = occupant.local_addr().unwrap();
+        let stop = watch::Sender::new(false);
+        let mut stopped = stop.subscribe();
+        let (bound, ()) = tokio::join!(bind(address, &mut stopped), async {
+            tokio::time::sleep(BIND_AGAIN * 3 / 2).await;
+            drop(occupant);
+        });
+        assert_eq!(bound.unwrap().local_addr().unwrap(), address);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_station_that_ends_does_not_wait_for_an_address() {
+        let occupant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stop = watch::Sender::new(true);
+        assert!(bind(occupant.local_addr().unwrap(), &mut stop.subscribe()).await.is_none());
+    }
+}

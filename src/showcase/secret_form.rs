@@ -92,7 +92,22 @@ fn decode(value: &[u8]) -> Result<Zeroizing<String>, FormError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(form in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _either = parse(&form);
+        }
+
+        #[test]
+        fn what_was_encoded_comes_back(key in "\\PC{0,80}") {
+            let encoded = percent_encoding::utf8_percent_encode(&key, percent_encoding::NON_ALPHANUMERIC);
+            prop_assert_eq!(&**parse(format!("a=1&key={encoded}").as_bytes()).unwrap().key, &key);
+        }
+    }
 
     #[test]
     fn a_browser_s_form_is_taken_apart() {

@@ -28,6 +28,7 @@ async fn floods_and_slow_readers_delay_no_sample_and_ten_pages_cost_little_memor
 
     ten_pages_cost_at_most_4_mb(&station).await;
     oversized_requests_are_refused(page).await;
+    the_forty_first_stream_is_told_to_come_back(page).await;
 
     let before = station.status().await.unwrap();
     let begin = Instant::now();
@@ -77,11 +78,30 @@ async fn open_page(page: SocketAddr) -> TcpStream {
     for query in ["", "?step=300", "?step=60"] {
         assert_eq!(get(page, &format!("/api/readings{query}")).await.status, 200, "{query}");
     }
-    let mut stream = TcpStream::connect(page).await.unwrap();
-    stream.write_all(format!("GET /api/stream HTTP/1.1\r\nhost: {page}\r\n\r\n").as_bytes()).await.unwrap();
-    let mut first = [0; 64];
-    stream.read_exact(&mut first).await.unwrap();
-    stream
+    stream(page).await.expect("a stream")
+}
+
+async fn the_forty_first_stream_is_told_to_come_back(page: SocketAddr) {
+    let limit = Duration::from_secs(20);
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        // Places that were given back a moment ago may take a moment to be free.
+        streams.push(wait_for("a place", limit, || stream(page)).await);
+    }
+    let refused = get(page, "/api/stream").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")));
+    drop(streams);
+    wait_for("a place that was given back", limit, || stream(page)).await;
+}
+
+/// A stream that has begun, or `None` where there is no place.
+async fn stream(page: SocketAddr) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(page).await.ok()?;
+    let request = format!("GET /api/stream HTTP/1.1\r\nhost: {page}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.ok()?;
+    (&head == b"HTTP/1.1 200 OK").then_some(stream)
 }
 
 async fn oversized_requests_are_refused(page: SocketAddr) {
