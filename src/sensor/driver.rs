@@ -122,6 +122,8 @@ impl Bme280 {
         Err(SensorError::Reset { bus: self.bus.name().into(), address: self.address })
     }
 
+    /// At the lowest oversampling a true temperature or humidity can hit the very count of a skipped channel: then
+    /// the next attempt, a moment later, gives its neighbour.
     fn check_measured(&self, raw: RawTriple) -> Result<(), SensorError> {
         let (bus, address) = (self.bus.name().to_owned(), self.address);
         if raw == RawTriple::POWER_ON {

@@ -8,9 +8,9 @@ use super::registers::{RawTriple, longest_conversion};
 use crate::config::Oversampling;
 use crate::reading::{Measurement, Quality};
 
-/// At the lowest oversampling the noise of a working chip is one count of temperature, one of pressure and nine of
-/// humidity (datasheet, section 1.2 to 1.4, and its weather mode in 3.5.1), so that two neighbours are equal in all
-/// three less than once in ten, and thirty in a row do not happen while stars shine.
+/// The noise of a working chip is about one count of temperature, one of pressure (at the lowest oversampling) and
+/// nine of humidity (3.3 Pa, 0.07 %RH in the datasheet's weather mode, section 3.5.1). If two neighbours were equal in
+/// all three as often as every second time, thirty in a row would come once in a thousand million samples.
 pub const FROZEN_TRIPLES: u32 = 30;
 
 /// From here on air counts as saturated: the chip's noise (0.07 %RH) and hysteresis (1 %RH) around 100.
@@ -24,15 +24,15 @@ pub const STUCK_WARMING: f64 = 3.0;
 
 /// A minute, and the lateness that a schedule may have.
 pub const JUMP_WITHIN: Duration = Duration::from_millis(61_000);
-/// Fronts and downbursts bring about 1 degC, 0.1 kPa and 5 %RH in a minute; five times that is a hand, a hair
-/// dryer or a wrong bit.
+/// A judgement and not a measurement: gust fronts take a few degrees in some minutes, and this is more than that in
+/// one. It is a hand, a hair dryer, a door or a wrong bit on the bus, which has no check sum.
 pub const JUMP_CELSIUS: f64 = 5.0;
 pub const JUMP_HECTOPASCAL: f64 = 10.0;
 pub const JUMP_PERCENT: f64 = 30.0;
 
-/// While it measures the chip takes up to 0.71 mA at 3.3 V (datasheet, table 1): 2.4 mW, which warm a small
-/// board by about 0.5 degC, as much as the accuracy of the temperature. At a tenth of the time that is 0.05 degC,
-/// which does not matter; above it the heat is part of the reading.
+/// While it measures the chip takes up to 0.71 mA (pressure; datasheet, table 1): 2.4 mW at 3.3 V. At an estimated
+/// 200 K/W from a chip on a small board to the air that is 0.5 degC, as much as the accuracy of the temperature. At a
+/// tenth of the time it is 0.05 degC, which does not matter; above it the heat becomes part of the reading.
 pub const HEATING_DUTY: f64 = 0.1;
 
 /// Remembers what it needs to judge the next measurement.

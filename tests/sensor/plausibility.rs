@@ -52,6 +52,7 @@ async fn saturated_air_that_warms_for_hours_is_suspect() {
     assert_eq!(felt(&mut rig, 8.2, 100.0, 1013.0).await.quality, Quality::StuckHumidity);
     assert_eq!(felt(&mut rig, 9.0, 100.0, 1013.0).await.quality, Quality::StuckHumidity);
     assert_eq!(felt(&mut rig, 9.0, 98.0, 1013.0).await.quality, Quality::Good, "it has dried");
+    assert_eq!(felt(&mut rig, 9.0, 100.0, 1013.0).await.quality, Quality::Good);
     assert_eq!(felt(&mut rig, 13.0, 100.0, 1013.0).await.quality, Quality::Good, "not for hours");
 }
 
