@@ -97,9 +97,8 @@ impl<'i> Section<'i> {
 
     /// A table within the section, as a section of its own: `sensor.offset`.
     pub fn table(&mut self, findings: &mut Findings<'i>, key: &'static str, name: &'static str) -> Self {
-        let table = self
-            .take(findings, key, "a table", |value| value.as_table().cloned())
-            .unwrap_or_else(DeTable::new);
+        let table =
+            self.take(findings, key, "a table", |value| value.as_table().cloned()).unwrap_or_default();
         Section { name, table, known: Vec::new() }
     }
 
