@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use fe2o3_amqp_types::messaging::Data;
 use fe2o3_amqp_types::primitives::Binary;
 
-use super::encode::{Encoder, in_batch};
+use super::amqp_bytes::in_batch;
+use super::encode::Encoder;
 use super::promises::{Group, Promises};
 use super::window::{Cargo, Transfer};
 use crate::reading::Reading;

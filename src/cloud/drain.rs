@@ -2,8 +2,6 @@
 //! telemetry link; it never waits for a delivery alone, because the library's delivery futures hang for ever when
 //! the connection dies under them. Knows store and link; knows no token and no socket.
 
-use std::collections::VecDeque;
-
 use fe2o3_amqp::{Sendable, Sender};
 use fe2o3_amqp_types::messaging::{Message, Outcome};
 use futures_util::future::BoxFuture;
@@ -15,12 +13,12 @@ use super::batch::{self, Bounds, MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
 use super::encode::Encoder;
 use super::error::{Cause, Class, CloudError, Refusal};
+use super::feed::{EVENTS, Feed};
 use super::link::{Gate, Shared, stopped};
 use super::poison::{EventSuspicion, Verdict};
 use super::window::{Accepted, Cargo, Window};
 use crate::backoff::HEALTHY;
-use crate::reading::Reading;
-use crate::store::{Event, Page, Position, StoreError};
+use crate::store::StoreError;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
 const BATCH_FORMAT: u32 = 0x8001_3700;
@@ -30,12 +28,6 @@ const MOST_IN_FLIGHT: usize = 4;
 
 /// Encoded bytes in flight at most.
 const MOST_BYTES_IN_FLIGHT: usize = 4 * MOST_BYTES;
-
-/// Readings fetched from the store at once at most.
-const PAGE: usize = 1000;
-
-/// Events sent at once at most.
-const EVENTS: usize = 50;
 
 /// The store's name for the message that was sent before it was full.
 pub const PARTIAL: &str = "cloud.partial-message";
@@ -56,7 +48,6 @@ struct Rewind {
     aside: Option<(Cargo, CloudError, String)>,
 }
 
-type Fetched = Result<(Vec<Event>, Page), StoreError>;
 type Delivered = (u64, Result<Outcome, CloudError>);
 
 /// One run of the loop over one link.
@@ -65,20 +56,11 @@ pub struct Drain<'a> {
     encoder: Encoder,
     permit: Option<SemaphorePermit<'a>>,
     gate: &'a Gate,
-    /// Fetched and not sent.
-    queue: VecDeque<(Position, Reading)>,
-    events: Vec<Event>,
-    cursor: Option<Position>,
-    fetching: Option<BoxFuture<'static, Fetched>>,
-    /// The store had no more than what was fetched.
-    exhausted: bool,
+    feed: Feed,
     window: Window,
     deliveries: FuturesUnordered<BoxFuture<'static, Delivered>>,
     acknowledging: Option<BoxFuture<'static, Result<(), StoreError>>>,
     accepted: Accepted,
-    /// Since when a message of several readings waits to be full.
-    waiting_since: Option<Instant>,
-    flush: bool,
     /// After a rejection nothing new goes out until what is in flight is settled; then all is read anew from the
     /// watermark, and what is never taken is set aside.
     rewind: Option<Rewind>,
@@ -93,17 +75,11 @@ impl<'a> Drain<'a> {
             encoder: Encoder::new(device_id, altitude),
             permit: None,
             gate,
-            queue: VecDeque::new(),
-            events: Vec::new(),
-            cursor: None,
-            fetching: None,
-            exhausted: false,
+            feed: Feed::default(),
             window: Window::default(),
             deliveries: FuturesUnordered::new(),
             acknowledging: None,
             accepted: Accepted::default(),
-            waiting_since: None,
-            flush: false,
             rewind: None,
             halt: None,
             shared,
@@ -186,41 +162,26 @@ impl<'a> Drain<'a> {
     }
 
     fn has_work(&self) -> bool {
-        let reading = !self.queue.is_empty() && self.message_is_due();
-        reading || (!self.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
-    }
-
-    /// With several readings in a message: whether it is full, or has waited long enough.
-    fn message_is_due(&self) -> bool {
-        let per_message = self.shared.settings.borrow().readings_per_message;
-        self.queue.len() >= per_message
-            || self.flush
-            || self.linger().is_some_and(|until| until <= Instant::now())
-    }
-
-    /// When a message that is not full goes out all the same: after as many intervals as it takes readings.
-    fn linger(&self) -> Option<Instant> {
-        let settings = self.shared.settings.borrow();
-        let intervals = u32::try_from(settings.readings_per_message).unwrap_or(u32::MAX);
-        self.waiting_since.map(|since| since + settings.sample_interval.saturating_mul(intervals))
+        let reading = self.feed.message_is_due(&self.shared.settings.borrow());
+        reading || (!self.feed.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
     }
 
     fn pack(&mut self) -> Option<Packed> {
         if !self.may_send() || self.permit.is_none() {
             return None;
         }
-        let due = self.message_is_due();
         let shared = &mut *self.shared;
-        if !self.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
+        if !self.feed.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
             let most = shared.event_suspicion.limit(EVENTS);
-            let packed = batch::pack_events(&self.events, &mut self.encoder, most, shared.most_bytes);
-            self.events.clear();
+            let packed = batch::pack_events(&self.feed.events, &mut self.encoder, most, shared.most_bytes);
+            self.feed.events.clear();
             return packed;
         }
-        if self.queue.is_empty() || !due {
+        let settings = shared.settings.borrow().clone();
+        if !self.feed.message_is_due(&settings) {
             return None;
         }
-        let settings = shared.settings.borrow().clone();
+        self.encoder.set_altitude(settings.altitude);
         let usual = shared.usual();
         let items = shared.suspicion.limit(usual);
         let bounds = Bounds {
@@ -228,14 +189,13 @@ impl<'a> Drain<'a> {
             items,
             bytes: shared.most_bytes,
             per_message: settings.readings_per_message,
-            flush: self.queue.len() < settings.readings_per_message || shared.suspicion.is_careful(),
+            flush: self.feed.queue.len() < settings.readings_per_message || shared.suspicion.is_careful(),
         };
         if shared.suspicion.is_careful() {
             shared.promises.forget();
         }
-        let packed = batch::pack(&mut self.queue, &mut self.encoder, bounds, &mut shared.promises);
-        self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
-        self.flush &= !self.queue.is_empty();
+        let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.promises);
+        self.feed.packed();
         packed
     }
 
@@ -270,7 +230,7 @@ impl<'a> Drain<'a> {
                 // The link takes less than IoT Hub does: smaller transfers from now on, this one first.
                 self.shared.most_bytes =
                     usize::try_from(limit).unwrap_or(MOST_BYTES).min(self.shared.most_bytes);
-                self.rejected(number, size_refusal(size, limit));
+                self.rejected(number, Refusal::too_large(size, limit));
             }
             Err(error) => return Err(error),
         }
@@ -290,20 +250,17 @@ impl<'a> Drain<'a> {
                 self.acknowledging = None;
                 done.map_err(|error| CloudError::new("move the watermark", error))?;
             }
-            fetched = ready(&mut self.fetching), if self.fetching.is_some() => {
-                self.fetching = None;
-                self.take(fetched.map_err(|error| CloudError::new("read what is pending", error))?);
+            fetched = ready(&mut self.feed.fetching), if self.feed.fetching.is_some() => {
+                let fetched = fetched.map_err(|error| CloudError::new("read what is pending", error))?;
+                self.feed.take(fetched, shared.usual(), self.window.carries_events());
             }
-            Ok(()) = shared.store_news.changed(), if self.exhausted => self.exhausted = false,
-            () = shared.flush.notified() => {
-                self.flush = true;
-                self.exhausted = false;
-            }
+            Ok(()) = shared.store_news.changed(), if self.feed.exhausted => self.feed.exhausted = false,
+            () = shared.flush.notified() => self.feed.flush(),
             () = stopped(&mut shared.stop), if self.halt.is_none() => {
                 self.halt = Some(End::Stopped);
             }
             () = tokio::time::sleep_until(wake) => {
-                self.exhausted = false;
+                self.feed.exhausted = false;
                 self.shared.report.tell();
             }
         }
@@ -316,7 +273,7 @@ impl<'a> Drain<'a> {
     fn wake(&self) -> Instant {
         let now = Instant::now();
         let turn = now + self.shared.limits.turn;
-        let linger = self.linger().filter(|until| *until > now);
+        let linger = self.feed.linger(&self.shared.settings.borrow()).filter(|until| *until > now);
         [self.shared.pace.wait(), linger, self.shared.report.due()]
             .into_iter()
             .flatten()
@@ -325,32 +282,11 @@ impl<'a> Drain<'a> {
 
     /// Asks the store for more when little is left.
     fn fetch(&mut self) {
-        let room = self.queue.len() < PAGE;
-        let held = self.halt.is_some() || self.rewind.is_some();
-        if self.fetching.is_some() || self.exhausted || !room || held {
+        if self.halt.is_some() || self.rewind.is_some() || !self.feed.is_low() {
             return;
         }
-        let store = self.shared.store.clone();
-        let (after, limit) = (self.cursor, PAGE.min(self.shared.usual().max(1)));
-        let events = self.events.is_empty() && !self.window.carries_events();
         self.shared.store_news.mark_unchanged();
-        self.fetching = Some(Box::pin(async move {
-            let events = if events { store.pending_events(EVENTS).await? } else { Vec::new() };
-            Ok((events, store.pending(after, limit).await?))
-        }));
-    }
-
-    fn take(&mut self, (events, page): (Vec<Event>, Page)) {
-        // Asked before an event transfer went out, answered after: they are on their way already.
-        if !self.window.carries_events() {
-            self.events = events;
-        }
-        self.exhausted = page.readings.len() < PAGE.min(self.shared.usual().max(1));
-        if !page.readings.is_empty() {
-            self.cursor = Some(page.end);
-            self.queue.extend(page.readings);
-            self.waiting_since = self.waiting_since.or_else(|| Some(Instant::now()));
-        }
+        self.feed.fetch(&self.shared.store, self.shared.usual(), !self.window.carries_events());
     }
 
     fn settle(&mut self, number: u64, outcome: Outcome) {
@@ -373,7 +309,7 @@ impl<'a> Drain<'a> {
                 self.accepted.events = more.events.or(self.accepted.events);
             }
             Outcome::Rejected(rejected) => {
-                let refusal = rejected.error.map_or_else(unexplained, Refusal::from);
+                let refusal = rejected.error.map_or_else(Refusal::unexplained, Refusal::from);
                 self.rejected(number, refusal);
             }
             Outcome::Released(_) | Outcome::Modified(_) => {
@@ -421,11 +357,7 @@ impl<'a> Drain<'a> {
             }
         }
         self.window = Window::default();
-        self.queue.clear();
-        self.events.clear();
-        self.cursor = None;
-        self.fetching = None;
-        self.exhausted = false;
+        self.feed = Feed::default();
         Ok(())
     }
 
@@ -463,21 +395,5 @@ async fn ready<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     match slot {
         Some(future) => future.as_mut().await,
         None => std::future::pending().await,
-    }
-}
-
-fn unexplained() -> Refusal {
-    Refusal {
-        condition: "rejected without a condition".into(),
-        description: String::new(),
-        retry_after: None,
-    }
-}
-
-fn size_refusal(size: u64, limit: u64) -> Refusal {
-    Refusal {
-        condition: "amqp:link:message-size-exceeded".into(),
-        description: format!("{size} bytes, the link takes {limit}"),
-        retry_after: None,
     }
 }

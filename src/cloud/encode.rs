@@ -8,8 +8,10 @@
 
 use std::io::Write as _;
 
-use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
+use chrono::{DateTime, Utc};
 
+use super::amqp_bytes::{list_head, section, sized, sized_len};
+use super::json_bytes::{TIME_LENGTH, number, string, time, unsigned, wrote};
 use crate::derived;
 use crate::reading::Reading;
 use crate::store::Event;
@@ -40,6 +42,11 @@ impl Encoder {
             body: Vec::new(),
             message: Vec::new(),
         }
+    }
+
+    /// The cloud may change it.
+    pub fn set_altitude(&mut self, altitude: Option<f64>) {
+        self.altitude = altitude;
     }
 
     /// One reading: a JSON object, id `{storeId}-{run}-{sequence}`.
@@ -151,127 +158,6 @@ impl Encoder {
 const CONTENT_TYPE: &[u8] = b"application/json";
 const CONTENT_ENCODING: &[u8] = b"utf-8";
 const CREATION_TIME: &[u8] = b"iothub-creation-time-utc";
-const TIME_LENGTH: usize = 24;
-
-/// What an inner message of `length` bytes takes in the outer one: a data section around it.
-pub fn in_batch(length: usize) -> usize {
-    3 + sized_len(length)
-}
-
-fn section(out: &mut Vec<u8>, code: u8) {
-    out.extend_from_slice(&[0x00, 0x53, code]);
-}
-
-/// `list8`, or `list32` where ids are long.
-fn list_head(out: &mut Vec<u8>, fields: usize, count: u8) {
-    match u8::try_from(fields + 1) {
-        Ok(size) => out.extend_from_slice(&[0xc0, size, count]),
-        Err(_) => {
-            let size = u32::try_from(fields + 4).expect("far below 4 GiB");
-            out.push(0xd0);
-            out.extend_from_slice(&size.to_be_bytes());
-            out.extend_from_slice(&u32::from(count).to_be_bytes());
-        }
-    }
-}
-
-/// A variable-width value: `code` is the one-byte form's (str8 a1, sym8 a3, vbin8 a0); the four-byte form's is
-/// 0x10 higher.
-fn sized(out: &mut Vec<u8>, code: u8, bytes: &[u8]) {
-    match u8::try_from(bytes.len()) {
-        Ok(length) => out.extend_from_slice(&[code, length]),
-        Err(_) => {
-            out.push(code + 0x10);
-            out.extend_from_slice(&u32::try_from(bytes.len()).expect("far below 4 GiB").to_be_bytes());
-        }
-    }
-    out.extend_from_slice(bytes);
-}
-
-fn sized_len(length: usize) -> usize {
-    length + if length < 256 { 2 } else { 5 }
-}
-
-/// RFC 3339, UTC, milliseconds: always 24 bytes (the years 0 to 9999).
-fn time(out: &mut Vec<u8>, time: DateTime<Utc>) {
-    let naive = time.naive_utc();
-    let (date, clock) = (naive.date(), naive.time());
-    let millisecond = (clock.nanosecond() / 1_000_000).min(999);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    digits(&mut text[0..4], date.year().clamp(0, 9999).unsigned_abs());
-    digits(&mut text[5..7], date.month());
-    digits(&mut text[8..10], date.day());
-    digits(&mut text[11..13], clock.hour());
-    digits(&mut text[14..16], clock.minute());
-    digits(&mut text[17..19], clock.second());
-    digits(&mut text[20..23], millisecond);
-    out.extend_from_slice(&text);
-}
-
-fn digits(text: &mut [u8], mut number: u32) {
-    for digit in text.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(number % 10).expect("a digit");
-        number /= 10;
-    }
-}
-
-/// A JSON number rounded to `places` decimals, without needless zeros but always with one: `21.0`, `-3.25`.
-fn number(out: &mut Vec<u8>, value: f64, places: usize) {
-    if !value.is_finite() {
-        out.extend_from_slice(b"null");
-        return;
-    }
-    let steps = 10_i64.pow(u32::try_from(places).expect("2 or 3"));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "weather is far below 2^53"
-    )]
-    let scaled = (value * steps as f64).round() as i64;
-    if scaled < 0 {
-        out.push(b'-');
-    }
-    let scaled = scaled.unsigned_abs();
-    let steps = steps.unsigned_abs();
-    unsigned(out, scaled / steps);
-    out.push(b'.');
-    let mut fraction = [b'0'; 3];
-    digits(&mut fraction[..places], u32::try_from(scaled % steps).expect("below 1000"));
-    let mut length = places;
-    while length > 1 && fraction[length - 1] == b'0' {
-        length -= 1;
-    }
-    out.extend_from_slice(&fraction[..length]);
-}
-
-fn unsigned(out: &mut Vec<u8>, mut number: u64) {
-    let mut text = [0; 20];
-    let mut from = text.len();
-    loop {
-        from -= 1;
-        text[from] = b'0' + u8::try_from(number % 10).expect("a digit");
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[from..]);
-}
-
-/// A JSON string; the slow way only where something has to be escaped.
-fn string(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else {
-        wrote(write!(out, "{}", serde_json::Value::from(text)));
-    }
-}
-
-fn wrote(result: std::io::Result<()>) {
-    result.expect("writing into memory does not fail");
-}
 
 #[cfg(test)]
 mod tests {

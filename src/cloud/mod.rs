@@ -14,6 +14,7 @@
 //! - One permit guards a window of transfers, a token refresh and a reconnect.
 //! - What is in flight is bounded in count and bytes; a dead peer costs no more.
 
+mod amqp_bytes;
 mod any_time;
 mod assignment;
 mod batch;
@@ -24,13 +25,17 @@ mod dial;
 mod drain;
 mod encode;
 mod error;
+mod feed;
 mod hub_time;
+mod json_bytes;
+mod library_errors;
 mod link;
 mod pace;
 mod poison;
 mod probe;
 mod promises;
 mod proxy;
+mod refusal;
 mod renew;
 mod report;
 mod steering;

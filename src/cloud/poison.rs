@@ -37,10 +37,14 @@ impl Suspicion {
 
     /// A transfer was accepted: the size doubles again until it is the usual one.
     pub fn accepted(&mut self, items: usize, usual: usize) {
+        if self.size.is_some_and(|size| items > size) {
+            // It was on its way before the rejection, and says nothing of what was rejected.
+            return;
+        }
         self.in_a_row = 0;
         if let Some(size) = self.size {
             let grown = size.saturating_mul(2);
-            self.size = (grown < usual && items <= size).then_some(grown);
+            self.size = (grown < usual).then_some(grown);
         }
     }
 

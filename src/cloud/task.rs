@@ -1,6 +1,8 @@
 //! The cloud task: finds out who the station is, makes a token, connects, serves the connection until it ends,
 //! waits, and does it again, for ever. Knows the order of these steps and what follows from each failure.
 
+mod serve;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -10,13 +12,14 @@ use fe2o3_amqp::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::serve::Link;
 use super::assignment::Assignment;
 use super::batch::MOST_BYTES;
 use super::cbs::Cbs;
 use super::connection::{Connection, LinkOptions};
-use super::deadline::{Bounded, Limits};
-use super::dial::{Dialer, Way};
-use super::drain::{self, Drain, End};
+use super::deadline::Limits;
+use super::dial::Dialer;
+use super::drain;
 use super::error::{Cause, Class, CloudError};
 use super::hub_time;
 use super::link::{Gate, Shared, stopped};
@@ -24,16 +27,14 @@ use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::promises::{Group, Promises};
 use super::proxy::Proxy;
-use super::renew::Renewer;
 use super::report::Reporter;
-use super::steering::{Companion, MODEL_ID, MODEL_PROPERTY, Steering};
+use super::steering::{MODEL_ID, MODEL_PROPERTY, Steering};
 use super::tls::Tls;
 use super::token::SignerDesk;
-use crate::backoff::{Backoff, HEALTHY};
+use crate::backoff::Backoff;
 use crate::clock::{ClockState, Timekeeper};
 use crate::config;
 use crate::identity::Identity;
-use crate::identity::sas_token::SasToken;
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::store::StoreHandle;
@@ -68,17 +69,6 @@ pub struct Task {
     pub limits: Limits,
     /// Of the jitter: different on each station.
     pub seed: u64,
-}
-
-/// A connection on which everything is attached.
-struct Link {
-    connection: Connection,
-    cbs: Cbs,
-    sender: Bounded<Sender>,
-    identity: Identity,
-    token: SasToken,
-    way: Way,
-    tls: Tls,
 }
 
 struct Running {
@@ -268,83 +258,6 @@ impl Running {
         }
     }
 
-    /// Until the connection ends (why), or the station does (`None`).
-    async fn serve(&mut self, link: Link) -> Option<CloudError> {
-        let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
-        tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
-        self.shared.report.online(way.name(), &token);
-        self.assignment.accepted();
-        let since = Instant::now();
-        let limits = self.task.limits.clone();
-        let renewer = Renewer {
-            desk: &mut self.desk,
-            timekeeper: self.task.timekeeper.clone(),
-            identity: identity.clone(),
-            lifetime: self.task.hub.token_lifetime,
-            limits: limits.clone(),
-            board: Arc::clone(&self.task.board),
-            gate: &self.gate,
-            seed: self.task.seed,
-        };
-        let end = {
-            let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
-            tokio::pin!(draining);
-            let (mut ending, links) = connection.split();
-            let steering = &mut self.steering;
-            let dialer = &mut self.dialer;
-            let beside = async {
-                let beside = async {
-                    match steering {
-                        Some(steering) => Companion::new(steering, &identity).run(links).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                let ended = async {
-                    loop {
-                        if let Some(error) = ending.wait(limits.turn).await {
-                            return error;
-                        }
-                    }
-                };
-                let amqp = dialer.amqp_is_back(way, &identity.host, &tls, &limits);
-                tokio::select! {
-                    biased;
-                    error = amqp => {
-                        dialer.reopened();
-                        error
-                    }
-                    error = ended => error,
-                    error = renewer.run(&mut cbs, token) => error,
-                    error = beside => error,
-                }
-            };
-            tokio::select! {
-                biased;
-                error = beside => {
-                    // The sending loop sees the loss by itself; what was accepted is acknowledged first.
-                    let _seen = tokio::time::timeout(limits.close, draining).await;
-                    Some(error)
-                }
-                end = &mut draining => end,
-            }
-        };
-        // The one place that knows why a connection broke is the connection.
-        let end = match end {
-            Some(CloudError { cause: Cause::Lost(_), .. }) => {
-                connection.split().0.wait(Duration::from_millis(20)).await.or(end)
-            }
-            end => end,
-        };
-        drop(sender);
-        connection.close().await;
-        let lived = since.elapsed();
-        self.backoff.after_connection(lived);
-        if lived >= HEALTHY {
-            self.token_refused = false;
-        }
-        end
-    }
-
     /// Says what happened, mends what can be mended, and waits as long as the failure deserves.
     async fn after(&mut self, error: CloudError) {
         if self.shared.is_stopping() {
@@ -408,45 +321,6 @@ impl Running {
                 () = tokio::time::sleep(nap) => {}
                 () = stopped(&mut self.shared.stop) => {}
                 _ = provisioned.changed() => return,
-            }
-        }
-    }
-}
-
-/// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.
-async fn drain_link(
-    shared: &mut Shared,
-    gate: &Gate,
-    sender: &mut Bounded<Sender>,
-    device_id: &str,
-) -> Option<CloudError> {
-    loop {
-        let error = match Drain::new(shared, gate, device_id).run(sender).await {
-            End::Stopped => return None,
-            End::Broken(error) => return Some(error),
-            End::HeldUp(error) => error,
-        };
-        let class = error.class();
-        if matches!(class, Class::Renew | Class::Identity | Class::Stolen) {
-            return Some(error);
-        }
-        let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
-        let wait = wait / shared.limits.hurry;
-        tracing::warn!(%error, again_in = ?wait, "the hub takes nothing at the moment");
-        shared.report.held_up(&error);
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
-            if shared.is_stopping() {
-                return None;
-            }
-            shared.beat();
-            let nap = shared.limits.turn.min(until.saturating_duration_since(Instant::now()));
-            let detached = async { sender.listen(nap, async |sender| sender.on_detach().await).await };
-            tokio::select! {
-                detached = detached => if let Some(error) = detached {
-                    return Some(CloudError::new("keep the telemetry link", error));
-                },
-                () = stopped(&mut shared.stop) => {}
             }
         }
     }

@@ -1,0 +1,89 @@
+//! What the store has given and has not been sent: readings in order, and events. Asks for more before it runs out.
+//! Knows the store; knows no link.
+
+use std::collections::VecDeque;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::reading::Reading;
+use crate::settings::Settings;
+use crate::store::{Event, Page, Position, StoreError, StoreHandle};
+
+/// Readings fetched at once at most, and about as many are held.
+const PAGE: usize = 1000;
+
+/// Events sent at once at most.
+pub const EVENTS: usize = 50;
+
+type Fetched = Result<(Vec<Event>, Page), StoreError>;
+
+/// See the module.
+#[derive(Default)]
+pub struct Feed {
+    pub queue: VecDeque<(Position, Reading)>,
+    pub events: Vec<Event>,
+    pub fetching: Option<BoxFuture<'static, Fetched>>,
+    /// The store had no more than what was fetched: nothing to ask until it has news.
+    pub exhausted: bool,
+    cursor: Option<Position>,
+    /// Since when a message of several readings waits to be full.
+    waiting_since: Option<Instant>,
+    flush: bool,
+}
+
+impl Feed {
+    /// Whether to ask the store now.
+    pub fn is_low(&self) -> bool {
+        self.fetching.is_none() && !self.exhausted && self.queue.len() < PAGE
+    }
+
+    /// Asks for the next page, and for events if none are on their way.
+    pub fn fetch(&mut self, store: &StoreHandle, usual: usize, events: bool) {
+        let (store, after, limit) = (store.clone(), self.cursor, PAGE.min(usual));
+        let events = events && self.events.is_empty();
+        self.fetching = Some(Box::pin(async move {
+            let events = if events { store.pending_events(EVENTS).await? } else { Vec::new() };
+            Ok((events, store.pending(after, limit).await?))
+        }));
+    }
+
+    /// Takes what came. Events that were asked for before some went out, and came after, are on their way already.
+    pub fn take(&mut self, (events, page): (Vec<Event>, Page), usual: usize, events_on_their_way: bool) {
+        self.fetching = None;
+        if !events_on_their_way && !events.is_empty() {
+            self.events = events;
+        }
+        self.exhausted = page.readings.len() < PAGE.min(usual);
+        if !page.readings.is_empty() {
+            self.cursor = Some(page.end);
+            self.queue.extend(page.readings);
+            self.waiting_since = self.waiting_since.or_else(|| Some(Instant::now()));
+        }
+    }
+
+    /// Whether the next message is full, or has waited long enough.
+    pub fn message_is_due(&self, settings: &Settings) -> bool {
+        let full = self.queue.len() >= settings.readings_per_message;
+        let late = || self.linger(settings).is_some_and(|until| until <= Instant::now());
+        !self.queue.is_empty() && (full || self.flush || late())
+    }
+
+    /// When a message that is not full goes out all the same: after as many intervals as it takes readings.
+    pub fn linger(&self, settings: &Settings) -> Option<Instant> {
+        let intervals = u32::try_from(settings.readings_per_message).unwrap_or(u32::MAX);
+        self.waiting_since.map(|since| since + settings.sample_interval.saturating_mul(intervals))
+    }
+
+    /// Something was taken off the queue: what is left begins to wait now.
+    pub fn packed(&mut self) {
+        self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
+        self.flush &= !self.queue.is_empty();
+    }
+
+    /// Somebody wants all of it sent.
+    pub fn flush(&mut self) {
+        self.flush = true;
+        self.exhausted = false;
+    }
+}

@@ -1,0 +1,167 @@
+//! What the AMQP library's errors mean: the hub's own words where there are any, else that the connection, session
+//! or link is gone, else that the library's state does not fit.
+
+use std::fmt;
+
+use fe2o3_amqp::connection::{self, ConnectionStopReason, OpenError};
+use fe2o3_amqp::link::{
+    DetachError, IllegalLinkStateError, LinkStateError, ReceiverAttachError, RecvError, SendError,
+    SenderAttachError, SessionStopReason,
+};
+use fe2o3_amqp::session::{self, BeginError};
+
+use super::error::Cause;
+
+impl From<ConnectionStopReason> for Cause {
+    fn from(reason: ConnectionStopReason) -> Self {
+        match reason {
+            ConnectionStopReason::RemoteClosedWithError(error) => error.into(),
+            ConnectionStopReason::ClosedWithError(_) => Self::IllegalState,
+            ConnectionStopReason::Closed => Self::Lost("the connection broke".into()),
+            ConnectionStopReason::RemoteClosed => Self::Lost("the hub closed the connection".into()),
+        }
+    }
+}
+
+impl From<SessionStopReason> for Cause {
+    fn from(reason: SessionStopReason) -> Self {
+        match reason {
+            SessionStopReason::RemoteEndedWithError(error) => error.into(),
+            SessionStopReason::ConnectionStopped(reason) => reason.into(),
+            SessionStopReason::RemoteEnded => Self::Lost("the hub ended the session".into()),
+            SessionStopReason::Ended | SessionStopReason::EndedWithError(_) => Self::IllegalState,
+        }
+    }
+}
+
+impl From<LinkStateError> for Cause {
+    fn from(error: LinkStateError) -> Self {
+        match error {
+            LinkStateError::RemoteClosedWithError(error) | LinkStateError::RemoteDetachedWithError(error) => {
+                error.into()
+            }
+            LinkStateError::SessionStopped(reason) => reason.into(),
+            LinkStateError::RemoteClosed | LinkStateError::RemoteDetached => {
+                Self::Lost("the hub detached the link".into())
+            }
+            LinkStateError::IllegalState | LinkStateError::ExpectImmediateDetach => Self::IllegalState,
+        }
+    }
+}
+
+impl From<DetachError> for Cause {
+    #[allow(deprecated, reason = "the variant is still produced by on_detach")]
+    fn from(error: DetachError) -> Self {
+        match error {
+            DetachError::RemoteClosedWithError(error) | DetachError::RemoteDetachedWithError(error) => {
+                error.into()
+            }
+            DetachError::SessionStopped(reason) => reason.into(),
+            DetachError::ClosedByRemote | DetachError::DetachedByRemote => {
+                Self::Lost("the hub detached the link".into())
+            }
+            DetachError::IllegalState => Self::IllegalState,
+        }
+    }
+}
+
+impl From<SendError> for Cause {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::LinkStateError(error) => error.into(),
+            SendError::Detached(error) => error.into(),
+            SendError::MessageSizeExceeded(error) => {
+                Self::TooLarge { size: error.size, limit: error.max_size }
+            }
+            other => lost(other),
+        }
+    }
+}
+
+impl From<RecvError> for Cause {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::LinkStateError(error) => error.into(),
+            other => lost(other),
+        }
+    }
+}
+
+impl From<IllegalLinkStateError> for Cause {
+    fn from(error: IllegalLinkStateError) -> Self {
+        match error {
+            IllegalLinkStateError::SessionStopped(reason) => reason.into(),
+            _ => Self::IllegalState,
+        }
+    }
+}
+
+impl From<SenderAttachError> for Cause {
+    fn from(error: SenderAttachError) -> Self {
+        match error {
+            SenderAttachError::RemoteClosedWithError(error) => error.into(),
+            SenderAttachError::SessionStopped(reason) => reason.into(),
+            SenderAttachError::IllegalState => Self::IllegalState,
+            other => lost(other),
+        }
+    }
+}
+
+impl From<ReceiverAttachError> for Cause {
+    fn from(error: ReceiverAttachError) -> Self {
+        match error {
+            ReceiverAttachError::RemoteClosedWithError(error) => error.into(),
+            ReceiverAttachError::SessionStopped(reason) => reason.into(),
+            ReceiverAttachError::IllegalState => Self::IllegalState,
+            other => lost(other),
+        }
+    }
+}
+
+impl From<BeginError> for Cause {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::RemoteEndedWithError(error) => error.into(),
+            BeginError::ConnectionStopped(reason) => reason.into(),
+            BeginError::IllegalState => Self::IllegalState,
+            other => lost(other),
+        }
+    }
+}
+
+impl From<session::Error> for Cause {
+    fn from(error: session::Error) -> Self {
+        match error {
+            session::Error::RemoteEndedWithError(error) => error.into(),
+            session::Error::ConnectionStopped(reason) => reason.into(),
+            session::Error::IllegalState => Self::IllegalState,
+            other => lost(other),
+        }
+    }
+}
+
+impl From<OpenError> for Cause {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::RemoteClosedWithError(error) => error.into(),
+            OpenError::Io(error) => error.into(),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<connection::Error> for Cause {
+    fn from(error: connection::Error) -> Self {
+        match error {
+            connection::Error::RemoteClosedWithError(error) => error.into(),
+            connection::Error::RemoteClosed => Self::Lost("the hub closed the connection".into()),
+            connection::Error::TransportError(error) => Self::Lost(format!("the connection broke: {error}")),
+            connection::Error::IllegalState => Self::IllegalState,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+fn lost(what: impl fmt::Debug) -> Cause {
+    Cause::Lost(format!("{what:?}"))
+}

@@ -1,0 +1,152 @@
+//! One connection from the moment it is signed in until it ends: sending, renewing the token and steering run side by
+//! side, and the first of them to end, ends it. Knows what runs; each of them knows the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fe2o3_amqp::Sender;
+use tokio::time::Instant;
+
+use super::Running;
+use crate::backoff::HEALTHY;
+use crate::cloud::cbs::Cbs;
+use crate::cloud::connection::Connection;
+use crate::cloud::deadline::Bounded;
+use crate::cloud::dial::Way;
+use crate::cloud::drain::{Drain, End};
+use crate::cloud::error::{Cause, Class, CloudError};
+use crate::cloud::link::{Gate, Shared, stopped};
+use crate::cloud::renew::Renewer;
+use crate::cloud::steering::Companion;
+use crate::cloud::tls::Tls;
+use crate::identity::Identity;
+use crate::identity::sas_token::SasToken;
+
+/// A connection on which everything is attached.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) cbs: Cbs,
+    pub(super) sender: Bounded<Sender>,
+    pub(super) identity: Identity,
+    pub(super) token: SasToken,
+    pub(super) way: Way,
+    pub(super) tls: Tls,
+}
+
+impl Running {
+    /// Until the connection ends (why), or the station does (`None`).
+    pub(super) async fn serve(&mut self, link: Link) -> Option<CloudError> {
+        let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
+        tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
+        self.shared.report.online(way.name(), &token);
+        self.assignment.accepted();
+        let since = Instant::now();
+        let limits = self.task.limits.clone();
+        let renewer = Renewer {
+            desk: &mut self.desk,
+            timekeeper: self.task.timekeeper.clone(),
+            identity: identity.clone(),
+            lifetime: self.task.hub.token_lifetime,
+            limits: limits.clone(),
+            board: Arc::clone(&self.task.board),
+            gate: &self.gate,
+            seed: self.task.seed,
+        };
+        let end = {
+            let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
+            tokio::pin!(draining);
+            let (mut ending, links) = connection.split();
+            let steering = &mut self.steering;
+            let dialer = &mut self.dialer;
+            let beside = async {
+                let beside = async {
+                    match steering {
+                        Some(steering) => Companion::new(steering, &identity).run(links).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let ended = async {
+                    loop {
+                        if let Some(error) = ending.wait(limits.turn).await {
+                            return error;
+                        }
+                    }
+                };
+                let amqp = dialer.amqp_is_back(way, &identity.host, &tls, &limits);
+                tokio::select! {
+                    biased;
+                    error = amqp => {
+                        dialer.reopened();
+                        error
+                    }
+                    error = ended => error,
+                    error = renewer.run(&mut cbs, token) => error,
+                    error = beside => error,
+                }
+            };
+            tokio::select! {
+                biased;
+                error = beside => {
+                    // The sending loop sees the loss by itself; what was accepted is acknowledged first.
+                    let _seen = tokio::time::timeout(limits.close, draining).await;
+                    Some(error)
+                }
+                end = &mut draining => end,
+            }
+        };
+        // The one place that knows why a connection broke is the connection.
+        let end = match end {
+            Some(CloudError { cause: Cause::Lost(_), .. }) => {
+                connection.split().0.wait(Duration::from_millis(20)).await.or(end)
+            }
+            end => end,
+        };
+        drop(sender);
+        connection.close().await;
+        let lived = since.elapsed();
+        self.backoff.after_connection(lived);
+        if lived >= HEALTHY {
+            self.token_refused = false;
+        }
+        end
+    }
+}
+
+/// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.
+async fn drain_link(
+    shared: &mut Shared,
+    gate: &Gate,
+    sender: &mut Bounded<Sender>,
+    device_id: &str,
+) -> Option<CloudError> {
+    loop {
+        let error = match Drain::new(shared, gate, device_id).run(sender).await {
+            End::Stopped => return None,
+            End::Broken(error) => return Some(error),
+            End::HeldUp(error) => error,
+        };
+        let class = error.class();
+        if matches!(class, Class::Renew | Class::Identity | Class::Stolen) {
+            return Some(error);
+        }
+        let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
+        let wait = wait / shared.limits.hurry;
+        tracing::warn!(%error, again_in = ?wait, "the hub takes nothing at the moment");
+        shared.report.held_up(&error);
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if shared.is_stopping() {
+                return None;
+            }
+            shared.beat();
+            let nap = shared.limits.turn.min(until.saturating_duration_since(Instant::now()));
+            let detached = async { sender.listen(nap, async |sender| sender.on_detach().await).await };
+            tokio::select! {
+                detached = detached => if let Some(error) = detached {
+                    return Some(CloudError::new("keep the telemetry link", error));
+                },
+                () = stopped(&mut shared.stop) => {}
+            }
+        }
+    }
+}
