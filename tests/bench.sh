@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Measures the station on this machine, each figure beside its peer or its limit in the same run. No network: it
+# runs in a network namespace of its own, because Microsoft's SDK dials 5671 whatever it is told.
+#
+#   tests/bench.sh          a few minutes
+#   tests/bench.sh --long   also the slow rows (1,000,000 pending, device bytes, a fleet of 1,000)
+#   tests/bench.sh --gate   short; ends with 1 if a ratio is far off (part of tests/run.sh)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" != inside ]; then
+  case ${1:-} in
+    '' | --long | --gate) ;;
+    *) echo "bench.sh: unknown argument '$1'" >&2; exit 64 ;;
+  esac
+  interop=tests/hub-emulator/interop
+  [ -d $interop/node_modules/azure-iot-device-amqp ] || npm ci --prefix $interop --no-audit --no-fund --loglevel=error
+  cargo build --quiet --release --locked --workspace --bins
+  program=$(cargo bench --quiet --locked --workspace --bench figures --no-run --message-format=json |
+    jq -r 'select(.target.name? == "figures" and .executable) | .executable')
+  target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
+  namespace=(unshare --net)
+  [ "$(id -u)" = 0 ] || namespace=(unshare --user --map-root-user --net)
+  exec "${namespace[@]}" "$0" inside "$program" "$target/release/weather-station" "${1:-}"
+fi
+
+ip link set lo up
+exec "$2" "$3" "${@:4}"

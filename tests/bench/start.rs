@@ -1,0 +1,74 @@
+//! From the process to the first accepted reading, with a TPM, a hub and TLS; and back again after an outage.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weather_station::identity::provision::{ProvisionRequest, provision};
+
+use crate::machine::median;
+use crate::rig::{Process, config, hub};
+use crate::table::Table;
+
+#[path = "../support/swtpm.rs"]
+mod swtpm;
+
+pub async fn measure(station: &Path, table: &mut Table) {
+    let tpm = swtpm::Swtpm::new();
+    let hub = hub(0);
+    let key = hub.add_device("mast");
+    let request = ProvisionRequest::new("localhost", "mast", &key).unwrap();
+    provision(&tpm.tcti(), 0, &request, false).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let before = hub.count();
+        let config = config(dir.path(), &hub, hub.port(), "1s", "");
+        let config =
+            config.replace("source = \"key-file\"", &format!("source = \"tpm\"\ntcti = \"{}\"", tpm.tcti()));
+        let begin = Instant::now();
+        let _process = Process::start(station, dir.path(), &config);
+        while hub.count() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+    }
+    let time = median(times);
+    table.judge(
+        "process start to first reading accepted",
+        format!("{time:.0} ms"),
+        "",
+        "500 ms",
+        time <= 500.0,
+        Some(time <= 3000.0),
+    );
+    recovery(station, table).await;
+}
+
+async fn recovery(station: &Path, table: &mut Table) {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(0);
+    let process = Process::start(station, dir.path(), &config(dir.path(), &hub, hub.port(), "1s", ""));
+    let every = Duration::from_millis(20);
+    let online = |status: &serde_json::Value| status["cloud"]["state"] == "online";
+    process.until("it is online", Duration::from_secs(20), every, online).await;
+    hub.stop();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let before = hub.count();
+    hub.start_again().unwrap();
+    let begin = Instant::now();
+    process.until("it is online again", Duration::from_secs(90), every, online).await;
+    let back = begin.elapsed();
+    process
+        .until("all is accepted", Duration::from_secs(30), every, |status| status["store"]["pending"] == 0)
+        .await;
+    let all = begin.elapsed();
+    table.judge(
+        "hub back after 20 s: online, all accepted",
+        format!("{:.1} s, {:.1} s", back.as_secs_f64(), all.as_secs_f64()),
+        format!("{} readings waited", hub.count() - before),
+        "one backoff step (60 s)",
+        all <= Duration::from_secs(61),
+        None,
+    );
+}

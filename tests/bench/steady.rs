@@ -1,0 +1,89 @@
+//! What the station needs while nothing happens but weather.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::Extent;
+use crate::machine::{resident, run_time, wakeups};
+use crate::rig::{Process, config, hub};
+use crate::table::Table;
+
+pub async fn measure(station: &Path, extent: Extent, table: &mut Table) {
+    let seconds = if extent == Extent::Short { 8 } else { 30 };
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(0);
+    let process = Process::start(station, dir.path(), &config(dir.path(), &hub, hub.port(), "1s", ""));
+    settle(&process).await;
+    let (cpu, count) = (run_time(process.pid()), hub.count());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let readings = hub.count() - count;
+    let cpu = (run_time(process.pid()) - cpu).as_secs_f64() * 1000.0 / readings as f64;
+    table.judge(
+        "CPU per reading, every second (all of it)",
+        format!("{cpu:.2} ms"),
+        format!("{readings} readings sampled, stored, accepted"),
+        "1 ms",
+        cpu <= 1.0,
+        Some(cpu <= 5.0),
+    );
+    let memory = resident(process.pid());
+    table.judge(
+        "memory, steady",
+        format!("{memory:.1} MB"),
+        "",
+        "12 MB",
+        memory <= 12.0,
+        Some(memory <= 24.0),
+    );
+
+    let pages: Vec<TcpStream> = open_pages(&process).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more = resident(process.pid()) - memory;
+    let count = pages.len();
+    table.judge(
+        "memory, ten pages open",
+        format!("+{more:.1} MB"),
+        format!("{count} live streams"),
+        "+4 MB",
+        more <= 4.0,
+        Some(more <= 8.0),
+    );
+    drop(pages);
+    drop(process);
+
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(station, dir.path(), &config(dir.path(), &hub, hub.port(), "60s", ""));
+    settle(&process).await;
+    let (before, cpu) = (wakeups(process.pid()), run_time(process.pid()));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let woken = (wakeups(process.pid()) - before) as f64 / seconds as f64;
+    let cpu = (run_time(process.pid()) - cpu).as_secs_f64() * 1e6 / seconds as f64;
+    table.state("wake-ups at a 60 s interval", format!("{woken:.1} a second, {cpu:.0} us CPU a second"));
+}
+
+async fn settle(process: &Process) {
+    let every = Duration::from_millis(100);
+    process
+        .until("the first reading is accepted", Duration::from_secs(20), every, |status| {
+            status["cloud"]["lastAccepted"].is_string()
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
+async fn open_pages(process: &Process) -> Vec<TcpStream> {
+    let mut pages = Vec::new();
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(process.page).await.unwrap();
+        let request = format!("GET /api/stream HTTP/1.1\r\nhost: {}\r\n\r\n", process.page);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        pages.push(stream);
+    }
+    pages
+}
