@@ -134,7 +134,7 @@ altitude = 4.0
 source = "simulated"
 interval = "1s"
 trace = "$PWD/tests/data/jfk-2013-11.csv"
-speed = 900
+speed = 60
 [identity]
 tcti = "$tcti"
 [hub]
