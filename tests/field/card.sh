@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# card.sh and firstrun.sh on a boot partition as Raspberry Pi OS has it, run on booted Debian machines (amd64, so the package is too):
+# once with the mirrors' libraries in place, once on a bare system with the libraries on the card and no network.
+# What stays untried here is the Pi's own firmware reading config.txt, and the real first start of the image.
+# shellcheck disable=SC2016  # what the other side shall expand is in single quotes on purpose
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/field/machines.sh
+. tests/field/machines.sh
+need_root
+need_packages debootstrap iproute2 openssh-client
+
+deb=$(package amd64)
+card=$run/card
+mkdir -p "$card" "$run/package"
+printf 'console=serial0,115200 console=tty1 root=PARTUUID=1-02 rootfstype=ext4 fsck.repair=yes rootwait quiet\n' >"$card/cmdline.txt"
+printf '# For more options see http://rptl.io/configtxt\ndtparam=audio=on\n[cm4]\notg_mode=1\n' >"$card/config.txt"
+cp "$card/cmdline.txt" "$run/cmdline.before"
+printf '[sensor]\nsource = "simulated"\ninterval = "1s"\n[provisioning]\nid_scope = "0ne00TEST"\n' >"$run/station.toml"
+# The test machines are amd64: the package is renamed for card.sh, which looks for the Pi's.
+cp "$deb" "$run/package/weather-station_1.0.0-1_arm64.deb"
+
+refuse "a folder that is no boot partition is refused" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$run/package"
+prove "card.sh prepares the card" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
+prove "config.txt turns on I2C and the TPM for every model" bash -c "sed -n '/^\[all\]/,\$p' '$card/config.txt' | grep -c 'i2c_arm=on\|tpm-slb9670' | grep -qx 2"
+prove "the command line is still one line and runs firstrun.sh" bash -c "[ \$(wc -l < '$card/cmdline.txt') = 1 ] && grep -q 'rootwait quiet systemd.run=/boot/firmware/weather-station/firstrun.sh ' '$card/cmdline.txt'"
+refuse "a card that runs something else already is left alone" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
+refuse "no key is on the card" grep -rqi 'SharedAccessKey' "$card"
+
+network
+machine pi 1
+on pi 'mkdir -p /boot/firmware && tar -C /boot/firmware -x' < <(tar -C "$card" -c .)
+prove "firstrun.sh succeeds" on pi /boot/firmware/weather-station/firstrun.sh
+on pi 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
+prove "the command line is what it was" cmp "$run/cmdline.before" "$run/cmdline.after"
+prove "the station runs" until_true 30 on pi weather-station status
+prove "with the configuration of the card" on pi 'weather-station status --json | grep -q "0ne00TEST"'
+sampling() { on pi weather-station export --since 1h | tail -n +2 | grep -q .; }
+prove "it records" until_true 30 sampling
+prove "and tries to provision itself by the service" until_true 30 on pi 'journalctl -u weather-station | grep -qi provisioning'
+prove "running it again does no harm" on pi /boot/firmware/weather-station/firstrun.sh
+prove "no unit of the first start is left" on pi '! test -e /etc/systemd/system/weather-station-first.service'
+
+# A Pi whose mirrors cannot be reached yet: the first start must not loop; a unit finishes the work later.
+machine later 2
+on later 'mkdir -p /boot/firmware && tar -C /boot/firmware -x && dpkg --force-depends -P libtss2-mu0 >/dev/null 2>&1' < <(tar -C "$card" -c .)
+prove "without the libraries and a network firstrun.sh ends in order" on later /boot/firmware/weather-station/firstrun.sh
+on later 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
+prove "the command line is restored all the same" cmp "$run/cmdline.before" "$run/cmdline.after"
+prove "a unit is left that will finish the work" on later 'systemctl daemon-reload; systemctl is-enabled --quiet weather-station-first.service'
+on later 'cat > /boot/firmware/weather-station/libtss2-mu0.deb' < <(cd "$run" && apt-get download -qq libtss2-mu0 >/dev/null 2>&1 && cat "$run"/libtss2-mu0_*.deb)
+prove "with the library there the unit installs the station" on later 'systemctl start weather-station-first.service'
+prove "and the station runs" until_true 30 on later weather-station status
+prove "and the unit is gone" on later '! test -e /etc/systemd/system/weather-station-first.service'
+finish
