@@ -156,7 +156,7 @@ guest_boot() {
     local begun=$SECONDS
     # shellcheck disable=SC2317  # called by until_true
     answers_or_ended() { ! kill -0 "$qemu_process" 2>/dev/null || on box true; }
-    if ! until_true 240 answers_or_ended || ! kill -0 "$qemu_process" 2>/dev/null; then
+    if ! until_true 900 answers_or_ended || ! kill -0 "$qemu_process" 2>/dev/null; then
         echo "the guest does not answer:" >&2
         tail -n 20 "$run/qemu.log" "$run/ttyS0" >&2
         return 1
