@@ -151,3 +151,87 @@ impl Held {
         Instant::now() < self.expires && timekeeper.now() < self.token.expiry
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::identity::{IdentityError, Signer, sas_token};
+    use crate::reading::BootId;
+
+    /// A wall clock that a test may move; time since boot is tokio's, which can be paused.
+    struct Wall {
+        start: Instant,
+        off: Mutex<TimeDelta>,
+    }
+
+    impl Clock for Wall {
+        fn wall(&self) -> DateTime<Utc> {
+            let elapsed = TimeDelta::from_std(self.start.elapsed()).unwrap();
+            DateTime::from_timestamp(1_790_000_000, 0).unwrap() + elapsed + *self.off.lock().unwrap()
+        }
+        fn since_boot(&self) -> Duration {
+            self.start.elapsed()
+        }
+        fn boot(&self) -> BootId {
+            BootId(1)
+        }
+        fn synchronised(&self) -> bool {
+            true
+        }
+    }
+
+    struct Key;
+
+    impl Signer for Key {
+        fn identity(&mut self) -> Result<Identity, IdentityError> {
+            Ok(Identity { host: "hub".into(), device_id: "roof".into() })
+        }
+        fn sign(&mut self, _data: &[u8]) -> Result<[u8; 32], IdentityError> {
+            Ok([7; 32])
+        }
+    }
+
+    fn held() -> (Held, Timekeeper, Arc<Wall>) {
+        let wall = Arc::new(Wall { start: Instant::now(), off: Mutex::default() });
+        let timekeeper = Timekeeper::new(wall.clone(), DateTime::UNIX_EPOCH);
+        let hour = Duration::from_secs(3600);
+        let identity = Key.identity().unwrap();
+        let token = sas_token::for_device(&mut Key, &identity, timekeeper.now(), hour).unwrap();
+        (Held::new(token, &timekeeper), timekeeper, wall)
+    }
+
+    async fn minutes(count: u64) {
+        tokio::time::advance(Duration::from_secs(60 * count)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_at_four_fifths_of_its_life_and_holds_to_its_end() {
+        let (held, timekeeper, _) = held();
+        minutes(47).await;
+        assert!(!held.is_due(&timekeeper));
+        minutes(1).await;
+        assert!(held.is_due(&timekeeper) && held.holds(&timekeeper));
+        minutes(11).await;
+        assert!(held.holds(&timekeeper));
+        minutes(1).await;
+        assert!(!held.holds(&timekeeper));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_jumps_ahead_makes_it_due_and_one_that_jumps_back_does_not_stretch_it() {
+        let (held, timekeeper, wall) = held();
+        *wall.off.lock().unwrap() = TimeDelta::days(20);
+        assert!(held.is_due(&timekeeper) && !held.holds(&timekeeper));
+        *wall.off.lock().unwrap() = TimeDelta::days(-20);
+        assert!(!held.is_due(&timekeeper));
+        minutes(48).await;
+        assert!(held.is_due(&timekeeper));
+        minutes(12).await;
+        assert!(!held.holds(&timekeeper));
+    }
+}

@@ -101,3 +101,75 @@ impl std::fmt::Debug for SignerDesk {
         f.write_str("SignerDesk")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    const KEY: &str =
+        "HostName=hub;DeviceId=roof;SharedAccessKey=c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=";
+
+    fn desk(key_file: &Path) -> SignerDesk {
+        let config = config::Identity {
+            source: config::IdentitySource::KeyFile,
+            key_file: key_file.to_owned(),
+            ..config::Identity::default()
+        };
+        SignerDesk::new(config, Duration::from_millis(300))
+    }
+
+    fn write(path: &Path) {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path).unwrap();
+        file.write_all(KEY.as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_comes_back_is_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("key");
+        let mut desk = desk(&key_file);
+        assert!(
+            desk.identity()
+                .await
+                .unwrap_err()
+                .to_string()
+                .starts_with("could not find out who the station is")
+        );
+        write(&key_file);
+        assert_eq!(desk.identity().await.unwrap().device_id, "roof");
+        std::fs::remove_file(&key_file).unwrap();
+        desk.identity().await.unwrap_err();
+        write(&key_file);
+        assert_eq!(desk.identity().await.unwrap().device_id, "roof");
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_hangs_is_given_up_and_taken_up_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("key");
+        // Opening it blocks until somebody writes, as a TPM that does not answer would.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &key_file,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let mut desk = desk(&key_file);
+        for _ in 0..2 {
+            let error = desk.identity().await.unwrap_err();
+            assert!(matches!(error.cause, Cause::SignerStuck(_)), "{error}");
+        }
+        let fifo = key_file.clone();
+        let opening = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo));
+        opening.await.unwrap().unwrap();
+        std::fs::remove_file(&key_file).unwrap();
+        write(&key_file);
+        assert_eq!(desk.identity().await.unwrap().device_id, "roof");
+    }
+}

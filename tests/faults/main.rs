@@ -6,6 +6,7 @@
 mod flow;
 mod forms;
 mod rig;
+mod soak;
 mod speed;
 mod table;
 mod tokens;

@@ -246,6 +246,7 @@ impl Rig {
         wanted: impl Fn(&CloudStatus) -> bool,
     ) -> Duration {
         let started = Instant::now();
+        let limit = stretched(limit);
         let mut status = self.board.cloud.subscribe();
         let reached = timeout(limit, status.wait_for(|status| wanted(status))).await.map(|_| ());
         assert!(reached.is_ok(), "{what}: not within {limit:?}; the cloud's status is {:?}", self.cloud());
@@ -259,6 +260,7 @@ impl Rig {
     /// Waits until nothing is pending: every reading on disk is accepted (or set aside).
     pub async fn all_accepted(&self, limit: Duration) -> Duration {
         let started = Instant::now();
+        let limit = stretched(limit);
         let mut status = self.board.store.subscribe();
         let reached = timeout(limit, status.wait_for(|s| s.pending == 0 && s.last_sequence > 0)).await;
         let reached = reached.map(|_| ());
@@ -295,8 +297,10 @@ impl Rig {
         let last = self.board.store.borrow().last_sequence;
         let dead_letters = self.board.store.borrow().dead_letters;
         let account = account(hub, &self.device, last);
-        assert_eq!(account.missing.len() as u64, dead_letters, "missing: {:?}", account.missing);
+        // A reading that was set aside may have arrived before, with its acknowledgement lost.
+        assert!(account.missing.len() as u64 <= dead_letters, "missing: {:?}", account.missing);
         self.stop_cloud().await;
+        self.store.close().await.unwrap();
         drop(self.folder);
         account
     }
@@ -385,6 +389,15 @@ fn stranger(device: &str) -> String {
     format!(
         "HostName=localhost;DeviceId={device};SharedAccessKey=c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItMTIzNA=="
     )
+}
+
+/// The times of the tables are those of a machine that is not overloaded: where more wants to run than it has
+/// processors, a wait takes accordingly longer.
+fn stretched(limit: Duration) -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+    limit.mul_f64((load / processors).clamp(1.0, 5.0))
 }
 
 /// What a run measured, for whoever looks (`--nocapture`).
