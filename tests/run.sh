@@ -64,6 +64,8 @@ run "the page in Chromium" cargo test --workspace --locked --quiet --test showca
 run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
 run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
 run "the demo, 20 seconds" deploy/demo.sh --seconds 20
+run "figures, generous margins" tests/bench.sh --gate
+
 if [ -n "$all" ]; then
   run "the packages are built" deploy/build.sh --install-needs
   run "the package in clean roots and with systemd" tests/field/package.sh
@@ -73,6 +75,10 @@ if [ -n "$all" ]; then
   run "both README commands in a clean Debian" tests/field/fresh-root.sh
   run "power cuts in a boxed machine" tests/box/power.sh
   run "a Raspberry Pi in a box" tests/box/pi.sh
+  run "figures, the slow rows" tests/bench.sh --long
+else
+  echo
+  echo "Left to --all: long kills, power cuts and soak, 20 stations with the provisioning service; packages, deployment, fleet, clean root, boxed machines, long bench."
 fi
 
 echo

@@ -149,6 +149,11 @@ impl Keeper {
     /// Takes samples in; [`Keeper::sync`] puts them on disk.
     pub fn take(&mut self, samples: impl IntoIterator<Item = Sample>) {
         for sample in samples {
+            if self.waiting.len() >= IN_MEMORY {
+                // With `max_loss` the memory can be full before its time has come; without a disk this fails,
+                // and the oldest has to go.
+                self.sync().ok();
+            }
             if self.waiting.len() >= IN_MEMORY
                 && let Some(oldest) = self.waiting.pop_front()
             {

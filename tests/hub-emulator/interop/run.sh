@@ -19,7 +19,7 @@ ip link set lo up
 folder=$(mktemp -d)
 hub=''
 trap '[ -z "$hub" ] || kill "$hub"; rm -rf "$folder"' EXIT
-head -c 32 /dev/urandom | base64 -w0 >"$folder/key" || curl -s "localhost:$control/events" | tr '{' '\n' | tail -60
+head -c 32 /dev/urandom | base64 -w0 >"$folder/key"
 "$2" --port 5671 --https-port 443 --dir "$folder" --device "roof=$folder/key" >"$folder/ports" &
 hub=$!
 for _ in $(seq 100); do [ -s "$folder/ports" ] && break; sleep 0.1; done
