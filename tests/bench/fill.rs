@@ -18,7 +18,7 @@ use weather_station::store;
 /// `count` readings, `every` apart, ending now.
 pub async fn fill(path: &Path, count: u64, every: Duration) {
     let config =
-        config::Store { path: path.to_owned(), max_loss: Duration::from_secs(60), ..Default::default() };
+        config::Store { path: path.to_owned(), ..Default::default() };
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
     let (task, handle) = store::open(&config, &timekeeper, "bench".into()).unwrap();
     let (samples_tx, samples) = mpsc::channel(1024);
