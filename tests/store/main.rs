@@ -4,7 +4,12 @@
 
 mod charts;
 mod clock;
+mod damage;
 mod export;
+mod model;
 mod queue;
+mod room;
+mod scale;
 mod support;
 mod verify;
+mod versions;

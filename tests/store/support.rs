@@ -206,3 +206,8 @@ pub fn sample(stamp: weather_station::reading::Stamp, number: u64) -> Sample {
 pub fn sequences(page: &Page) -> Vec<u64> {
     page.readings.iter().map(|(_, reading)| reading.sequence).collect()
 }
+
+/// `WEATHER_STATION_SLOW=1`: every page, a million readings, all kills.
+pub fn slow() -> bool {
+    std::env::var_os("WEATHER_STATION_SLOW").is_some()
+}

@@ -1,0 +1,261 @@
+//! Room: `max_size`, full and missing disks, memory as the last resort.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use weather_station::status::StoreState;
+use weather_station::store::Position;
+use weather_station::store::export::{Format, Selection, export};
+
+use crate::support::{Place, Running, sequences};
+
+const MAX: u64 = 2 << 20;
+
+fn bytes(place: &Place) -> u64 {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    length(place.path()) + length(&place.beside("-wal"))
+}
+
+async fn fill(place: &Place, store: &mut Running, readings: u64) {
+    for _ in 0..readings / 50 {
+        store.append(50).await;
+        let bytes = bytes(place);
+        assert!(bytes <= MAX + 1024, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn max_size_holds_and_the_oldest_pending_go_with_one_event() {
+    let mut place = Place::new();
+    place.config.max_size = MAX;
+    let mut store = place.start();
+    fill(&place, &mut store, 30_000).await;
+    let page = store.page().await;
+    let first = sequences(&page)[0];
+    assert!(first > 1, "nothing was let go");
+    let events = store.handle.pending_events(100).await.unwrap();
+    assert_eq!(events.len(), 1, "adjacent gaps extend one: {events:?}");
+    let fields = &events[0].fields;
+    assert_eq!(
+        (&fields["first"], &fields["last"], &fields["count"]),
+        (&1.into(), &(first - 1).into(), &(first - 1).into())
+    );
+    assert_eq!(fields["reason"], "the store was full: max_size, or the disk");
+    assert_eq!(fields["from"], "2026-06-01T12:00:00.000Z");
+    let status = store.status(|status| status.last_sequence == 30_000).await;
+    assert_eq!(status.pending, 30_000 - first + 1);
+    // It was handed out: the next gap is another event.
+    fill(&place, &mut store, 5_000).await;
+    let events = store.handle.pending_events(100).await.unwrap();
+    assert_eq!((events.len(), &events[1].fields["first"]), (2, &first.into()));
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn sent_readings_go_first_and_without_an_event() {
+    let mut place = Place::new();
+    place.config.max_size = MAX;
+    let mut store = place.start();
+    for round in 1..=30 {
+        fill(&place, &mut store, 1_000).await;
+        store.handle.acknowledge(Position { generation: 1, row: round * 1_000 - 100 }).await.unwrap();
+    }
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    assert_eq!(sequences(&store.page().await), (29_901..=30_000).collect::<Vec<_>>());
+    store.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn max_size_holds_during_long_exports() {
+    let mut place = Place::new();
+    place.config.max_size = MAX;
+    let mut store = place.start();
+    fill(&place, &mut store, 5_000).await;
+    let path = place.path().to_owned();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let exporter = std::thread::spawn(move || {
+        let selection =
+            Selection { since: None, until: None, format: Format::Csv, device_id: "", altitude: None };
+        let mut exports = 0;
+        while stopped.try_recv().is_err() {
+            export(&path, selection, std::io::sink()).unwrap();
+            exports += 1;
+        }
+        exports
+    });
+    fill(&place, &mut store, 15_000).await;
+    stop.send(()).unwrap();
+    assert!(exporter.join().unwrap() > 0);
+    assert_eq!(store.board.store.borrow().state, StoreState::Ok);
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn a_smaller_max_size_shrinks_the_store() {
+    let mut place = Place::new();
+    let mut store = place.start();
+    store.append(40_000).await;
+    store.handle.acknowledge(Position { generation: 1, row: 39_000 }).await.unwrap();
+    store.stop().await;
+    assert!(bytes(&place) > MAX);
+    place.config.max_size = MAX;
+    let store = place.start_as("smaller").unwrap();
+    store.status(|status| status.bytes <= MAX).await;
+    assert_eq!(store.page().await.readings.len(), 500);
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_folder_is_visible_and_healed_when_it_comes() {
+    let mut place = Place::new();
+    place.config.path = place.folder.path().join("absent/readings.db");
+    let mut store = place.start();
+    store.send(20).await;
+    let status = store.status(|status| status.in_memory == 20).await;
+    assert_eq!(status.state, StoreState::Failing);
+    assert!(status.reason.unwrap().starts_with("could not open the lock file "));
+    assert!(store.handle.pending(None, 10).await.is_err());
+    std::fs::create_dir(place.folder.path().join("absent")).unwrap();
+    let status = store.status(|status| status.last_sequence == 20).await;
+    assert_eq!((status.state, status.in_memory), (StoreState::Ok, 0));
+    assert_eq!(sequences(&store.page().await), (1..=20).collect::<Vec<_>>());
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_memory_either_is_told() {
+    let mut place = Place::new();
+    place.config.path = place.folder.path().join("absent/readings.db");
+    let mut store = place.start();
+    store.send(10_050).await;
+    store.status(|status| status.in_memory == 10_000).await;
+    std::fs::create_dir(place.folder.path().join("absent")).unwrap();
+    store.status(|status| status.last_sequence == 10_000).await;
+    let mut events = store.handle.pending_events(10).await.unwrap();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    assert_eq!((events[0].kind.as_str(), &events[0].fields["count"]), ("missedSamples", &50.into()));
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_was_taken_away_is_begun_anew() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(3).await;
+    let old = store.board.store.borrow().store_id.clone();
+    for ending in ["", "-wal", "-shm"] {
+        std::fs::remove_file(place.beside(ending)).unwrap();
+    }
+    store.status(|status| status.store_id != old && status.state == StoreState::Ok).await;
+    store.append(2).await;
+    assert_eq!(sequences(&store.page().await), [1, 2]);
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn a_grouped_reading_is_handed_out_only_when_it_is_on_disk() {
+    let mut place = Place::new();
+    place.config.max_loss = Duration::from_millis(300);
+    let mut store = place.start();
+    store.send(3).await;
+    store.status(|status| status.in_memory == 3).await;
+    assert!(store.page().await.readings.is_empty());
+    store.synced(3).await;
+    assert_eq!(sequences(&store.page().await), [1, 2, 3]);
+    // What is in memory at the stop is synced.
+    store.send(2).await;
+    store.stop().await;
+    let store = place.start_as("second").unwrap();
+    assert_eq!(sequences(&store.page().await), [1, 2, 3, 4, 5]);
+    store.stop().await;
+}
+
+/// Runs one of the tests below in a mount namespace of its own, where it may mount.
+fn in_a_namespace(test: &str) {
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn mount(options: &str, at: &Path) {
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).status().unwrap();
+    assert!(status.success(), "mounting needs a user namespace, or root");
+}
+
+#[test]
+fn a_disk_filled_by_others() {
+    in_a_namespace("room::inside_a_disk_filled_by_others");
+}
+
+#[tokio::test]
+#[ignore = "runs in a mount namespace that the test above makes"]
+async fn inside_a_disk_filled_by_others() {
+    let place = Place::new();
+    mount("size=8m", place.folder.path());
+    let mut store = place.start();
+    store.append(2_000).await;
+    store.handle.acknowledge(Position { generation: 1, row: 1_000 }).await.unwrap();
+    assert!(place.beside(".ballast").exists());
+    let fill = place.folder.path().join("others");
+    let mut chunk = 1 << 20;
+    let mut file = std::fs::File::create(&fill).unwrap();
+    while chunk > 0 {
+        if std::io::Write::write_all(&mut file, &vec![1; chunk]).is_err() {
+            chunk /= 2;
+        }
+    }
+    store.send(9_000).await;
+    let status = store.status(|status| status.state == StoreState::Failing && status.in_memory > 0).await;
+    assert!(status.reason.unwrap().contains("full"), "the trouble is not named");
+    assert!(status.last_sequence > 2_000, "the ballast and the sent readings gave no room");
+    assert!(!place.beside(".ballast").exists());
+    assert_eq!(
+        sequences(&store.page().await)[0],
+        1_001,
+        "a pending reading was let go while there was memory"
+    );
+    std::fs::remove_file(&fill).unwrap();
+    let status = store.status(|status| status.last_sequence == 11_000).await;
+    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 10_000));
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    store.status(|_| place.beside(".ballast").exists()).await;
+    store.stop().await;
+}
+
+#[test]
+fn a_file_system_that_cannot_be_written_to() {
+    in_a_namespace("room::inside_a_file_system_that_cannot_be_written_to");
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "runs in a mount namespace that the test above makes"]
+async fn inside_a_file_system_that_cannot_be_written_to() {
+    let place = Place::new();
+    mount("size=8m", place.folder.path());
+    let mut store = place.start();
+    store.append(5).await;
+    store.stop().await;
+    mount("remount,ro", place.folder.path());
+    let mut store = place.start_as("second").unwrap();
+    store.send(5).await;
+    let status = store.status(|status| status.in_memory == 5).await;
+    assert_eq!(status.state, StoreState::Failing);
+    mount("remount,rw", place.folder.path());
+    store.status(|status| status.last_sequence == 10 && status.state == StoreState::Ok).await;
+    assert_eq!(sequences(&store.page().await), (1..=10).collect::<Vec<_>>());
+    store.stop().await;
+}
