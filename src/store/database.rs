@@ -73,11 +73,7 @@ impl Database {
         timekeeper: &Timekeeper,
         run: &Arc<str>,
     ) -> Result<Self, StoreError> {
-        let (connection, fresh) = schema::open(path, |connection| begin(connection, generation, salvage))?;
-        if fresh {
-            // Until the folder is synced, the names of new files may be lost with the power.
-            sync_folder(path)?;
-        }
+        let connection = schema::open(path, |connection| begin(connection, generation, salvage))?;
         let watermark = Watermark::read(&connection)?;
         let progress = Progress::read(&connection)?;
         let known = Known::read(&connection, watermark.acknowledged)?;
@@ -107,6 +103,8 @@ impl Database {
         (database.dead_letters, database.dead) = database.set_aside_before()?;
         database.catch_up()?;
         database.mark_clean(false)?;
+        // The journal is there now. Until the folder is synced, the names of new files may be lost with the power.
+        sync_folder(path)?;
         Ok(database)
     }
 

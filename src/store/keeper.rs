@@ -399,7 +399,11 @@ impl Keeper {
     }
 
     fn note(&mut self, error: &StoreError) {
-        let reason = chain(error);
+        let reason = match error {
+            // Its reason is the trouble that was noted before.
+            StoreError::Unavailable { reason } => reason.clone(),
+            error => chain(error),
+        };
         if self.trouble.as_ref() != Some(&reason) {
             tracing::error!(%reason, "the store does not work; readings are kept in memory");
         }

@@ -232,8 +232,9 @@ impl Salvage {
 /// Sequences of the old store that were not sent and were not found, between those that were.
 fn holes(database: &Database, generation: u64, acknowledged: u64) -> Result<Vec<Gap>, StoreError> {
     let mut holes: Vec<Gap> = Vec::new();
-    let mut before: Option<(u64, i64)> = (acknowledged > 0).then_some((acknowledged, 0));
-    let read = |holes: &mut Vec<Gap>, before: &mut Option<(u64, i64)>| {
+    // Where the watermark is lost, all before the first one found may be missing: better told than not.
+    let mut before = (acknowledged, 0);
+    let read = |holes: &mut Vec<Gap>, before: &mut (u64, i64)| {
         let mut statement = database
             .connection
             .prepare("SELECT row, time FROM salvaged WHERE row > ?1 AND row < ?2 ORDER BY row")?;
@@ -243,9 +244,8 @@ fn holes(database: &Database, generation: u64, acknowledged: u64) -> Result<Vec<
         while let Some(row) = rows.next()? {
             let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
             let time: i64 = row.get(1)?;
-            if let Some((last, last_time)) = *before
-                && sequence > last + 1
-            {
+            let (last, last_time) = *before;
+            if sequence > last + 1 {
                 let from = (last_time > 0).then_some(last_time);
                 let hole = Gap { first: last + 1, last: sequence - 1, from, until: Some(time) };
                 let full = holes.len() >= HOLES;
@@ -254,7 +254,7 @@ fn holes(database: &Database, generation: u64, acknowledged: u64) -> Result<Vec<
                     _ => holes.push(hole),
                 }
             }
-            *before = Some((sequence, time));
+            *before = (sequence, time);
         }
         Ok(())
     };

@@ -116,19 +116,19 @@ CREATE TABLE value (
 ";
 
 /// Opens the file with the settings that every use of it has. Where there are no tables it makes them, and `begin`
-/// fills them in the same transaction; the answer is true then.
+/// fills them in the same transaction.
 pub(crate) fn open(
     path: &Path,
     begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
-) -> Result<(Connection, bool), StoreError> {
+) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection =
         Connection::open_with_flags(path, flags).map_err(StoreError::doing("open the database"))?;
-    let fresh = settle(&connection, path, begin)?;
-    Ok((connection, fresh))
+    settle(&connection, path, begin)?;
+    Ok(connection)
 }
 
 /// A second connection that can only read: for the export and for checks beside the running station. A store that
@@ -158,7 +158,7 @@ fn settle(
     connection: &Connection,
     path: &Path,
     begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let doing = || StoreError::doing("prepare the database");
     // Nobody but a reader is ever there; a checkpoint may wait this long for one.
     connection.busy_timeout(Duration::from_millis(250)).map_err(doing())?;
@@ -192,10 +192,9 @@ fn settle(
                 ))
                 .map_err(doing())?;
             begin(&transaction)?;
-            transaction.commit().map_err(doing())?;
-            Ok(true)
+            transaction.commit().map_err(doing())
         }
-        VERSION => Ok(false),
+        VERSION => Ok(()),
         found => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
     }
 }

@@ -232,7 +232,13 @@ async fn inside_a_disk_filled_by_others() {
     let status = store.status(|status| status.last_sequence == 11_000).await;
     assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 10_000));
     assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
-    store.status(|_| place.beside(".ballast").exists()).await;
+    // And new ballast is taken on.
+    let taken_on = async {
+        while !place.beside(".ballast").exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken_on).await.unwrap();
     store.stop().await;
 }
 

@@ -173,8 +173,13 @@ impl Running {
     /// Waits until the status says so.
     pub async fn status(&self, wanted: impl FnMut(&StoreStatus) -> bool) -> StoreStatus {
         let mut status = self.board.store.subscribe();
-        let waiting = tokio::time::timeout(Duration::from_secs(30), status.wait_for(wanted));
-        waiting.await.expect("the store never came to that state").unwrap().clone()
+        let found = tokio::time::timeout(Duration::from_secs(30), status.wait_for(wanted))
+            .await
+            .map(|found| found.unwrap().clone());
+        match found {
+            Ok(found) => found,
+            Err(_) => panic!("the store never came to that state: {:?}", self.board.store.borrow()),
+        }
     }
 
     pub async fn page(&self) -> Page {
@@ -191,13 +196,15 @@ impl Running {
 
 /// Weather that depends on `number` alone.
 pub fn sample(stamp: weather_station::reading::Stamp, number: u64) -> Sample {
-    let wave = f64::from(u32::try_from(number % 1000).unwrap());
+    let wave = u32::try_from(number % 1000).unwrap();
+    // Whole thousandths: what is stored is what was taken, to the last bit.
+    let value = |thousandths: u32| f64::from(thousandths) / 1000.0;
     Sample {
         stamp,
         measurement: Measurement {
-            air_temperature: Celsius(10.0 + wave / 100.0),
-            relative_humidity: Percent(40.0 + wave / 50.0),
-            station_pressure: Hectopascal(1000.0 + wave / 10.0),
+            air_temperature: Celsius(value(10_000 + wave * 10)),
+            relative_humidity: Percent(value(40_000 + wave * 20)),
+            station_pressure: Hectopascal(value(1_000_000 + wave * 100)),
         },
         quality: Quality::Good,
     }

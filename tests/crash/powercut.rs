@@ -1,0 +1,150 @@
+//! The power is cut, which a kill is not: what was written and not synced may be there, or not, or in part. The real
+//! binary is recorded; after every step of the record the disk is put together as a cut would leave it, and a station is
+//! started on it: whatever the recorded one had said was on disk is there, with its number and its values.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use hub_emulator::{Emulator, Options};
+use weather_station::store::export::{Format, Selection, export};
+
+use crate::record::{self, Cut, Disk};
+use crate::store::Place;
+use crate::support::station::{binary, free_port, get, request, wait_for};
+
+/// Readings in each of the two recorded lives.
+const READINGS: usize = 110;
+
+/// At this length of the record the station had said that so many are on disk.
+type Promises = Vec<(usize, u64)>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_synced_survives_a_power_cut_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    fs::create_dir(&folder).unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device("roof");
+    let (record, promises) = recorded(dir.path(), &folder, &hub).await;
+    let truth = readings(&folder.join("readings.db"));
+    assert!(truth.len() >= 2 * READINGS);
+
+    let steps = record::read(&record);
+    let stride = if crate::store::slow() { 1 } else { steps.len() / 70 + 1 };
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut disk = Disk::default();
+    let (mut checks, mut dropped_something) = (0, false);
+    for (index, (end, done)) in steps.iter().enumerate() {
+        disk.apply(done, folder.to_str().unwrap());
+        if index % stride != 0 {
+            continue;
+        }
+        let promised =
+            promises.iter().filter(|(length, _)| length <= end).map(|promise| promise.1).max().unwrap_or(0);
+        for cut in [Cut::Dropped, Cut::Kept, Cut::Torn] {
+            let what = format!("{cut:?} after step {index} of {} ({done:.40?})", steps.len());
+            let files = disk.cut(cut, &mut random);
+            let found = after_the_cut(&folder, &files, &what).await;
+            for sequence in 1..=promised {
+                assert_eq!(
+                    found.get(&sequence),
+                    truth.get(&sequence),
+                    "{what}: {sequence} of {promised} promised"
+                );
+            }
+            for (sequence, reading) in &found {
+                assert_eq!(Some(reading), truth.get(sequence), "{what}: {sequence} is not what was taken");
+            }
+            dropped_something |= cut == Cut::Dropped && (found.len() as u64) < promised + 1 && promised > 0;
+            checks += 1;
+        }
+    }
+    assert!(checks > 100, "only {checks} cuts");
+    assert!(dropped_something, "no cut lost anything: the disk does not forget, the test tests nothing");
+}
+
+/// Two lives: one that is killed, one that ends in order.
+async fn recorded(dir: &Path, folder: &Path, hub: &Emulator) -> (Vec<u8>, Promises) {
+    let library = record::recorder(dir);
+    let record = dir.join("record");
+    let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let config = dir.join("station.toml");
+    fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir, hub))).unwrap();
+    let mut promises = Vec::new();
+    for life in 0..2 {
+        let mut child: Child = binary()
+            .arg("--config")
+            .arg(&config)
+            .arg("run")
+            .env("LD_PRELOAD", &library)
+            .env("RECORD_FOLDER", folder)
+            .env("RECORD_FILE", &record)
+            .env("RUNTIME_DIRECTORY", dir)
+            .stdout(Stdio::null())
+            .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
+        for _ in 0..READINGS {
+            request(page, "POST", "/api/read").await.unwrap();
+            let status: serde_json::Value =
+                serde_json::from_str(&get(page, "/api/status").await.unwrap()).unwrap();
+            let synced = status["store"]["lastSequence"].as_u64().unwrap();
+            promises.push((usize::try_from(fs::metadata(&record).unwrap().len()).unwrap(), synced));
+        }
+        if life == 0 {
+            child.kill().unwrap();
+        } else {
+            assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        }
+        child.wait().unwrap();
+    }
+    (fs::read(&record).unwrap(), promises)
+}
+
+/// A station on what the cut has left: everything that it has.
+async fn after_the_cut(
+    folder: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+    what: &str,
+) -> BTreeMap<u64, String> {
+    let place = Place::new();
+    for (name, contents) in files {
+        let name = Path::new(name).strip_prefix(folder).unwrap();
+        // The ballast holds nothing and the lock is not needed; the index of the journal is rebuilt.
+        if name.to_str().is_some_and(|name| name == "readings.db" || name.ends_with("-wal")) {
+            fs::write(place.folder.path().join(name), contents).unwrap();
+        }
+    }
+    let mut store = place.start_as("after").unwrap();
+    let status = store.status(|status| !status.store_id.is_empty()).await;
+    let before = readings(place.path());
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert!(events.is_empty(), "{what}: {events:?}");
+    assert_eq!(before.len() as u64, status.last_sequence, "{what}: a hole");
+    store.append(1).await;
+    store.stop().await;
+    before
+}
+
+/// Time and values by sequence.
+fn readings(database: &Path) -> BTreeMap<u64, String> {
+    let selection =
+        Selection { since: None, until: None, format: Format::Json, device_id: "", altitude: None };
+    let mut out = Vec::new();
+    let exported = export(database, selection, &mut out).unwrap();
+    assert_eq!(exported.damaged, 0);
+    String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut body: serde_json::Value = serde_json::from_str(line).unwrap();
+            // Before the first sync the store has no name that lasts.
+            body.as_object_mut().unwrap().remove("storeId");
+            (body["sequence"].as_u64().unwrap(), body.to_string())
+        })
+        .collect()
+}
