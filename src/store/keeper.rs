@@ -1,31 +1,25 @@
 //! Keeps the readings whatever happens to the disk: the database when there is one, memory when there is none,
 //! and every attempt to get from the one to the other. Blocking; the task calls it from short blocking calls.
 
-use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::database::{Database, beside};
 use super::lock::Lock;
+use super::memory::Memory;
 use super::room::{self, Limits};
 use super::salvage::{Salvage, Survey};
 use super::trouble::{Trouble, chain};
 use super::{StoreError, journal, replace};
 use crate::clock::Timekeeper;
 use crate::config;
-use crate::observation::rfc3339;
 use crate::reading::Sample;
 use crate::status::{StoreState, StoreStatus};
 
-/// Readings in memory at most, when there is no room on disk: a week at one a minute.
-pub(crate) const IN_MEMORY: usize = 10_000;
-/// Events in memory at most, while there is no database.
-const EVENTS_IN_MEMORY: usize = 100;
 /// Readings in one transaction.
 const TOGETHER: usize = 500;
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -43,10 +37,7 @@ pub(crate) struct Keeper {
     /// Device and inode of the database: somebody may remove it under us.
     identity: (u64, u64),
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
-    waiting: VecDeque<Sample>,
-    waiting_events: VecDeque<(String, Map<String, Value>, DateTime<Utc>)>,
-    /// Fell out of memory: how many, and of which times.
-    lost: Option<(u64, DateTime<Utc>, DateTime<Utc>)>,
+    memory: Memory,
     trouble: Option<String>,
     replacements: u32,
     /// The file has to be checked, in the background.
@@ -64,9 +55,7 @@ impl Keeper {
             lock: None,
             salvage: None,
             identity: (0, 0),
-            waiting: VecDeque::new(),
-            waiting_events: VecDeque::new(),
-            lost: None,
+            memory: Memory::default(),
             trouble: None,
             replacements: 0,
             unchecked: false,
@@ -149,29 +138,19 @@ impl Keeper {
     /// Takes samples in; [`Keeper::sync`] puts them on disk.
     pub fn take(&mut self, samples: impl IntoIterator<Item = Sample>) {
         for sample in samples {
-            if self.waiting.len() >= IN_MEMORY {
+            if self.memory.is_full() {
                 // With `max_loss` the memory can be full before its time has come; without a disk this fails,
                 // and the oldest has to go.
                 self.sync().ok();
             }
-            if self.waiting.len() >= IN_MEMORY
-                && let Some(oldest) = self.waiting.pop_front()
-            {
-                let time = oldest.stamp.time;
-                if self.lost.is_none() {
-                    tracing::error!("no room on disk and none in memory: readings are lost");
-                }
-                let (count, from, _) = self.lost.unwrap_or((0, time, time));
-                self.lost = Some((count + 1, from, time));
-            }
-            self.waiting.push_back(sample);
+            self.memory.take(sample);
         }
     }
 
     /// Puts what is in memory on disk; it stays in memory when that fails.
     pub fn sync(&mut self) -> Result<(), StoreError> {
         let mut tries = 0;
-        while !self.waiting.is_empty() {
+        while !self.memory.samples.is_empty() {
             match self.sync_some() {
                 Ok(()) => tries = 0,
                 Err(error) => {
@@ -184,7 +163,8 @@ impl Keeper {
         }
         if self.database.is_some() && self.trouble.take().is_some() {
             tracing::info!("the store works again");
-            self.tell_what_was_lost()?;
+            self.memory.tell_what_was_lost(self.timekeeper.now());
+            self.write_events()?;
         }
         Ok(())
     }
@@ -192,15 +172,14 @@ impl Keeper {
     fn sync_some(&mut self) -> Result<(), StoreError> {
         let limits = self.limits();
         let path = self.config.path.clone();
-        let count = self.waiting.len().min(TOGETHER);
-        let samples: Vec<Sample> = self.waiting.iter().take(count).copied().collect();
+        let samples: Vec<Sample> = self.memory.samples.iter().take(TOGETHER).copied().collect();
         let database = self.open_database()?;
         if !database.has_room_in_journal(&path, limits)? {
             let reason = "the journal is full: another program has been reading the database for long".into();
             return Err(StoreError::Unavailable { reason });
         }
         database.append(&samples)?;
-        self.waiting.drain(..count);
+        self.memory.samples.drain(..samples.len());
         Ok(())
     }
 
@@ -222,7 +201,7 @@ impl Keeper {
     /// and pending ones only when the memory is full too.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let limits = self.limits();
-        let full_memory = self.waiting.len() >= IN_MEMORY;
+        let full_memory = self.memory.is_full();
         let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
         let by_size = database.is_nearly_full(limits)?;
@@ -243,7 +222,7 @@ impl Keeper {
                 return false;
             }
             // Readings that waited tell whether it works again.
-            if self.waiting.is_empty() {
+            if self.memory.samples.is_empty() {
                 self.trouble = None;
             }
         }
@@ -322,34 +301,16 @@ impl Keeper {
 
     /// An event that may wait in memory.
     pub fn keep_event(&mut self, kind: &str, fields: Map<String, Value>) {
-        let now = self.timekeeper.now();
-        self.waiting_events.push_back((kind.to_owned(), fields, now));
-        if self.waiting_events.len() > EVENTS_IN_MEMORY {
-            self.waiting_events.pop_front();
-        }
+        self.memory.keep_event(kind, fields, self.timekeeper.now());
         self.write_events().ok();
     }
 
     fn write_events(&mut self) -> Result<(), StoreError> {
-        while let Some((kind, fields, time)) = self.waiting_events.front().cloned() {
+        while let Some((kind, fields, time)) = self.memory.events.front().cloned() {
             self.ask(|database| database.record_event(&kind, fields, time))?;
-            self.waiting_events.pop_front();
+            self.memory.events.pop_front();
         }
         Ok(())
-    }
-
-    fn tell_what_was_lost(&mut self) -> Result<(), StoreError> {
-        if let Some((count, from, until)) = self.lost.take() {
-            let reason = "there was no room on the disk for longer than the memory lasted";
-            let fields =
-                json!({"count": count, "from": rfc3339(from), "until": rfc3339(until), "reason": reason});
-            self.waiting_events.push_back((
-                "missedSamples".into(),
-                fields.as_object().cloned().unwrap_or_default(),
-                self.timekeeper.now(),
-            ));
-        }
-        self.write_events()
     }
 
     fn open_database(&mut self) -> Result<&mut Database, StoreError> {
@@ -370,7 +331,7 @@ impl Keeper {
         let base = StoreStatus {
             state: if self.trouble.is_some() { StoreState::Failing } else { StoreState::Ok },
             reason: self.trouble.clone(),
-            in_memory: self.waiting.len() as u64,
+            in_memory: self.memory.samples.len() as u64,
             bytes: room::bytes(&self.config.path),
             ..StoreStatus::default()
         };

@@ -27,6 +27,7 @@ mod history;
 mod journal;
 mod keeper;
 mod lock;
+mod memory;
 mod pending;
 mod progress;
 mod prune;

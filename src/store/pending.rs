@@ -66,7 +66,10 @@ impl Database {
         let mut before = None;
         let mut missing = Vec::new();
         let mut damaged = Vec::new();
-        for found in live(&self.connection, start, limit, &self.run)? {
+        let rows = live(&self.connection, start, limit, &self.run)?;
+        let at_the_end = rows.len() < limit;
+        let mut waits = false;
+        for found in rows {
             let (Found::Good(Row { sequence, .. }) | Found::Damaged { sequence }) = found;
             if sequence < expected {
                 return Err(StoreError::Damaged { what: "readings come out of order".into() });
@@ -78,7 +81,10 @@ impl Database {
             expected = sequence + 1;
             let position = Position::live(sequence);
             match found {
-                Found::Good(row) if self.may_get_a_time(&row) => break,
+                Found::Good(row) if self.may_get_a_time(&row) => {
+                    waits = true;
+                    break;
+                }
                 Found::Good(row) => {
                     before = Some(row.time);
                     match row.reading(&self.store_id) {
@@ -97,6 +103,12 @@ impl Database {
                 }
             }
             page.end = position;
+        }
+        if at_the_end && !waits {
+            // The newest one was there when the store was opened.
+            for (first, last) in self.known.unknown_in(expected, self.last_sequence) {
+                missing.push(Gap { first, last, from: before, until: None });
+            }
         }
         if !missing.is_empty() {
             // A row that cannot be found may still be there: then the file is broken, and the salvage will find it.

@@ -10,7 +10,7 @@ use crate::support::station::{Station, request, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_synced_survives_any_number_of_kills() {
-    let kills = if crate::store::slow() { 220 } else { 40 };
+    let kills: u32 = if crate::store::slow() { 240 } else { 60 };
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("store")).unwrap();
     let hub = Emulator::start(Options::default()).unwrap();

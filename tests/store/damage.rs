@@ -242,8 +242,9 @@ async fn salvaged_readings_keep_their_names_and_go_out_first() {
     fs::write(place.path(), &original.database[..original.database.len() / 2 / PAGE * PAGE]).unwrap();
     fs::write(place.beside("-wal"), &original.journal).unwrap();
     let mut store = place.start_as("after").unwrap();
+    store.status(|status| !status.store_id.is_empty() && status.store_id != original.store_id).await;
     store.send(5).await;
-    store.status(|status| status.in_memory == 0 && status.store_id != original.store_id).await;
+    store.status(|status| status.last_sequence == 5).await;
     let mut page = store.page().await;
     while page.readings.is_empty() {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -218,7 +218,7 @@ async fn inside_a_disk_filled_by_others() {
             chunk /= 2;
         }
     }
-    store.send(9_000).await;
+    store.send(11_000).await;
     let status = store.status(|status| status.state == StoreState::Failing && status.in_memory > 0).await;
     assert!(status.reason.unwrap().contains("full"), "the trouble is not named");
     assert!(status.last_sequence > 2_000, "the ballast and the sent readings gave no room");
@@ -229,8 +229,8 @@ async fn inside_a_disk_filled_by_others() {
         "a pending reading was let go while there was memory"
     );
     std::fs::remove_file(&fill).unwrap();
-    let status = store.status(|status| status.last_sequence == 11_000).await;
-    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 10_000));
+    let status = store.status(|status| status.last_sequence == 13_000).await;
+    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 12_000));
     assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
     // And new ballast is taken on.
     let taken_on = async {

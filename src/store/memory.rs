@@ -1,0 +1,62 @@
+//! What waits in memory because it may (`max_loss`) or must (no room, no database). Bounded; what falls out is counted
+//! and told later. Knows no disk.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+
+use crate::observation::rfc3339;
+use crate::reading::Sample;
+
+/// Readings at most: a week at one a minute.
+const SAMPLES: usize = 10_000;
+/// Events at most.
+const EVENTS: usize = 100;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub samples: VecDeque<Sample>,
+    pub events: VecDeque<(String, Map<String, Value>, DateTime<Utc>)>,
+    /// Fell out: how many, and the times of the first and the last.
+    lost: Option<(u64, DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl Memory {
+    pub fn is_full(&self) -> bool {
+        self.samples.len() >= SAMPLES
+    }
+
+    /// The oldest one gives way.
+    pub fn take(&mut self, sample: Sample) {
+        if self.is_full()
+            && let Some(oldest) = self.samples.pop_front()
+        {
+            let time = oldest.stamp.time;
+            if self.lost.is_none() {
+                tracing::error!("no room on disk and none in memory: readings are lost");
+            }
+            let (count, from, _) = self.lost.unwrap_or((0, time, time));
+            self.lost = Some((count + 1, from, time));
+        }
+        self.samples.push_back(sample);
+    }
+
+    pub fn keep_event(&mut self, kind: &str, fields: Map<String, Value>, now: DateTime<Utc>) {
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back((kind.to_owned(), fields, now));
+    }
+
+    /// Makes an event of the readings that fell out.
+    pub fn tell_what_was_lost(&mut self, now: DateTime<Utc>) {
+        if let Some((count, from, until)) = self.lost.take() {
+            let reason = "there was no room on the disk for longer than the memory lasted";
+            let fields =
+                json!({"count": count, "from": rfc3339(from), "until": rfc3339(until), "reason": reason});
+            self.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default(), now);
+        }
+    }
+}
