@@ -16,7 +16,7 @@ use super::rollups::{self, Current};
 use super::row::Row;
 use super::salvaged::Origins;
 use super::watermark::Watermark;
-use super::{Position, StoreError, events, schema};
+use super::{Position, StoreError, events, salvaged, schema};
 use crate::clock::Timekeeper;
 use crate::reading::{BootId, TimeQuality};
 
@@ -159,8 +159,8 @@ impl Database {
         }
         if let Some(lost) = watermark.filter(|lost| lost.store_id == self.watermark.store_id) {
             self.acknowledge_events(lost.events)?;
-            self.acknowledge(Position::salvaged(lost.salvaged))?;
-            self.acknowledge(Position::live(lost.acknowledged))?;
+            self.acknowledge(salvaged::position(lost.salvaged))?;
+            self.acknowledge(lost.position(lost.acknowledged))?;
         }
         Ok(rows.len())
     }
@@ -231,7 +231,7 @@ impl Database {
         }
         let mut moved = self.watermark.clone();
         moved.advance(upto);
-        if upto.generation > 0 && self.has_salvaged {
+        if moved.is_of_this_store(upto) && self.has_salvaged {
             // They come first: whoever accepted this one has accepted them.
             moved.salvaged = moved.salvaged.max(greatest(&self.connection, "salvaged", "row")?);
         }

@@ -9,7 +9,7 @@ use rusqlite::params;
 use serde_json::json;
 
 use super::database::Database;
-use super::{Event, Position, StoreError, events, salvaged};
+use super::{Event, Position, StoreError, events};
 
 impl Database {
     /// Sets readings aside: they stay in the history and are not sent again.
@@ -64,11 +64,11 @@ impl Database {
 
     /// The store that numbered them, and their sequences there.
     fn named(&self, first: Position, last: Position) -> (Arc<str>, u64, u64) {
-        if first.generation > 0 {
-            return (self.store_id.clone(), first.row, last.row);
-        }
-        let (generation, from) = salvaged::parts(first.row);
-        (self.origins.name(generation), from, salvaged::parts(last.row).1)
+        let store = match self.watermark.is_of_this_store(first) {
+            true => self.store_id.clone(),
+            false => self.origins.name(first.generation.into()),
+        };
+        (store, first.row, last.row)
     }
 
     /// How many there are, and those above the watermark.

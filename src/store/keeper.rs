@@ -25,6 +25,13 @@ const TOGETHER: usize = 500;
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
 const REPLACEMENTS: u32 = 3;
 
+/// A database that was not closed in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unchecked {
+    pub path: PathBuf,
+    identity: (u64, u64),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -110,6 +117,7 @@ impl Keeper {
                 reason => reason.to_owned(),
             };
             database.salvaging = true;
+            database.last_event = database.last_event.max(survey.last_event);
             self.salvage = Some(Salvage::begin(aside, survey, reason));
         }
         self.identity = self.identity_on_disk();
@@ -287,14 +295,17 @@ impl Keeper {
         self.database.as_ref().is_some_and(|database| database.salvaging || database.undated_from().is_some())
     }
 
-    /// The path of the database, once, when it has to be checked.
-    pub fn take_unchecked(&mut self) -> Option<PathBuf> {
-        std::mem::take(&mut self.unchecked).then(|| self.config.path.clone())
+    /// The database, once, when it has to be checked.
+    pub fn take_unchecked(&mut self) -> Option<Unchecked> {
+        let identity = self.identity;
+        std::mem::take(&mut self.unchecked).then(|| Unchecked { path: self.config.path.clone(), identity })
     }
 
-    /// The background check is done.
-    pub fn checked(&mut self, result: Result<(), StoreError>) {
-        if let Err(error) = result {
+    /// The background check is done. Its findings are of no use when the file is another one by now.
+    pub fn checked(&mut self, checked: &Unchecked, result: Result<(), StoreError>) {
+        if let Err(error) = result
+            && checked.identity == self.identity
+        {
             self.cure(&error).ok();
         }
     }

@@ -56,26 +56,15 @@ pub use self::handle::StoreHandle;
 pub use self::task::{StoreTask, open};
 use crate::reading::{Celsius, Hectopascal, Percent, Reading};
 
-/// A place in the order in which readings are sent: salvaged ones of older stores first, then by sequence.
+/// A place in the order in which readings are sent: those of older stores first, then by sequence. It names the store
+/// by its generation, so that an acknowledgement that comes after the store was replaced still means the same reading.
 /// The least position is before everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
-    /// 0: a salvaged row (by its own order); 1: a row of this store.
-    pub generation: u8,
-    /// Row number of a salvaged row; sequence of one of this store.
+    /// The stores of a station are counted from 1.
+    pub generation: u32,
+    /// Sequence in that store.
     pub row: u64,
-}
-
-impl Position {
-    /// A row of this store.
-    pub(crate) fn live(sequence: u64) -> Self {
-        Self { generation: 1, row: sequence }
-    }
-
-    /// A row of an older store.
-    pub(crate) fn salvaged(row: u64) -> Self {
-        Self { generation: 0, row }
-    }
 }
 
 /// One page of what is to be sent, oldest first: only synced rows whose checksum held.

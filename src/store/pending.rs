@@ -33,11 +33,12 @@ impl Database {
         if self.salvaging {
             return Ok(page);
         }
-        if self.has_salvaged && after.generation == 0 {
-            self.salvaged_page(after.row.max(self.watermark.salvaged), limit, &mut page)?;
+        let of_this_store = self.watermark.is_of_this_store(after);
+        if self.has_salvaged && !of_this_store {
+            self.salvaged_page(salvaged::key_of(after).max(self.watermark.salvaged), limit, &mut page)?;
         }
         if page.readings.len() < limit {
-            let start = if after.generation == 0 { 0 } else { after.row };
+            let start = if of_this_store { after.row } else { 0 };
             let left = limit - page.readings.len();
             self.live_page(start.max(self.watermark.acknowledged), left, &mut page)?;
         }
@@ -46,7 +47,7 @@ impl Database {
 
     fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {
         for (number, row) in salvaged::after(&self.connection, start, limit, &self.run)? {
-            let position = Position::salvaged(number);
+            let position = salvaged::position(number);
             page.end = page.end.max(position);
             let (generation, _) = salvaged::parts(number);
             match row.and_then(|row| row.reading(&self.origins.name(generation))) {
@@ -79,7 +80,7 @@ impl Database {
                 missing.push(Gap { first, last, from: before, until });
             }
             expected = sequence + 1;
-            let position = Position::live(sequence);
+            let position = self.watermark.position(sequence);
             match found {
                 Found::Good(row) if self.may_get_a_time(&row) => {
                     waits = true;

@@ -50,11 +50,6 @@ impl Database {
                 gone = self.transaction("prune old readings", |connection| {
                     Ok(delete(connection, "DELETE FROM salvaged WHERE row <= ?1", upto_salvaged)?
                         + delete(connection, "DELETE FROM reading WHERE sequence <= ?1", upto)?
-                        + delete(
-                            connection,
-                            "DELETE FROM dead_letter WHERE generation = 1 AND row <= ?1",
-                            upto,
-                        )?
                         + delete(connection, "DELETE FROM gap WHERE last <= ?1", acknowledged)?
                         + charts(connection, Level::FiveMinutes, oldest)?
                         + charts(connection, Level::Hour, hours)?)

@@ -18,7 +18,13 @@ const KEPT: usize = 2;
 /// Takes the database and its journal out of the way. The database first: it is its name that counts.
 pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, StoreError> {
     let date = now.format("%Y%m%dT%H%M%S%3fZ");
-    let aside = beside(database, &format!("{WAITING}{date}"));
+    // A clock may stand or step back: nothing that was set aside before is overwritten.
+    let names = std::iter::once(String::new()).chain((2..).map(|count| format!("-{count}")));
+    let free = |ending: &String| {
+        [WAITING, DONE].iter().all(|word| !beside(database, &format!("{word}{date}{ending}")).exists())
+    };
+    let ending = names.into_iter().find(free).unwrap_or_default();
+    let aside = beside(database, &format!("{WAITING}{date}{ending}"));
     let rename = |from: &Path, to: &Path| {
         fs::rename(from, to).map_err(|source| StoreError::file("set aside", from, source))
     };

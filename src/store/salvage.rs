@@ -27,6 +27,8 @@ pub(crate) struct Survey {
     watermark: Option<Watermark>,
     origins: BTreeMap<u64, String>,
     newest_salvaged: u64,
+    /// New events get numbers above it: the old ones keep theirs.
+    pub last_event: u64,
 }
 
 /// A salvage that is under way.
@@ -63,6 +65,7 @@ impl Survey {
     fn note(&mut self, cell: Cell) {
         match cell {
             Cell::Watermark(found) => {
+                self.last_event = self.last_event.max(found.events);
                 let further = |old: &Watermark| {
                     (old.salvaged, old.acknowledged, old.events)
                         < (found.salvaged, found.acknowledged, found.events)
@@ -74,6 +77,7 @@ impl Survey {
             Cell::Origin { generation, store_id } => {
                 self.origins.insert(generation, store_id);
             }
+            Cell::Event(event) => self.last_event = self.last_event.max(event.event_sequence),
             Cell::Salvaged { generation, .. } => self.newest_salvaged = self.newest_salvaged.max(generation),
             _ => {}
         }

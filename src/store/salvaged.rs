@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use super::StoreError;
 use super::pending::{COLUMNS, row};
 use super::row::{Row, text};
+use super::{Position, StoreError};
 
 /// Bits of a row number that hold the sequence; those above hold the generation of the store it came from.
 const SEQUENCE_BITS: u32 = 40;
@@ -21,6 +21,17 @@ pub(crate) fn key(generation: u64, sequence: u64) -> u64 {
 /// Generation and sequence.
 pub(crate) fn parts(key: u64) -> (u64, u64) {
     (key >> SEQUENCE_BITS, key & ((1 << SEQUENCE_BITS) - 1))
+}
+
+/// The row number of a reading of an older store.
+pub(crate) fn key_of(position: Position) -> u64 {
+    key(position.generation.into(), position.row)
+}
+
+/// The inverse.
+pub(crate) fn position(key: u64) -> Position {
+    let (generation, row) = parts(key);
+    Position { generation: u32::try_from(generation).unwrap_or(u32::MAX), row }
 }
 
 /// The ids of older stores, by generation.

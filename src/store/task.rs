@@ -1,7 +1,6 @@
 //! The task that owns the store: takes samples in, answers questions, keeps house in between.
 //! Every call of SQLite is one short blocking call; knows neither sensor nor network.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::StoreError;
 use super::answer::answer;
 use super::check::Check;
 use super::handle::{Reply, Request, StoreHandle};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Unchecked};
 use crate::clock::Timekeeper;
 use crate::config;
 use crate::observation::rfc3339;
@@ -79,8 +78,8 @@ impl StoreTask {
         let mut closing: Vec<Reply<()>> = Vec::new();
         let mut housekeeping = Instant::now();
         let mut check = Check::default();
-        if let Some(path) = self.publish(&board).await {
-            check.begin(path);
+        if let Some(unchecked) = self.publish(&board).await {
+            check.begin(unchecked);
         }
         while sampling || (asked && closing.is_empty()) {
             turns.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +103,9 @@ impl StoreTask {
                     }
                 },
                 () = until(self.due), if self.due.is_some() => drop(self.sync().await),
-                result = check.done() => self.with(|keeper| keeper.checked(result)).await,
+                (subject, result) = check.done() => {
+                    self.with(move |keeper| keeper.checked(&subject, result)).await;
+                }
                 () = sleep_until(housekeeping) => {
                     let keep = settings.borrow().keep;
                     let held_back = self.with(|keeper| keeper.holds_back()).await;
@@ -115,8 +116,8 @@ impl StoreTask {
                     }
                 }
             }
-            if let Some(path) = self.publish(&board).await {
-                check.begin(path);
+            if let Some(unchecked) = self.publish(&board).await {
+                check.begin(unchecked);
             }
         }
         check.stop().await;
@@ -165,8 +166,8 @@ impl StoreTask {
         done
     }
 
-    /// Returns the path of the database when it has to be checked.
-    async fn publish(&mut self, board: &Board) -> Option<PathBuf> {
+    /// Returns the database when it has to be checked.
+    async fn publish(&mut self, board: &Board) -> Option<Unchecked> {
         let (status, last, unchecked) =
             self.with(|keeper| (keeper.status(), keeper.last_sequence(), keeper.take_unchecked())).await;
         board.store.send_if_modified(|old| {

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::text;
-use super::{Position, StoreError};
+use super::{Position, StoreError, salvaged};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +36,29 @@ impl Watermark {
 
     /// Whether the hub has accepted what lies there.
     pub fn covers(&self, position: Position) -> bool {
-        match position.generation {
-            0 => position.row <= self.salvaged,
-            _ => position.row <= self.acknowledged,
+        if self.is_of_this_store(position) {
+            position.row <= self.acknowledged
+        } else {
+            salvaged::key_of(position) <= self.salvaged
         }
     }
 
     /// Never back.
     pub fn advance(&mut self, upto: Position) {
-        if upto.generation == 0 {
-            self.salvaged = self.salvaged.max(upto.row);
-        } else {
+        if self.is_of_this_store(upto) {
             self.acknowledged = self.acknowledged.max(upto.row);
+        } else {
+            self.salvaged = self.salvaged.max(salvaged::key_of(upto));
         }
+    }
+
+    pub fn is_of_this_store(&self, position: Position) -> bool {
+        u64::from(position.generation) == self.generation
+    }
+
+    /// A row of this store.
+    pub fn position(&self, sequence: u64) -> Position {
+        Position { generation: u32::try_from(self.generation).unwrap_or(u32::MAX), row: sequence }
     }
 
     pub fn read(connection: &Connection) -> Result<Self, StoreError> {

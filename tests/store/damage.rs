@@ -276,3 +276,31 @@ async fn salvaged_readings_keep_their_names_and_go_out_first() {
     assert_ne!(&*newest.store_id, original.store_id);
     store.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_comes_after_the_replacement_means_the_same_readings() {
+    let original = original().await;
+    let place = Place::new();
+    // The damage is in the index of the readings: the pages at the beginning can be handed out.
+    fs::write(place.path(), &original.database).unwrap();
+    fs::write(place.beside("-wal"), &original.journal).unwrap();
+    let store = place.start_as("after").unwrap();
+    let page = store.page().await;
+    let before = store.board.store.borrow().store_id.clone();
+    store.stop().await;
+    let mut database = fs::read(place.path()).unwrap();
+    database.truncate(database.len() / 2);
+    fs::write(place.path(), &database).unwrap();
+    let mut store = place.start_as("later").unwrap();
+    store.status(|status| !status.store_id.is_empty() && status.store_id != before).await;
+    store.handle.acknowledge(page.end).await.unwrap();
+    store.send(1).await;
+    let mut next = store.page().await;
+    while next.readings.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        next = store.page().await;
+    }
+    assert_eq!(next.readings[0].1.sequence, page.readings.last().unwrap().1.sequence + 1);
+    assert_eq!(&*next.readings[0].1.store_id, original.store_id);
+    store.stop().await;
+}

@@ -228,6 +228,7 @@ async fn inside_a_disk_filled_by_others() {
         1_001,
         "a pending reading was let go while there was memory"
     );
+    drop(file);
     std::fs::remove_file(&fill).unwrap();
     let status = store.status(|status| status.last_sequence == 13_000).await;
     assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 12_000));

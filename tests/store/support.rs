@@ -126,7 +126,7 @@ impl Place {
             timekeeper.clone(),
             Arc::new(AtomicU64::new(0)),
         ));
-        Ok(Running { samples, handle, board, settings, timekeeper, task, taken: 0 })
+        Ok(Running { samples, handle, board, _settings: settings, timekeeper, task, taken: 0 })
     }
 }
 
@@ -135,7 +135,8 @@ pub struct Running {
     pub samples: mpsc::Sender<FromSensor>,
     pub handle: StoreHandle,
     pub board: Arc<Board>,
-    pub settings: watch::Sender<Settings>,
+    /// Settings end with their sender: it is kept while the store runs.
+    _settings: watch::Sender<Settings>,
     pub timekeeper: Timekeeper,
     pub task: JoinHandle<Result<(), StoreError>>,
     taken: u64,
