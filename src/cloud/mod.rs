@@ -26,6 +26,8 @@ mod drain;
 mod encode;
 mod error;
 mod feed;
+#[cfg(test)]
+mod golden;
 mod hub_time;
 mod json_bytes;
 mod library_errors;
