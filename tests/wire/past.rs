@@ -42,7 +42,6 @@ pub async fn record(path: &Path) {
             // Another boot: no later moment puts it right.
             boot: if suspect { BootId(1) } else { now.boot },
             time_quality: if suspect { TimeQuality::Unknown } else { TimeQuality::Synchronised },
-            ..now
         };
         let measurement = Measurement {
             air_temperature: Celsius(15.0 + sequence as f64 / 4.0),
