@@ -9,6 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use super::acknowledge::Acknowledging;
 use super::batch::{self, Bounds, MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
 use super::encode::Encoder;
@@ -16,9 +17,8 @@ use super::error::{Cause, Class, CloudError, Refusal};
 use super::feed::{EVENTS, Feed};
 use super::link::{Gate, Shared, stopped};
 use super::poison::{EventSuspicion, Verdict};
-use super::window::{Accepted, Cargo, Window};
+use super::window::{Cargo, Window};
 use crate::backoff::HEALTHY;
-use crate::store::StoreError;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
 const BATCH_FORMAT: u32 = 0x8001_3700;
@@ -59,8 +59,7 @@ pub struct Drain<'a> {
     feed: Feed,
     window: Window,
     deliveries: FuturesUnordered<BoxFuture<'static, Delivered>>,
-    acknowledging: Option<BoxFuture<'static, Result<(), StoreError>>>,
-    accepted: Accepted,
+    acknowledging: Acknowledging,
     /// After a rejection nothing new goes out until what is in flight is settled; then all is read anew from the
     /// watermark, and what is never taken is set aside.
     rewind: Option<Rewind>,
@@ -78,8 +77,7 @@ impl<'a> Drain<'a> {
             feed: Feed::default(),
             window: Window::default(),
             deliveries: FuturesUnordered::new(),
-            acknowledging: None,
-            accepted: Accepted::default(),
+            acknowledging: Acknowledging::default(),
             rewind: None,
             halt: None,
             shared,
@@ -246,10 +244,7 @@ impl<'a> Drain<'a> {
             Some((number, outcome)) = self.deliveries.next(), if !self.deliveries.is_empty() => {
                 self.settle(number, outcome?);
             }
-            done = ready(&mut self.acknowledging), if self.acknowledging.is_some() => {
-                self.acknowledging = None;
-                done.map_err(|error| CloudError::new("move the watermark", error))?;
-            }
+            done = self.acknowledging.done(), if self.acknowledging.is_running() => done?,
             fetched = ready(&mut self.feed.fetching), if self.feed.fetching.is_some() => {
                 let fetched = fetched.map_err(|error| CloudError::new("read what is pending", error))?;
                 self.feed.take(fetched, shared.usual(), self.window.carries_events());
@@ -305,8 +300,7 @@ impl<'a> Drain<'a> {
                 }
                 self.shared.pauses.after_connection(HEALTHY);
                 self.shared.report.accepted(more);
-                self.accepted.readings = more.readings.or(self.accepted.readings);
-                self.accepted.events = more.events.or(self.accepted.events);
+                self.acknowledging.add(more);
             }
             Outcome::Rejected(rejected) => {
                 let refusal = rejected.error.map_or_else(Refusal::unexplained, Refusal::from);
@@ -362,31 +356,11 @@ impl<'a> Drain<'a> {
     }
 
     async fn acknowledge_all(&mut self) -> Result<(), CloudError> {
-        while self.acknowledging.is_some() || self.accepted.is_some() {
-            self.acknowledge();
-            if let Some(work) = self.acknowledging.take() {
-                deadline::within("move the watermark", self.shared.limits.turn, work).await?;
-            }
-        }
-        Ok(())
+        self.acknowledging.finish(&self.shared.store, self.shared.limits.turn).await
     }
 
-    /// One acknowledgement at a time; those that come meanwhile are joined into the next.
     fn acknowledge(&mut self) {
-        if self.acknowledging.is_some() || !self.accepted.is_some() {
-            return;
-        }
-        let accepted = std::mem::take(&mut self.accepted);
-        let store = self.shared.store.clone();
-        self.acknowledging = Some(Box::pin(async move {
-            if let Some((upto, _)) = accepted.readings {
-                store.acknowledge(upto).await?;
-            }
-            if let Some(upto) = accepted.events {
-                store.acknowledge_events(upto).await?;
-            }
-            Ok(())
-        }));
+        self.acknowledging.start(&self.shared.store);
     }
 }
 

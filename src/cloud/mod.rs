@@ -3,17 +3,21 @@
 //! the TPM by its signatures; never reads the bus.
 //!
 //! # Map
-//! [`Task`] (task.rs) connects and, on each connection, runs side by side: `drain` (telemetry), `renew` (the token),
-//! `steering` (twin, methods, messages). Under them: `batch`, `encode`, `window`, `poison`, `pace` are pure;
-//! `connection`, `cbs`, `stream`, `tls`, `dial` are the wire; `deadline` makes every wait end; `assignment` is the
-//! way to the provisioning service; `error` says what
-//! follows from a failure.
+//! [`Task`] (task.rs) signs in and, on each connection (task/serve.rs), runs side by side: `drain` (telemetry), `renew`
+//! (the token), `steering` (twin, methods, messages).
+//! - Telemetry: `feed` (what the store has given), `batch`, `promises` and `encode` (with `amqp_bytes`, `json_bytes`),
+//!   `window`, `acknowledge`, `poison`, `pace`.
+//! - The wire: `dial` chooses the way, `tls`, `any_time`, `proxy`, `websocket`, `stream`; on top `connection` and `cbs`.
+//! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`.
+//! - What goes wrong: `error` says what follows; `refusal` and `library_errors` read what was said; `deadline` makes
+//!   every wait end.
 //!
 //! # Invariants
 //! - No wait for the peer is without a deadline, and no delivery is awaited alone.
 //! - One permit guards a window of transfers, a token refresh and a reconnect.
 //! - What is in flight is bounded in count and bytes; a dead peer costs no more.
 
+mod acknowledge;
 mod amqp_bytes;
 mod any_time;
 mod assignment;

@@ -97,6 +97,8 @@ impl Reporter {
     pub fn tell(&mut self) {
         let untold = std::mem::take(&mut self.untold);
         if untold.messages == 0 {
+            let drained = self.board.store.borrow().pending == 0;
+            self.board.cloud.send_if_modified(|status| drained && status.eta.take().is_some());
             return;
         }
         self.told = Instant::now();

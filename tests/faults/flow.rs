@@ -113,6 +113,8 @@ async fn no_second_sees_more_messages_than_the_ceiling_and_the_backlog_has_an_et
     let left = (eta - rig.timekeeper.now()).num_milliseconds();
     let expected = i64::try_from(pending * 5).unwrap();
     assert!((left - expected).abs() < 2500, "ETA in {left} ms for {pending} readings at 200/s");
+    rig.all_accepted(seconds(10)).await;
+    rig.until("no ETA", seconds(2), |status| status.eta.is_none()).await;
     let account = rig.finish(&hub, seconds(10)).await;
     assert_eq!((account.readings, account.duplicates), (1000, 0));
     let times = times(&hub);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod account;
+mod every;
 mod flow;
 mod forms;
 mod rig;

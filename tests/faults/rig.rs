@@ -1,12 +1,12 @@
 //! A whole station in this process, beside the hub's emulator: the simulated sensor, a real store, a key file, the
 //! cloud task with its limits scaled down.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crate::account::{Account, account};
 use chrono::DateTime;
 use hub_emulator::Emulator;
 use tokio::sync::{Notify, mpsc, watch};
@@ -282,7 +282,7 @@ impl Rig {
 
     /// Waits until the store holds no event that is to be sent.
     async fn events_sent(&self, limit: Duration) {
-        let until = Instant::now() + limit;
+        let until = Instant::now() + stretched(limit);
         while !self.store.pending_events(1).await.unwrap().is_empty() {
             assert!(Instant::now() < until, "an event was not sent; {:?}", self.cloud());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -324,57 +324,6 @@ impl Rig {
         self.stop.send_replace(true);
         timeout(Duration::from_secs(8), &mut self.cloud).await.expect("the cloud task ends").unwrap();
     }
-}
-
-/// What came out of it.
-#[derive(Debug)]
-pub struct Account {
-    pub readings: u64,
-    pub missing: Vec<u64>,
-    /// Readings that came more than once, always with the same message-id.
-    pub duplicates: usize,
-    /// Readings that came for the first time after a later one.
-    pub late: usize,
-    pub events: Vec<serde_json::Value>,
-}
-
-/// Compares the record with the sequences 1 to `last`: what is missing, what came late, and that
-/// duplicates come only under the same message-id.
-pub fn account(hub: &Emulator, device: &str, last: u64) -> Account {
-    let mut ids: BTreeMap<u64, String> = BTreeMap::new();
-    let (mut duplicates, mut late, mut newest, mut events) = (0, 0, 0, Vec::new());
-    for message in hub.messages_of(device) {
-        assert!(message.batch, "a transfer without the batch format");
-        assert_eq!(message.content_type.as_deref(), Some("application/json"));
-        assert_eq!(message.content_encoding.as_deref(), Some("utf-8"));
-        let json = message.json();
-        let id = message.message_id.clone().unwrap();
-        let readings = match json {
-            serde_json::Value::Array(readings) => readings,
-            object => vec![object],
-        };
-        for json in readings {
-            assert_eq!(json["deviceId"], device);
-            if json.get("event").is_some() {
-                events.push(json);
-                continue;
-            }
-            let sequence = json["sequence"].as_u64().unwrap();
-            match ids.get(&sequence) {
-                Some(known) => {
-                    assert_eq!(*known, id, "another message-id for sequence {sequence}");
-                    duplicates += 1;
-                }
-                None => {
-                    late += usize::from(sequence < newest);
-                    newest = newest.max(sequence);
-                    ids.insert(sequence, id.clone());
-                }
-            }
-        }
-    }
-    let missing = (1..=last).filter(|sequence| !ids.contains_key(sequence)).collect();
-    Account { readings: ids.len() as u64, missing, duplicates, late, events }
 }
 
 pub fn write_key(path: &std::path::Path, text: &str) {

@@ -1,38 +1,34 @@
-//! The table of faults, and the one test that runs it.
+//! The table of faults: what goes wrong, how it shows, how fast it is noticed and recovered from.
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use hub_emulator::{Behaviour, Certificate, Cut, Emulator, Fault, HubError, Options, TokenAnswer};
-use tokio::time::Instant;
-use weather_station::config::Transport;
-use weather_station::status::CloudState;
+use hub_emulator::{Behaviour, Certificate, Cut, Fault, HubError, TokenAnswer};
 
-use crate::rig::{Plan, Rig, say};
+use crate::rig::Plan;
 
 /// One row: what goes wrong, how the station shows it, and the times.
-struct Row {
-    name: &'static str,
-    faults: fn() -> Vec<Fault>,
+pub struct Row {
+    pub name: &'static str,
+    pub faults: fn() -> Vec<Fault>,
     /// The fault strikes once and is not cleared; the station has to come back by itself.
-    once: bool,
+    pub once: bool,
     /// Ends what is connected after the fault is armed: for faults that only new connections meet.
-    kick: bool,
-    notice: Notice,
+    pub kick: bool,
+    pub notice: Notice,
     /// From the injection to the notice.
-    noticed: Duration,
+    pub noticed: Duration,
     /// From the end of the fault to everything accepted.
-    recovered: Duration,
-    more: fn(&mut Plan),
-    behaviour: fn(&mut Behaviour),
+    pub recovered: Duration,
+    pub more: fn(&mut Plan),
+    pub behaviour: fn(&mut Behaviour),
     /// Readings on disk before the fault comes, besides the sensor's.
-    backlog: u64,
+    pub backlog: u64,
     /// Readings that end in the dead letters.
-    aside: u64,
+    pub aside: u64,
 }
 
 /// How a fault shows.
-enum Notice {
+pub enum Notice {
     /// `cloud.state` leaves `online`.
     Offline,
     /// Connected, with this in `cloud.reason`.
@@ -43,7 +39,7 @@ enum Notice {
     Nothing,
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -76,7 +72,7 @@ fn poison(text: &str, condition: &str) -> Vec<Fault> {
     vec![Fault::Poison { text: text.into(), error: HubError::new(condition) }]
 }
 
-fn table() -> Vec<Row> {
+pub fn table() -> Vec<Row> {
     let fin = || vec![Fault::Drop { how: Cut::Fin }];
     vec![
         Row { once: true, ..row("TCP ends (FIN) with deliveries in flight", fin) },
@@ -305,95 +301,4 @@ fn table() -> Vec<Row> {
             })
         },
     ]
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_fault_is_noticed_and_recovered_from_in_time() {
-    every_row(Transport::Amqp).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_fault_is_noticed_and_recovered_from_in_time_over_websocket() {
-    every_row(Transport::Websocket).await;
-}
-
-/// `FAULT=half-open` runs only the rows with that in their name.
-async fn every_row(transport: Transport) {
-    let only = std::env::var("FAULT").unwrap_or_default();
-    let rows: Vec<_> = table().into_iter().filter(|row| row.name.contains(&only)).collect();
-    let runs = rows.into_iter().map(|row| async move {
-        let name = row.name;
-        let run = tokio::spawn(run(row, transport));
-        (name, run.await)
-    });
-    let mut failed = Vec::new();
-    for (name, result) in join_all(runs).await {
-        match result {
-            Ok(line) => say(format_args!("{transport:?} {name:40} {line}")),
-            Err(error) => failed.push(format!("{name}: {}", error.to_string().replace("\\n", " "))),
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-async fn run(row: Row, transport: Transport) -> String {
-    let mut options = Options::default();
-    (row.behaviour)(&mut options.behaviour);
-    let hub = Emulator::start(options).unwrap();
-    hub.add_device("roof");
-    let mut plan = Plan::new(&hub);
-    plan.config.hub.transport = transport;
-    (row.more)(&mut plan);
-    let mut rig = Rig::start(&hub, plan);
-    rig.append(100).await;
-    rig.online(seconds(10)).await;
-    hub.wait_for(100, seconds(10)).await.unwrap();
-    let before = rig.cloud().connections;
-    for fault in (row.faults)() {
-        if row.once {
-            hub.fault(fault.times(1))
-        } else {
-            hub.fault(fault)
-        };
-    }
-    if row.kick {
-        hub.fault(Fault::Drop { how: Cut::Fin });
-    }
-    let injected = Instant::now();
-    // Deliveries are in flight when it strikes, or come to be right after.
-    rig.append(row.backlog.saturating_sub(100)).await;
-    let left = row.noticed.saturating_sub(injected.elapsed()).max(Duration::from_millis(100));
-    match row.notice {
-        Notice::Offline => {
-            rig.until("noticed", left, |s| s.state != CloudState::Online || s.connections != before).await;
-        }
-        Notice::Says(text) | Notice::HeldUp(text) => {
-            rig.until(text, left, |s| s.reason.as_ref().is_some_and(|r| r.contains(text))).await;
-        }
-        Notice::Nothing => rig.append(100).await,
-    }
-    let noticed = injected.elapsed();
-    if matches!(row.notice, Notice::HeldUp(_)) {
-        assert_eq!(rig.cloud().state, CloudState::Online, "the connection was given up");
-    }
-    if row.aside > 0 {
-        rig.until_aside(row.aside, seconds(8)).await;
-    }
-    hub.clear_faults();
-    let cleared = Instant::now();
-    rig.append(20).await;
-    rig.online(row.recovered).await;
-    let account = rig.finish(&hub, row.recovered.saturating_sub(cleared.elapsed())).await;
-    // A transfer that the hub gave back was overtaken by those that were on their way behind it.
-    let given_back = matches!(row.notice, Notice::HeldUp(_)) || row.aside > 0;
-    assert!(account.late == 0 || given_back, "{} readings came late", account.late);
-    let dead_letters = account.events.iter().filter(|event| event["event"] == "deadLetter").count() as u64;
-    assert_eq!((account.missing.len() as u64, dead_letters), (row.aside, row.aside));
-    format!(
-        "noticed {:5} ms, recovered {:5} ms, {} readings, {} duplicates",
-        noticed.as_millis(),
-        cleared.elapsed().as_millis(),
-        account.readings,
-        account.duplicates
-    )
 }

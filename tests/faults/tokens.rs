@@ -5,7 +5,8 @@ use std::time::Duration;
 use hub_emulator::{Emulator, Fault, OnExpiry, Options, TokenAnswer};
 use weather_station::status::CloudState;
 
-use crate::rig::{Plan, Rig, account, write_key};
+use crate::account::account;
+use crate::rig::{Plan, Rig, write_key};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -49,7 +50,7 @@ fn longest_gap(hub: &Emulator) -> Duration {
     times.windows(2).map(|pair| (pair[1] - pair[0]).to_std().unwrap_or_default()).max().unwrap_or_default()
 }
 
-async fn rig_finish(rig: Rig, hub: &Emulator, limit: Duration) -> crate::rig::Account {
+async fn rig_finish(rig: Rig, hub: &Emulator, limit: Duration) -> crate::account::Account {
     rig.online(seconds(10)).await;
     rig.finish(hub, limit).await
 }
