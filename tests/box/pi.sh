@@ -119,7 +119,12 @@ prove "the identity is in the TPM" until_true 300 marked provisioned
 prove "the live BME280 is read" soon 180 '.sensor.state == "ok"'
 prove "online: signed by the TPM, over TLS, on a board that woke up in 1970" soon 180 '.cloud.state == "online"'
 prove "ten readings are at the hub" until_true 300 more 10
-dated() { jq -rs --argjson now "$(date +%s)" '[.. | .time? // empty | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601 | select(. < $now - 86400 or . > $now + 86400)] | length == 0' "$run/record" | grep -q true; }
+dated() { # tells the readings whose time is more than a day off
+    local wrong
+    wrong=$(jq -c --argjson now "$(date +%s)" '(.. | objects | select(has("currentTemperature") and has("time"))) as $reading
+        | $reading | select((.time | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601) as $t | $t < $now - 86400 or $t > $now + 86400)' "$run/record" | tail -n 5)
+    [ -z "$wrong" ] || { echo "$wrong"; return 1; }
+}
 prove "they carry the right day" dated
 sensor fault absent
 prove "the chip silent: said so" soon 180 '.sensor.state != "ok"'
@@ -134,8 +139,10 @@ sensor unplug
 prove "the adapter pulled out: said so" soon 180 '.sensor.state != "ok"'
 sensor plug
 prove "put back: read again" soon 180 '.sensor.state == "ok"'
-complete() { "$(binary weather-station)" verify "$run/record"; }
-prove "verify: what the hub has is complete" until_true 300 complete
+# The arm64 program cannot run here: the verdict is that of this machine's own package.
+deb=$(package amd64)
+until_true 300 verify "$run/record" || true
+prove "verify: what the hub has is complete" verify "$run/record"
 until_true 300 marked checked || true
 sed -n '/^ok .*configuration/,/MARK checked/p' "$run/console" | sed 's/^/        | /' | tail -n 12
 finish

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/field/machines.sh
 . tests/field/machines.sh
 need_root
-need_packages debootstrap iproute2 openssh-client
+need_packages debootstrap iproute2 openssh-client swtpm
 
 deb=$(package amd64)
 card=$run/card
@@ -16,7 +16,10 @@ mkdir -p "$card" "$run/package"
 printf 'console=serial0,115200 console=tty1 root=PARTUUID=1-02 rootfstype=ext4 fsck.repair=yes rootwait quiet\n' >"$card/cmdline.txt"
 printf '# For more options see http://rptl.io/configtxt\ndtparam=audio=on\n[cm4]\notg_mode=1\n' >"$card/config.txt"
 cp "$card/cmdline.txt" "$run/cmdline.before"
-printf '[sensor]\nsource = "simulated"\ninterval = "1s"\n[provisioning]\nid_scope = "0ne00TEST"\n' >"$run/station.toml"
+network
+tcti=$(tpm pi 1)
+printf '[sensor]\nsource = "simulated"\ninterval = "1s"\n[identity]\ntcti = "%s"\n[provisioning]\nid_scope = "0ne00TEST"\nendpoint = "%s:9"\n' \
+    "$tcti" "$host_address" >"$run/station.toml"
 # The test machines are amd64: the package is renamed for card.sh, which looks for the Pi's.
 cp "$deb" "$run/package/weather-station_1.0.0-1_arm64.deb"
 
@@ -27,7 +30,6 @@ prove "the command line is still one line and runs firstrun.sh" bash -c "[ \$(wc
 refuse "a card that runs something else already is left alone" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
 refuse "no key is on the card" grep -rqi 'SharedAccessKey' "$card"
 
-network
 machine pi 1
 on pi 'mkdir -p /boot/firmware && tar -C /boot/firmware -x' < <(tar -C "$card" -c .)
 prove "firstrun.sh succeeds" on pi /boot/firmware/weather-station/firstrun.sh
@@ -43,13 +45,15 @@ prove "no unit of the first start is left" on pi '! test -e /etc/systemd/system/
 
 # A Pi whose mirrors cannot be reached yet: the first start must not loop; a unit finishes the work later.
 machine later 2
-on later 'mkdir -p /boot/firmware && tar -C /boot/firmware -x && dpkg --force-depends -P libtss2-mu0 >/dev/null 2>&1' < <(tar -C "$card" -c .)
+on later 'mkdir -p /boot/firmware && tar -C /boot/firmware -x && apt-get purge -y libtss2-mu0 >/dev/null 2>&1' < <(tar -C "$card" -c .)
 prove "without the libraries and a network firstrun.sh ends in order" on later /boot/firmware/weather-station/firstrun.sh
 on later 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
 prove "the command line is restored all the same" cmp "$run/cmdline.before" "$run/cmdline.after"
 prove "a unit is left that will finish the work" on later 'systemctl daemon-reload; systemctl is-enabled --quiet weather-station-first.service'
-on later 'cat > /boot/firmware/weather-station/libtss2-mu0.deb' < <(cd "$run" && apt-get download -qq libtss2-mu0 >/dev/null 2>&1 && cat "$run"/libtss2-mu0_*.deb)
-prove "with the library there the unit installs the station" on later 'systemctl start weather-station-first.service'
+mkdir "$run/libraries"
+(cd "$run/libraries" && apt-get download -qq libtss2-{esys-3.0.2-0,mu0,sys1,tctildr0,tcti-cmd0,tcti-device0,tcti-mssim0,tcti-swtpm0} >/dev/null 2>&1)
+on later 'tar -C /boot/firmware/weather-station -x' < <(tar -C "$run/libraries" -c .)
+prove "with the libraries on the card the unit installs the station" on later 'systemctl start weather-station-first.service || { tail -n 15 /boot/firmware/weather-station/firstrun.log; false; }'
 prove "and the station runs" until_true 30 on later weather-station status
 prove "and the unit is gone" on later '! test -e /etc/systemd/system/weather-station-first.service'
 finish

@@ -195,6 +195,12 @@ binary() {
     local folder=${CARGO_TARGET_DIR:-$repository/target}
     if [ -x "$folder/release/$1" ]; then echo "$folder/release/$1"; else echo "$folder/debug/$1"; fi
 }
+# verify FILE: what the program in the package says of the hub's record.
+verify() {
+    # shellcheck disable=SC2154  # the test's own package
+    [ -e "$run/program" ] || dpkg-deb -x "$deb" "$run/program"
+    "$run/program/usr/bin/weather-station" verify "$1"
+}
 # package ARCHITECTURE: the newest package, built when there is none.
 package() {
     local file
