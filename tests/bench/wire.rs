@@ -66,6 +66,8 @@ async fn forward(listener: TcpListener, port: u16, counted: Arc<AtomicU64>) {
     loop {
         let (near, _) = listener.accept().await.unwrap();
         let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
         let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
         tokio::spawn(copy(near_read, far_write, counted.clone()));
         tokio::spawn(copy(far_read, near_write, counted.clone()));
