@@ -123,7 +123,13 @@ mod tests {
     }
 
     fn write(path: &Path) {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .unwrap();
         file.write_all(KEY.as_bytes()).unwrap();
     }
 

@@ -17,8 +17,7 @@ use weather_station::store;
 
 /// `count` readings, `every` apart, ending now.
 pub async fn fill(path: &Path, count: u64, every: Duration) {
-    let config =
-        config::Store { path: path.to_owned(), ..Default::default() };
+    let config = config::Store { path: path.to_owned(), ..Default::default() };
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
     let (task, handle) = store::open(&config, &timekeeper, "bench".into()).unwrap();
     let (samples_tx, samples) = mpsc::channel(1024);
