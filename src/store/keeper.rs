@@ -4,17 +4,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::database::{Database, beside};
+use super::StoreError;
+use super::database::Database;
 use super::lock::Lock;
 use super::memory::Memory;
 use super::room::{self, Limits};
-use super::salvage::{Salvage, Survey};
-use super::trouble::{Trouble, chain};
-use super::{StoreError, journal, replace};
+use super::salvage::Salvage;
+use super::trouble::chain;
 use crate::clock::Timekeeper;
 use crate::config;
 use crate::reading::Sample;
@@ -22,8 +21,6 @@ use crate::status::{StoreState, StoreStatus};
 
 /// Readings in one transaction.
 const TOGETHER: usize = 500;
-/// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
-const REPLACEMENTS: u32 = 3;
 
 /// A database that was not closed in order.
 #[derive(Debug, Clone, Default)]
@@ -35,20 +32,20 @@ pub(crate) struct Unchecked {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    config: config::Store,
+    pub(super) config: config::Store,
     pub(super) timekeeper: Timekeeper,
-    run: Arc<str>,
-    database: Option<Database>,
-    lock: Option<Lock>,
-    salvage: Option<Salvage>,
+    pub(super) run: Arc<str>,
+    pub(super) database: Option<Database>,
+    pub(super) lock: Option<Lock>,
+    pub(super) salvage: Option<Salvage>,
     /// Device and inode of the database: somebody may remove it under us.
-    identity: (u64, u64),
+    pub(super) identity: (u64, u64),
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
-    memory: Memory,
-    trouble: Option<String>,
-    replacements: u32,
+    pub(super) memory: Memory,
+    pub(super) trouble: Option<String>,
+    pub(super) replacements: u32,
     /// The file has to be checked, in the background.
-    unchecked: bool,
+    pub(super) unchecked: bool,
 }
 
 impl Keeper {
@@ -75,72 +72,6 @@ impl Keeper {
             }
             Ok(()) => Ok(keeper),
         }
-    }
-
-    /// Once more from the start. A damaged one is set aside, and a new one is begun.
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        self.database = None;
-        self.salvage = None;
-        if self.lock.is_none() {
-            self.lock = Some(Lock::take(&self.config.path)?);
-        }
-        match self.try_open("") {
-            Err(error) if Trouble::of(&error) == Trouble::Damaged => self.replace(&error),
-            done => done,
-        }
-    }
-
-    fn try_open(&mut self, salvage: &str) -> Result<(), StoreError> {
-        let path = &self.config.path;
-        replace::finish_interrupted(path)?;
-        let cut_to_nothing = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
-            && std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
-        if cut_to_nothing {
-            // SQLite would delete the journal of an empty database.
-            return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
-        }
-        let lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
-        let waiting = replace::waiting(path);
-        let survey = waiting.first().map(|aside| Survey::of(aside));
-        let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
-        let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
-        let put_back = database.put_back(lost)?;
-        if put_back > 0 {
-            tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
-        }
-        let limits = self.limits();
-        database.limit(limits)?;
-        self.unchecked = !database.was_clean;
-        if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
-            let reason = match database.progress.salvage.as_str() {
-                "" => "the store was damaged".to_owned(),
-                reason => reason.to_owned(),
-            };
-            database.salvaging = true;
-            database.last_event = database.last_event.max(survey.last_event);
-            self.salvage = Some(Salvage::begin(aside, survey, reason));
-        }
-        self.identity = self.identity_on_disk();
-        self.database = Some(database);
-        room::take_on_ballast(&self.config.path);
-        Ok(())
-    }
-
-    fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
-        let reason = chain(error);
-        self.replacements += 1;
-        if self.replacements > REPLACEMENTS {
-            return Err(StoreError::Unavailable {
-                reason: format!("it was replaced {REPLACEMENTS} times and is damaged again: {reason}"),
-            });
-        }
-        tracing::error!(%reason, "the store is damaged: it is set aside");
-        self.salvage = None;
-        if let Some(database) = self.database.take() {
-            database.abandon();
-        }
-        replace::set_aside(&self.config.path, self.timekeeper.now())?;
-        self.try_open(&reason)
     }
 
     /// Takes samples in; [`Keeper::sync`] puts them on disk.
@@ -191,91 +122,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Does what can be done about an error. True: it is worth another try.
-    fn cure(&mut self, error: &StoreError) -> Result<bool, StoreError> {
-        let cured = match Trouble::of(error) {
-            Trouble::Full => self.make_room(),
-            Trouble::Damaged => self.replace(error).map(|()| true),
-            Trouble::Broken => self.reopen().map(|()| true),
-            Trouble::Passing => Ok(false),
-        };
-        if !matches!(cured, Ok(true)) {
-            self.note(error);
-        }
-        cured
-    }
-
-    /// By `max_size`: sent readings, then pending ones. On a disk that others have filled: the ballast, sent readings,
-    /// and pending ones only when the memory is full too.
-    fn make_room(&mut self) -> Result<bool, StoreError> {
-        let limits = self.limits();
-        let full_memory = self.memory.is_full();
-        let path = self.config.path.clone();
-        let Some(database) = &mut self.database else { return Ok(false) };
-        let by_size = database.is_nearly_full(limits)?;
-        let ballast = !by_size && room::drop_ballast(&path);
-        Ok(database.evict(by_size || full_memory)? || ballast)
-    }
-
-    /// Whatever there is to do between the readings. Returns true while there is more.
-    pub fn keep_house(&mut self, keep: Duration) -> bool {
-        if self.database.is_some() && self.identity_on_disk() != self.identity {
-            tracing::error!(path = %self.config.path.display(), "the database was taken away");
-            self.database = None;
-            self.trouble = Some("the database was taken away".into());
-        }
-        if self.database.is_none() {
-            if let Err(error) = self.reopen() {
-                self.note(&error);
-                return false;
-            }
-            // Readings that waited tell whether it works again.
-            if self.memory.samples.is_empty() {
-                self.trouble = None;
-            }
-        }
-        match self.one_step(keep) {
-            Ok(more) => more,
-            Err(error) => {
-                self.cure(&error).ok();
-                false
-            }
-        }
-    }
-
-    fn one_step(&mut self, keep: Duration) -> Result<bool, StoreError> {
-        let limits = self.limits();
-        let path = self.config.path.clone();
-        let Some(database) = &mut self.database else { return Ok(false) };
-        if !database.has_room_in_journal(&path, limits)? {
-            return Ok(false);
-        }
-        if let Some(salvage) = &mut self.salvage {
-            if database.is_nearly_full(limits)? && database.evict(false)? {
-                return Ok(true);
-            }
-            if salvage.step(database)? {
-                return Ok(true);
-            }
-            replace::done(&path, salvage.aside())?;
-            self.salvage = None;
-            database.salvaging = false;
-            // Another one may wait behind it.
-            return match replace::waiting(&path).is_empty() {
-                true => Ok(true),
-                false => self.reopen().map(|()| true),
-            };
-        }
-        let more = database.redate_step()?
-            || database.prune_old(keep)?
-            || (database.is_nearly_full(limits)? && database.evict(true)?)
-            || database.shrink(limits)?;
-        if !more {
-            room::take_on_ballast(&path);
-        }
-        Ok(more)
-    }
-
     /// Asks the database, and looks after what goes wrong.
     pub fn ask<T>(
         &mut self,
@@ -324,7 +170,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn open_database(&mut self) -> Result<&mut Database, StoreError> {
+    pub(super) fn open_database(&mut self) -> Result<&mut Database, StoreError> {
         let reason = || self.trouble.clone().unwrap_or_else(|| "it is not open".into());
         match &mut self.database {
             Some(database) => Ok(database),
@@ -362,15 +208,15 @@ impl Keeper {
         synced
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         Limits { max_size: self.config.max_size }
     }
 
-    fn identity_on_disk(&self) -> (u64, u64) {
+    pub(super) fn identity_on_disk(&self) -> (u64, u64) {
         std::fs::metadata(&self.config.path).map_or((0, 0), |file| (file.dev(), file.ino()))
     }
 
-    fn note(&mut self, error: &StoreError) {
+    pub(super) fn note(&mut self, error: &StoreError) {
         let reason = match error {
             // Its reason is the trouble that was noted before.
             StoreError::Unavailable { reason } => reason.clone(),

@@ -1,5 +1,6 @@
 /* Loaded into the station by LD_PRELOAD: records what it does to the files in $RECORD_FOLDER, in the order in which it
- * does it, into $RECORD_FILE. It changes nothing. Only whoever replays the record knows what it means.
+ * does it, into $RECORD_FILE. It changes nothing, but for one thing: with $FAIL_SYNC the sync of a journal with that
+ * number fails, once, with EIO. Only whoever replays the record knows what it means.
  *
  * A record: operation (1 byte), length of the path (2), offset (8), length of the data (4), path, data; little-endian.
  * 'c' created, 'w' written, 't' truncated to the offset, 's' synced, 'r' renamed to the path in the data, 'u' unlinked.
@@ -23,6 +24,7 @@ enum { FILES = 4096, PATH = 512 };
 
 static char paths[FILES][PATH];
 static int record = -1;
+static int fail_sync = 0;
 static const char *folder;
 static size_t folder_length;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -36,6 +38,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *file = getenv("RECORD_FILE");
     if (!folder || !file) return;
     folder_length = strlen(folder);
+    if (getenv("FAIL_SYNC")) fail_sync = atoi(getenv("FAIL_SYNC"));
     record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -115,8 +118,17 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off64_t at) {
 }
 int ftruncate(int fd, off_t length) { DO('t', length, NULL, 0, (int)syscall(SYS_ftruncate, fd, length)); }
 int ftruncate64(int fd, off64_t length) { DO('t', length, NULL, 0, (int)syscall(SYS_ftruncate, fd, length)); }
-int fsync(int fd) { DO('s', 0, NULL, 0, (int)syscall(SYS_fsync, fd)); }
-int fdatasync(int fd) { DO('s', 0, NULL, 0, (int)syscall(SYS_fdatasync, fd)); }
+
+static int sync_of(int fd, long call) {
+    size_t length = name(fd) ? strlen(name(fd)) : 0;
+    if (length > 4 && strcmp(name(fd) + length - 4, "-wal") == 0 && fail_sync > 0 && --fail_sync == 0) {
+        errno = EIO;
+        return -1;
+    }
+    DO('s', 0, NULL, 0, (int)syscall(call, fd));
+}
+int fsync(int fd) { return sync_of(fd, SYS_fsync); }
+int fdatasync(int fd) { return sync_of(fd, SYS_fdatasync); }
 
 int unlink(const char *path) {
     pthread_mutex_lock(&lock);

@@ -36,7 +36,15 @@ fn memory() -> u64 {
 #[expect(clippy::print_stdout, reason = "a benchmark says what it found")]
 fn a_backlog_costs_neither_memory_nor_time() {
     let many = if slow() { 1_000_000 } else { 100_000 };
-    let (few, many_found) = (measure(1_000), measure(many));
+    // Alternating, and the better of each: others use this machine too.
+    let rounds: Vec<(Value, Value)> = (0..2).map(|_| (measure(1_000), measure(many))).collect();
+    let best = |found: fn(&(Value, Value)) -> &Value| {
+        let least = |key: &str| {
+            rounds.iter().filter_map(|round| found(round)[key].as_f64()).fold(f64::INFINITY, f64::min)
+        };
+        json!({"open": least("open"), "append": least("append"), "page": least("page"), "memory": least("memory")})
+    };
+    let (few, many_found) = (best(|round| &round.0), best(|round| &round.1));
     let number = |found: &Value, key: &str| found[key].as_f64().unwrap();
     let ratio = |key: &str| number(&many_found, key) / number(&few, key);
     println!("{many} pending against 1,000:");
@@ -83,22 +91,25 @@ async fn one_size() {
     }
     let mut pages = Vec::new();
     let mut after = None;
-    for _ in 0..400 {
+    while pages.len() < 400 {
         let begin = Instant::now();
         // The few are read again and again.
         let page = store.handle.pending(after, 500).await.unwrap();
-        pages.push(begin.elapsed());
-        after = (page.readings.len() == 500).then_some(page.end);
+        // A short one at the end is quicker.
+        let full = page.readings.len() == 500;
+        if full {
+            pages.push(begin.elapsed());
+        }
+        after = full.then_some(page.end);
     }
     store.handle.acknowledge(Position { generation: 1, row: pending / 2 }).await.unwrap();
     appends.sort_unstable();
-    // Full pages only: the short one at the end of the few is quicker.
     pages.sort_unstable();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let found = json!({
         "open": open.as_secs_f64() * 1e3,
-        "append": micros(appends[appends.len() / 2]),
-        "page": micros(pages[pages.len() * 2 / 3]),
+        "append": micros(appends[appends.len() / 5]),
+        "page": micros(pages[pages.len() / 5]),
         "memory": memory(),
     });
     println!("measured {found}");

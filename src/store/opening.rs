@@ -1,0 +1,81 @@
+//! How the keeper comes to a database: opens it, puts back what its journal had lost, and takes a damaged one out of the
+//! way for a new one. Knows the order of these steps, on which it depends that a cut between them spoils nothing.
+
+use super::StoreError;
+use super::database::{Database, beside};
+use super::keeper::Keeper;
+use super::lock::Lock;
+use super::salvage::{Salvage, Survey};
+use super::trouble::{Trouble, chain};
+use super::{journal, replace, room};
+
+/// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
+const REPLACEMENTS: u32 = 3;
+
+impl Keeper {
+    /// Once more from the start. A damaged one is set aside, and a new one is begun.
+    pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
+        self.database = None;
+        self.salvage = None;
+        if self.lock.is_none() {
+            self.lock = Some(Lock::take(&self.config.path)?);
+        }
+        match self.try_open("") {
+            Err(error) if Trouble::of(&error) == Trouble::Damaged => self.replace(&error),
+            done => done,
+        }
+    }
+
+    fn try_open(&mut self, salvage: &str) -> Result<(), StoreError> {
+        let path = &self.config.path;
+        replace::finish_interrupted(path)?;
+        let cut_to_nothing = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+            && std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
+        if cut_to_nothing {
+            // SQLite would delete the journal of an empty database.
+            return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
+        }
+        let lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
+        let waiting = replace::waiting(path);
+        let survey = waiting.first().map(|aside| Survey::of(aside));
+        let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
+        let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        let put_back = database.put_back(lost)?;
+        if put_back > 0 {
+            tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
+        }
+        let limits = self.limits();
+        database.limit(limits)?;
+        self.unchecked = !database.was_clean;
+        if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
+            let reason = match database.progress.salvage.as_str() {
+                "" => "the store was damaged".to_owned(),
+                reason => reason.to_owned(),
+            };
+            database.salvaging = true;
+            database.last_event = database.last_event.max(survey.last_event);
+            self.salvage = Some(Salvage::begin(aside, survey, reason));
+        }
+        self.identity = self.identity_on_disk();
+        self.database = Some(database);
+        room::take_on_ballast(&self.config.path);
+        Ok(())
+    }
+
+    pub(super) fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        let reason = chain(error);
+        self.replacements += 1;
+        if self.replacements > REPLACEMENTS {
+            return Err(StoreError::Unavailable {
+                reason: format!("it was replaced {REPLACEMENTS} times and is damaged again: {reason}"),
+            });
+        }
+        tracing::error!(%reason, "the store is damaged: it is set aside");
+        self.salvage = None;
+        if let Some(database) = self.database.take() {
+            database.abandon();
+        }
+        replace::set_aside(&self.config.path, self.timekeeper.now())?;
+        self.try_open(&reason)
+    }
+}
