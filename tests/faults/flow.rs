@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use weather_station::cloud::Limits;
 use weather_station::status::CloudState;
 
-use crate::rig::{Plan, Rig, write_key};
+use crate::rig::{Plan, Rig, say, write_key};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -39,6 +39,23 @@ fn the_limits_of_the_field() {
     // The hub forgets a silent peer after 120 s; some box on the way after 240 s.
     assert!(limits.keep_alive <= seconds(60));
     assert_eq!(limits.hurry, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_open_connection_is_noticed_in_75_seconds_at_the_fields_settings() {
+    let half_open = |every: Option<Duration>| async move {
+        let hub = hub();
+        let mut plan = Plan { every, ..Plan::new(&hub) };
+        plan.limits = Limits { clock: Duration::ZERO, ..Limits::default() };
+        let mut rig = Rig::start(&hub, plan);
+        rig.append(10).await;
+        rig.online(seconds(10)).await;
+        hub.wait_for(10, seconds(10)).await.unwrap();
+        hub.fault(Fault::BlackHole { existing: true, new: true });
+        rig.until("noticed", seconds(75), |status| status.state != CloudState::Online).await
+    };
+    let (idle, sending) = tokio::join!(half_open(None), half_open(Some(Duration::from_millis(50))));
+    say(format_args!("half-open: noticed in {idle:?} idle, in {sending:?} while sending"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,9 +87,12 @@ impl Running {
             tokio::select! {
                 biased;
                 error = beside => {
-                    // The sending loop sees the loss by itself; what was accepted is acknowledged first.
-                    let _seen = tokio::time::timeout(limits.close, draining).await;
-                    Some(error)
+                    // The sending loop sees the loss by itself, and acknowledges what was accepted. Where the hub
+                    // detached the link before it closed the connection, the link knows the reason.
+                    match tokio::time::timeout(limits.close, &mut draining).await {
+                        Ok(Some(seen)) if is_telling(&seen) && !is_telling(&error) => Some(seen),
+                        _ => Some(error),
+                    }
                 }
                 end = &mut draining => end,
             }
@@ -110,6 +113,11 @@ impl Running {
         }
         end
     }
+}
+
+/// Whether it says more than that the connection is to be made anew.
+fn is_telling(error: &CloudError) -> bool {
+    matches!(error.cause, Cause::Told(_)) && error.class() != Class::Soon
 }
 
 /// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.
