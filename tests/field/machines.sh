@@ -163,7 +163,7 @@ machine_kill() {
 on() {
     local name=$1
     shift
-    ssh -F "$run/ssh_config" -o ConnectTimeout=5 "$name" "$@"
+    ssh -F "$run/ssh_config" -o ConnectTimeout=30 "$name" "$@"
 }
 
 # hub DEVICE...: the emulator at $host_address, its authority in $run/hub/ca.pem, a connection string in $run/DEVICE.string.
