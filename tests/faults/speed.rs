@@ -13,8 +13,8 @@ fn cpu() -> (u64, u64) {
     for entry in std::fs::read_dir("/proc/self/task").unwrap() {
         let Ok(stat) = std::fs::read_to_string(entry.unwrap().path().join("stat")) else { continue };
         let (name, rest) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<u64> = rest.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
-        let ticks = fields[10] + fields[11];
+        let fields: Vec<i64> = rest.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+        let ticks = u64::try_from(fields[10] + fields[11]).unwrap();
         if name.contains("hub-emulator") { hub += ticks * 10_000 } else { station += ticks * 10_000 }
     }
     (hub, station)
