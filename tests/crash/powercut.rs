@@ -179,7 +179,8 @@ async fn after_the_cut(
     let events = store.handle.pending_events(10).await.unwrap();
     // A file that was cut off while it was made may be set aside: nothing was in it.
     assert!(events.is_empty() || promised == 0, "{what}: {events:?}");
-    assert_eq!(before.len() as u64, status.last_sequence, "{what}: a hole");
+    // Of readings that were not synced any may be there: no number of theirs is used again.
+    assert!(before.keys().next_back().is_none_or(|last| *last <= status.last_sequence), "{what}");
     store.append(1).await;
     store.stop().await;
     before

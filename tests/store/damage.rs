@@ -142,6 +142,12 @@ fn assert_known(outcome: &Outcome, what: &str) {
     );
 }
 
+/// Not left over from before the journal last started over: of those a few are enough.
+fn counts(journal: &[u8], frame: usize) -> bool {
+    let at = 32 + frame * (PAGE + 24);
+    journal[at + 8..at + 16] == journal[16..24] || frame % 64 == 0
+}
+
 /// Every page in the slow run, every some in the plain one.
 fn stride(pages: usize) -> usize {
     if slow() { 1 } else { pages / 24 + 1 }
@@ -168,7 +174,8 @@ async fn a_flipped_byte_anywhere_in_the_journal_costs_at_most_a_page() {
     let original = original().await;
     let frames = (original.journal.len() - 32) / (PAGE + 24);
     let mut random = fastrand::Rng::with_seed(8);
-    for frame in (0..frames).step_by(stride(frames)) {
+    let frames: Vec<usize> = (0..frames).filter(|frame| counts(&original.journal, *frame)).collect();
+    for &frame in frames.iter().step_by(stride(frames.len())) {
         let mut journal = original.journal.clone();
         let at = 32 + frame * (PAGE + 24) + random.usize(..PAGE + 24);
         journal[at] ^= 1 << random.u8(..8);
@@ -202,7 +209,8 @@ async fn a_file_cut_at_any_page_is_replaced_and_what_is_left_is_salvaged() {
         assert_known(&outcome, &what);
     }
     let frames = (original.journal.len() - 32) / (PAGE + 24);
-    for frame in (0..frames).step_by(stride(frames) * 2) {
+    let frames: Vec<usize> = (0..frames).filter(|frame| counts(&original.journal, *frame)).collect();
+    for &frame in frames.iter().step_by(stride(frames.len()) * 2) {
         let what = format!("the journal cut in frame {frame}");
         let cut = 32 + frame * (PAGE + 24) + 100;
         let outcome = outcome(&original, &original.database, Some(&original.journal[..cut]), &what).await;
