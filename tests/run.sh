@@ -59,7 +59,7 @@ scripts() {
 run "format" cargo fmt --all --check
 run "shell scripts" scripts
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-run "tests" cargo test --workspace --locked --quiet
+run "tests" cargo test --workspace --locked --quiet --no-fail-fast
 run "the page in Chromium" cargo test --workspace --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser
 run "the station's frames, read by rhea" cargo test --workspace --locked --quiet --test wire -- --ignored
 run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
