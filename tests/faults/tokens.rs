@@ -63,6 +63,7 @@ async fn a_failed_renewal_is_tried_again_while_the_old_token_holds() {
         plan.config.hub.token_lifetime = seconds(6);
         let rig = Rig::start(&hub, plan);
         rig.online(seconds(10)).await;
+        rig.until("word of its token", seconds(5), |s| s.token_expires.is_some()).await;
         let first = rig.cloud().token_expires.unwrap();
         hub.fault(Fault::PutToken { answer }.times(2));
         rig.until("the renewed token", seconds(8), |s| s.token_expires.is_some_and(|e| e > first)).await;
@@ -98,6 +99,7 @@ async fn a_signer_that_is_away_costs_nothing_while_the_token_holds() {
     plan.config.hub.token_lifetime = seconds(10);
     let rig = Rig::start(&hub, plan);
     rig.online(seconds(10)).await;
+    rig.until("word of its token", seconds(5), |s| s.token_renew_at.is_some()).await;
     let first = rig.cloud();
     let away = rig.key_file.with_extension("away");
     std::fs::rename(&rig.key_file, &away).unwrap();
