@@ -43,7 +43,7 @@ impl Keeper {
             return Ok(false);
         }
         if let Some(salvage) = &mut self.salvage {
-            if database.is_nearly_full(limits)? && database.evict(false)? {
+            if database.is_nearly_full(limits)? && salvage.make_room(database)? {
                 return Ok(true);
             }
             if salvage.step(database)? {
@@ -94,6 +94,12 @@ impl Keeper {
         let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
         let by_size = database.is_nearly_full(limits)?;
+        if let Some(salvage) = &mut self.salvage
+            && (by_size || full_memory)
+            && salvage.make_room(database)?
+        {
+            return Ok(true);
+        }
         let ballast = !by_size && room::drop_ballast(&path);
         Ok(database.evict(by_size || full_memory)? || ballast)
     }

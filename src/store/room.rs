@@ -11,8 +11,8 @@ use super::schema::PAGE_SIZE;
 
 /// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
 const BALLAST: usize = 512 << 10;
-/// What a step of housekeeping may need at once.
-const RESERVE: u64 = 64;
+/// Pages that a step of housekeeping may need at once.
+pub(crate) const RESERVE: u64 = 64;
 /// A commit writes at most so much to the journal.
 const COMMIT: u64 = 128 << 10;
 

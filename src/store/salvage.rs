@@ -1,7 +1,7 @@
 //! Takes out of a damaged store what can be read, step by step beside the running station: readings under their old
 //! names, events that were not sent, charts, kept values. Knows where to look; what a row is says `scan`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,16 @@ use rusqlite::params;
 use serde_json::json;
 
 use super::database::{Database, beside};
-use super::gaps::{DAMAGED, Gap};
+use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
-use super::{Event, StoreError, events, journal, rollups, salvaged, values};
+use super::{Event, StoreError, events, journal, rollups, room, salvaged, values};
 
-/// Pages in one transaction.
-const STEP: u64 = 256;
+/// Pages in one transaction: they fit into what is kept free for a step.
+const STEP: u64 = room::RESERVE / 2;
+/// Readings that make room at once.
+const LET_GO: i64 = 500;
 /// More holes than this are told in one event.
 const HOLES: usize = 50;
 
@@ -38,8 +40,22 @@ pub(crate) struct Salvage {
     reason: String,
     survey: Survey,
     file: Option<File>,
-    pages: u64,
-    next: u64,
+    phase: Phase,
+    /// Up to this row nothing is kept: there is no room for it.
+    floor: u64,
+    /// What was let go unsent of still older stores, by generation: first, last. Of the damaged store itself the
+    /// holes tell.
+    let_go: BTreeMap<u64, (u64, u64)>,
+}
+
+/// What is read next. What the journal holds comes first: it is newer.
+#[derive(Debug)]
+enum Phase {
+    Names,
+    Committed(VecDeque<Vec<u8>>),
+    /// From this page of the database on.
+    Pages(u64),
+    Uncommitted(VecDeque<Vec<u8>>),
 }
 
 impl Survey {
@@ -96,31 +112,95 @@ impl Salvage {
         let file = File::open(&aside).ok();
         let pages = file.as_ref().map_or(0, pages);
         tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
-        Self { aside, reason, survey, file, pages, next: 0 }
+        Self { aside, reason, survey, file, phase: Phase::Names, floor: 0, let_go: BTreeMap::new() }
     }
 
     pub fn aside(&self) -> &Path {
         &self.aside
     }
 
-    /// Returns true while there is more to do. What the journal holds comes first: it is newer.
+    /// Returns true while there is more to do. A step that failed is taken again.
     pub fn step(&mut self, into: &mut Database) -> Result<bool, StoreError> {
-        if self.next == 0 {
-            self.names(into)?;
-            self.journal(into, true)?;
+        match &self.phase {
+            Phase::Names => {
+                self.names(into)?;
+                self.phase = Phase::Committed(self.frames(true));
+            }
+            Phase::Committed(frames) if frames.is_empty() => self.phase = Phase::Pages(0),
+            Phase::Uncommitted(frames) if frames.is_empty() => {
+                self.finish(into)?;
+                return Ok(false);
+            }
+            Phase::Committed(frames) | Phase::Uncommitted(frames) => {
+                let passed_over = self.keep(into, frames.iter().take(STEP as usize))?;
+                self.note_let_go(passed_over);
+                if let Phase::Committed(frames) | Phase::Uncommitted(frames) = &mut self.phase {
+                    frames.drain(..frames.len().min(STEP as usize));
+                }
+            }
+            Phase::Pages(next) => {
+                let end = self.file.as_ref().map_or(0, pages);
+                let upto = (next + STEP).min(end);
+                let pages: Vec<Vec<u8>> = (*next..upto)
+                    .filter_map(|number| self.file.as_ref().and_then(|file| page(file, number)))
+                    .collect();
+                let passed_over = self.keep(into, pages.iter())?;
+                self.note_let_go(passed_over);
+                self.phase =
+                    if upto < end { Phase::Pages(upto) } else { Phase::Uncommitted(self.frames(false)) };
+            }
         }
-        let upto = (self.next + STEP).min(self.pages);
-        let pages: Vec<Vec<u8>> = (self.next..upto)
-            .filter_map(|number| self.file.as_ref().and_then(|file| page(file, number)))
-            .collect();
-        self.keep(into, &pages)?;
-        self.next = upto.max(1);
-        if self.next < self.pages {
-            return Ok(true);
+        Ok(true)
+    }
+
+    /// The store is full before all is salvaged: the readings that were sent go, then the oldest of the others. False:
+    /// there was nothing to let go.
+    pub fn make_room(&mut self, into: &mut Database) -> Result<bool, StoreError> {
+        let sent = self.sent();
+        let last_of = |connection: &rusqlite::Connection, upto: u64| -> rusqlite::Result<Option<i64>> {
+            let mut statement = connection.prepare_cached(
+                "SELECT max(row) FROM (SELECT row FROM salvaged WHERE row <= ?1 ORDER BY row LIMIT ?2)",
+            )?;
+            statement.query_row(params![upto.cast_signed(), LET_GO], |row| row.get(0))
+        };
+        let find = || Ok(last_of(&into.connection, sent)?.or(last_of(&into.connection, i64::MAX as u64)?));
+        let Some(last) = find().map_err(StoreError::doing("look for salvaged readings to let go"))? else {
+            return Ok(false);
+        };
+        let unsent: Vec<u64> = into
+            .connection
+            .prepare_cached("SELECT row FROM salvaged WHERE row > ?1 AND row <= ?2")
+            .and_then(|mut statement| {
+                let rows = statement.query_map(params![sent.cast_signed(), last], |row| row.get::<_, i64>(0))?;
+                rows.map(|row| row.map(i64::cast_unsigned)).collect()
+            })
+            .map_err(StoreError::doing("look for salvaged readings to let go"))?;
+        into.transaction("make room", |connection| {
+            connection
+                .execute("DELETE FROM salvaged WHERE row <= ?1", [last])
+                .map_err(StoreError::doing("let salvaged readings go"))
+        })?;
+        self.note_let_go(unsent);
+        self.floor = self.floor.max(last.cast_unsigned());
+        Ok(true)
+    }
+
+    fn note_let_go(&mut self, rows: Vec<u64>) {
+        let sent = self.sent();
+        for (generation, sequence) in rows.into_iter().filter(|row| *row > sent).map(salvaged::parts) {
+            if generation != self.survey.generation() {
+                let range = self.let_go.entry(generation).or_insert((sequence, sequence));
+                *range = (range.0.min(sequence), range.1.max(sequence));
+            }
         }
-        self.journal(into, false)?;
-        self.finish(into)?;
-        Ok(false)
+    }
+
+    /// The last row that the hub has accepted.
+    fn sent(&self) -> u64 {
+        self.survey.watermark.as_ref().map_or(0, |old| match old.acknowledged {
+            0 => old.salvaged,
+            acknowledged => salvaged::key(self.survey.generation(), acknowledged),
+        })
     }
 
     fn names(&self, into: &mut Database) -> Result<(), StoreError> {
@@ -136,26 +216,41 @@ impl Salvage {
         })
     }
 
-    fn journal(&self, into: &mut Database, committed: bool) -> Result<(), StoreError> {
-        // Newest first: of two versions of a row the later one counts.
-        let mut frames = Vec::new();
-        journal::each(&beside(&self.aside, "-wal"), |frame| {
+    /// Newest first: of two versions of a row the later one counts.
+    fn frames(&self, committed: bool) -> VecDeque<Vec<u8>> {
+        let mut frames = VecDeque::new();
+        let read = journal::each(&beside(&self.aside, "-wal"), |frame| {
             if frame.committed == committed {
-                frames.push(frame.page);
+                frames.push_front(frame.page);
             }
-        })
-        .ok();
-        frames.reverse();
-        frames.chunks(usize::try_from(STEP).unwrap_or(256)).try_for_each(|pages| self.keep(into, pages))
+        });
+        if let Err(error) = read {
+            tracing::error!(%error, "could not read all of a damaged journal");
+        }
+        frames
     }
 
-    fn keep(&self, into: &mut Database, pages: &[Vec<u8>]) -> Result<(), StoreError> {
+    /// Returns the rows that there is no room for.
+    fn keep<'a>(
+        &self,
+        into: &mut Database,
+        pages: impl Iterator<Item = &'a Vec<u8>>,
+    ) -> Result<Vec<u64>, StoreError> {
         let own = self.survey.generation();
         let told = self.survey.watermark.as_ref().map_or(0, |watermark| watermark.events);
         let mut last_event = into.last_event;
+        let mut passed_over = Vec::new();
         into.transaction("salvage a page", |connection| {
-            for cell in pages.iter().flat_map(|page| cells(page)) {
+            for cell in pages.flat_map(|page| cells(page)) {
                 match cell {
+                    Cell::Reading(row) if salvaged::key(own, row.sequence) <= self.floor => {
+                        passed_over.push(salvaged::key(own, row.sequence));
+                    }
+                    Cell::Salvaged { generation, row }
+                        if salvaged::key(generation, row.sequence) <= self.floor =>
+                    {
+                        passed_over.push(salvaged::key(generation, row.sequence));
+                    }
                     Cell::Reading(row) => drop(salvaged::keep(connection, own, &row)?),
                     Cell::Salvaged { generation, row } => drop(salvaged::keep(connection, generation, &row)?),
                     Cell::Event(event) if event.event_sequence > told => {
@@ -175,17 +270,14 @@ impl Salvage {
             Ok(())
         })?;
         into.last_event = last_event;
-        Ok(())
+        Ok(passed_over)
     }
 
     /// Watermarks, holes and the event, in one transaction: a repeated salvage comes to the same end.
     fn finish(&self, into: &mut Database) -> Result<(), StoreError> {
         let generation = self.survey.generation();
         let old = self.survey.watermark.as_ref();
-        let sent = old.map_or(0, |old| match old.acknowledged {
-            0 => old.salvaged,
-            acknowledged => salvaged::key(generation, acknowledged),
-        });
+        let sent = self.sent();
         let count: i64 = into
             .connection
             .query_row("SELECT count(*) FROM salvaged", [], |row| row.get(0))
@@ -210,6 +302,12 @@ impl Salvage {
         };
         let mut told: Vec<Event> =
             holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();
+        for (generation, (first, last)) in &self.let_go {
+            let gap = Gap { first: *first, last: *last, from: None, until: None };
+            let older = self.survey.origins.get(generation).cloned();
+            let older = older.unwrap_or_else(|| format!("lost-{generation}"));
+            told.push(event(&older, "gap", gap.fields(NO_ROOM)));
+        }
         let fields = json!({"previousStoreId": store_id, "salvaged": count, "reason": self.reason});
         let own = into.watermark.store_id.clone();
         told.push(event(&own, "storeReplaced", fields.as_object().cloned().unwrap_or_default()));

@@ -191,8 +191,12 @@ impl StoreTask {
                 self.keeper = Some(keeper);
                 done
             }
-            // A panic below is a defect; the station ends with it and systemd starts it anew.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                // A panic below is a defect; the station ends with it and systemd starts it anew.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends before the call began: nobody waits for the answer.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }

@@ -291,9 +291,10 @@ impl Rig {
 
     /// Stops the sensor, waits until all is accepted, and compares the disk with the hub's record.
     pub async fn finish(mut self, hub: &Emulator, limit: Duration) -> Account {
+        // While readings still come: an event that the hub once refused waits for a reading to be taken.
+        self.events_sent(limit.max(Duration::from_secs(2))).await;
         self.quiet().await;
         self.all_accepted(limit).await;
-        self.events_sent(limit.max(Duration::from_secs(2))).await;
         let last = self.board.store.borrow().last_sequence;
         let dead_letters = self.board.store.borrow().dead_letters;
         let account = account(hub, &self.device, last);

@@ -145,7 +145,7 @@ fn assert_known(outcome: &Outcome, what: &str) {
 /// Not left over from before the journal last started over: of those a few are enough.
 fn counts(journal: &[u8], frame: usize) -> bool {
     let at = 32 + frame * (PAGE + 24);
-    journal[at + 8..at + 16] == journal[16..24] || frame % 64 == 0
+    journal[at + 8..at + 16] == journal[16..24] || frame.is_multiple_of(64)
 }
 
 /// Every page in the slow run, every some in the plain one.

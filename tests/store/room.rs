@@ -21,7 +21,69 @@ async fn fill(place: &Place, store: &mut Running, readings: u64) {
     for _ in 0..readings / 50 {
         store.append(50).await;
         let bytes = bytes(place);
-        assert!(bytes <= MAX + 1024, "{bytes} bytes");
+        assert!(bytes <= place.config.max_size + 1024, "{bytes} bytes");
+    }
+}
+
+/// Room for what was salvaged is short: the oldest go, and what went is told.
+#[tokio::test(start_paused = true)]
+async fn a_full_store_that_is_damaged_is_replaced_and_the_oldest_go() {
+    for acknowledged in [0, 19_000] {
+        let mut place = Place::new();
+        place.config.max_size = 1 << 20;
+        let mut store = place.start();
+        fill(&place, &mut store, 20_000).await;
+        let oldest = sequences(&store.page().await)[0];
+        assert!((5_000..19_000).contains(&oldest), "full: {oldest}");
+        if acknowledged > 0 {
+            store.handle.acknowledge(Position { generation: 1, row: acknowledged }).await.unwrap();
+        }
+        let pending: Vec<_> = store.handle.pending_events(10).await.unwrap();
+        store.handle.acknowledge_events(pending.last().unwrap().event_sequence).await.unwrap();
+        store.stop().await;
+        let mut file = std::fs::read(place.path()).unwrap();
+        file[..100].fill(0x55);
+        std::fs::write(place.path(), file).unwrap();
+
+        let mut store = place.start_as("second").unwrap();
+        let mut events = Vec::new();
+        for _ in 0..600 {
+            events = store.handle.pending_events(10).await.unwrap();
+            if events.iter().any(|event| event.kind == "storeReplaced") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(bytes(&place) <= place.config.max_size + 1024);
+        }
+        let told = events.iter().find(|event| event.kind == "gap").map(|gap| {
+            (gap.fields["first"].as_u64().unwrap(), gap.fields["last"].as_u64().unwrap())
+        });
+        store.append(1).await;
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.handle.pending(after, 1_000).await.unwrap();
+            if page.readings.is_empty() {
+                break;
+            }
+            after = Some(page.end);
+            found.extend(sequences(&page));
+        }
+        assert_eq!(found.pop(), Some(1), "the new store's own");
+        let first = *found.first().unwrap();
+        assert_eq!(found, (first..=20_000).collect::<Vec<_>>(), "no hole");
+        if acknowledged > 0 {
+            assert_eq!((first, told), (acknowledged + 1, None), "only what was sent went");
+        } else {
+            assert!(first > oldest, "there was no need to let go");
+            assert_eq!(told, Some((1, first - 1)));
+        }
+        let status = store.status(|status| status.in_memory == 0).await;
+        assert_eq!(status.state, StoreState::Ok, "{status:?}");
+        store.stop().await;
+        let aside = std::fs::read_dir(place.folder.path()).unwrap().flatten();
+        let done = aside.filter(|file| file.file_name().to_string_lossy().contains("set-aside")).count();
+        assert_eq!(done, 1);
     }
 }
 
