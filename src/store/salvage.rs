@@ -171,7 +171,8 @@ impl Salvage {
             .connection
             .prepare_cached("SELECT row FROM salvaged WHERE row > ?1 AND row <= ?2")
             .and_then(|mut statement| {
-                let rows = statement.query_map(params![sent.cast_signed(), last], |row| row.get::<_, i64>(0))?;
+                let rows =
+                    statement.query_map(params![sent.cast_signed(), last], |row| row.get::<_, i64>(0))?;
                 rows.map(|row| row.map(i64::cast_unsigned)).collect()
             })
             .map_err(StoreError::doing("look for salvaged readings to let go"))?;

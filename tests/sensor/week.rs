@@ -69,7 +69,11 @@ async fn week(seed: u64) -> (u64, u64) {
                 rig.assert_true(&sample);
                 assert_eq!(sample.quality, Quality::Good, "seed {seed} at {}", sample.stamp.time);
                 let passed = slot(sample.stamp, first.stamp) - slot(last.stamp, first.stamp) - 1;
-                assert_eq!(passed, open, "seed {seed}: missing between {:?} and {:?}", last.stamp, sample.stamp);
+                assert_eq!(
+                    passed, open,
+                    "seed {seed}: missing between {:?} and {:?}",
+                    last.stamp, sample.stamp
+                );
                 (taken, open, last) = (taken + 1, 0, sample);
             }
             FromSensor::Missed { count, from, until, reason } => {

@@ -55,9 +55,10 @@ async fn a_full_store_that_is_damaged_is_replaced_and_the_oldest_go() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(bytes(&place) <= place.config.max_size + 1024);
         }
-        let told = events.iter().find(|event| event.kind == "gap").map(|gap| {
-            (gap.fields["first"].as_u64().unwrap(), gap.fields["last"].as_u64().unwrap())
-        });
+        let told = events
+            .iter()
+            .find(|event| event.kind == "gap")
+            .map(|gap| (gap.fields["first"].as_u64().unwrap(), gap.fields["last"].as_u64().unwrap()));
         store.append(1).await;
         let mut found = Vec::new();
         let mut after = None;

@@ -33,7 +33,9 @@ pub(super) struct Chip {
     pub overwritten_calibration: Option<u8>,
     pub flips_calibration_bits: bool,
     flips: u8,
-    /// For tests: conversions begun, and those begun while another one was running.
+    /// The status register was read, and no conversion has been begun since: what it said.
+    said_idle: bool,
+    /// For tests: conversions begun, and those begun on a chip that had not been seen idle since the one before.
     pub begun: u64,
     pub begun_while_busy: u64,
 }
@@ -63,6 +65,7 @@ impl Chip {
             overwritten_calibration: None,
             flips_calibration_bits: false,
             flips: 0,
+            said_idle: false,
             begun: 0,
             begun_while_busy: 0,
         }
@@ -106,7 +109,8 @@ impl Chip {
             registers::CHIP_ID => self.id,
             registers::CTRL_HUM => self.humidity_written,
             registers::STATUS => {
-                let measuring = if self.is_measuring() { registers::MEASURING } else { 0 };
+                self.said_idle = !self.is_measuring();
+                let measuring = if self.said_idle { 0 } else { registers::MEASURING };
                 let starting = if now < self.starting_until { registers::IM_UPDATE } else { 0 };
                 measuring | starting
             }
@@ -124,8 +128,9 @@ impl Chip {
     fn write_control(&mut self, value: u8, now: ChipTime, weather: impl FnOnce() -> Measurement) {
         let begins = matches!(value & registers::MODE, 0b01 | 0b10);
         if self.is_measuring() {
-            // A real chip's answer to this is not documented. This one keeps going, and keeps count.
-            self.begun_while_busy += u64::from(begins);
+            // A real chip's answer to this is not documented. This one keeps going, and keeps count; nobody is to
+            // blame for a chip that got stuck after it was seen idle.
+            self.begun_while_busy += u64::from(begins && !self.said_idle);
             return;
         }
         self.humidity_in_force = self.humidity_written;
@@ -133,7 +138,7 @@ impl Chip {
         if begins && self.deaf {
             self.control &= !registers::MODE;
         } else if begins {
-            self.begun += 1;
+            (self.begun, self.said_idle) = (self.begun + 1, false);
             let result = self.convert(weather());
             self.running = Some(Conversion { ends: now + self.longest() * self.slowness, result });
         }
