@@ -13,8 +13,8 @@ use crate::station;
 pub fn run(config: Config) -> anyhow::Result<u8> {
     log::start();
     forbid_core_dumps();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread for all that waits: whatever blocks has its own call on another one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(16)
         .thread_keep_alive(Duration::from_secs(30))
         .enable_all()

@@ -43,8 +43,9 @@ impl Feed {
         let (store, after, limit) = (store.clone(), self.cursor, PAGE.min(usual));
         let events = events && self.events.is_empty();
         self.fetching = Some(Box::pin(async move {
-            let events = if events { store.pending_events(EVENTS).await? } else { Vec::new() };
-            Ok((events, store.pending(after, limit).await?))
+            // Asked together, answered in one go.
+            let events = async { if events { store.pending_events(EVENTS).await } else { Ok(Vec::new()) } };
+            tokio::try_join!(events, store.pending(after, limit))
         }));
     }
 

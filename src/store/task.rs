@@ -78,58 +78,88 @@ impl StoreTask {
         let mut closing: Vec<Reply<()>> = Vec::new();
         let mut housekeeping = Instant::now();
         let mut check = Check::default();
-        if let Some(unchecked) = self.publish(&board).await {
-            check.begin(unchecked);
-        }
+        let mut unchecked = self.with(&board, |_| ()).await.1;
         while sampling || (asked && closing.is_empty()) {
+            if let Some(subject) = unchecked.take() {
+                check.begin(subject);
+            }
             turns.fetch_add(1, Ordering::Relaxed);
-            tokio::select! {
-                received = samples.recv(), if sampling => match received {
-                    None => {
-                        sampling = false;
-                        self.sync().await.ok();
+            unchecked = tokio::select! {
+                received = samples.recv(), if sampling => {
+                    sampling = received.is_some();
+                    match received {
+                        None => self.sync(&board).await,
+                        Some(first) => self.take(&board, first, &mut samples).await,
                     }
-                    Some(first) => self.take(first, &mut samples).await,
-                },
+                }
                 request = self.requests.recv(), if asked => match request {
-                    None => asked = false,
-                    Some(Request::Close { reply }) => closing.push(reply),
-                    Some(request) => {
-                        let told = matches!(request, Request::RecordEvent { .. } | Request::DeadLetter { .. });
-                        self.with(move |keeper| answer(keeper, request)).await;
-                        if told {
-                            self.synced.send_modify(|_| {});
-                        }
-                    }
+                    None => { asked = false; None }
+                    Some(Request::Close { reply }) => { closing.push(reply); None }
+                    Some(request) => self.answer(&board, request, &mut closing).await,
                 },
-                () = until(self.due), if self.due.is_some() => drop(self.sync().await),
+                () = until(self.due), if self.due.is_some() => self.sync(&board).await,
                 (subject, result) = check.done() => {
-                    self.with(move |keeper| keeper.checked(&subject, result)).await;
+                    self.with(&board, move |keeper| keeper.checked(&subject, result)).await.1
                 }
                 () = sleep_until(housekeeping) => {
                     let keep = settings.borrow().keep;
-                    let held_back = self.with(|keeper| keeper.holds_back()).await;
-                    let more = self.with(move |keeper| keeper.keep_house(keep)).await;
+                    let keep_house = move |keeper: &mut Keeper| {
+                        let held_back = keeper.holds_back();
+                        (keeper.keep_house(keep), held_back && !keeper.holds_back())
+                    };
+                    let ((more, released), unchecked) = self.with(&board, keep_house).await;
                     housekeeping = Instant::now() + if more { Duration::ZERO } else { HOUSEKEEPING };
-                    if held_back && !self.with(|keeper| keeper.holds_back()).await {
+                    if released {
                         self.synced.send_modify(|_| {});
                     }
+                    unchecked
                 }
-            }
-            if let Some(unchecked) = self.publish(&board).await {
-                check.begin(unchecked);
             }
         }
         check.stop().await;
-        let closed = self.with(Keeper::close).await;
+        let closed = self.call(Keeper::close).await;
         for reply in closing {
             drop(reply.send(Ok(())));
         }
         closed
     }
 
+    /// One question, and those that wait behind it.
+    async fn answer(
+        &mut self,
+        board: &Board,
+        first: Request,
+        closing: &mut Vec<Reply<()>>,
+    ) -> Option<Unchecked> {
+        let mut questions = vec![first];
+        while let Ok(next) = self.requests.try_recv() {
+            match next {
+                Request::Close { reply } => closing.push(reply),
+                question => questions.push(question),
+            }
+        }
+        let tells =
+            |question: &Request| matches!(question, Request::RecordEvent { .. } | Request::DeadLetter { .. });
+        let told = questions.iter().any(tells);
+        let answer_all = move |keeper: &mut Keeper| {
+            for question in questions {
+                answer(keeper, question);
+            }
+        };
+        let ((), unchecked) = self.with(board, answer_all).await;
+        if told {
+            self.synced.send_modify(|_| {});
+        }
+        unchecked
+    }
+
     /// One sample and those that wait behind it.
-    async fn take(&mut self, first: FromSensor, samples: &mut mpsc::Receiver<FromSensor>) {
+    async fn take(
+        &mut self,
+        board: &Board,
+        first: FromSensor,
+        samples: &mut mpsc::Receiver<FromSensor>,
+    ) -> Option<Unchecked> {
         let mut taken = Vec::new();
         let mut missed = Vec::new();
         let mut next = Some(first);
@@ -143,44 +173,56 @@ impl StoreTask {
             next = if taken.len() < TOGETHER { samples.try_recv().ok() } else { None };
         }
         let told = !missed.is_empty();
-        self.with(move |keeper| {
+        let at_once = self.max_loss.is_zero();
+        let keep = move |keeper: &mut Keeper| {
             for fields in missed {
                 keeper.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default());
             }
             keeper.take(taken);
-        })
-        .await;
+            at_once.then(|| keeper.sync())
+        };
+        let (synced, unchecked) = self.with(board, keep).await;
         if told {
             self.synced.send_modify(|_| {});
         }
-        self.due = self.due.or(Some(Instant::now() + self.max_loss));
-        if self.max_loss.is_zero() {
-            self.sync().await.ok();
+        match synced {
+            Some(done) => self.try_again_after(&done),
+            None => self.due = self.due.or(Some(Instant::now() + self.max_loss)),
         }
+        unchecked
+    }
+
+    async fn sync(&mut self, board: &Board) -> Option<Unchecked> {
+        let (done, unchecked) = self.with(board, Keeper::sync).await;
+        self.try_again_after(&done);
+        unchecked
     }
 
     /// What fails is tried again soon; the readings stay in memory meanwhile.
-    async fn sync(&mut self) -> Result<(), StoreError> {
-        let done = self.with(Keeper::sync).await;
+    fn try_again_after(&mut self, done: &Result<(), StoreError>) {
         self.due = done.is_err().then(|| Instant::now() + AGAIN);
-        done
     }
 
-    /// Returns the database when it has to be checked.
-    async fn publish(&mut self, board: &Board) -> Option<Unchecked> {
-        let (status, last, unchecked) =
-            self.with(|keeper| (keeper.status(), keeper.last_sequence(), keeper.take_unchecked())).await;
+    /// One short blocking call on the store; then the board says how it is. Returns the database, too, when it has to
+    /// be checked.
+    async fn with<T: Send + 'static>(
+        &mut self,
+        board: &Board,
+        work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+    ) -> (T, Option<Unchecked>) {
+        let (done, (status, last, unchecked)) = self
+            .call(|keeper| (work(keeper), (keeper.status(), keeper.last_sequence(), keeper.take_unchecked())))
+            .await;
         board.store.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;
             changed
         });
         self.synced.send_if_modified(|old| std::mem::replace(old, last) != last);
-        unchecked
+        (done, unchecked)
     }
 
-    /// One short blocking call on the store.
-    async fn with<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Keeper) -> T + Send + 'static) -> T {
+    async fn call<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Keeper) -> T + Send + 'static) -> T {
         let mut keeper = self.keeper.take().expect("the keeper is back before the next call");
         let call = tokio::task::spawn_blocking(move || {
             let done = work(&mut keeper);
