@@ -26,6 +26,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(5);
 const LONGEST_TRY: Duration = Duration::from_secs(10);
 /// Somebody waits for the answer.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3);
+/// So many who wait are answered from one measurement.
+const MOST_ANSWERED: usize = 64;
 /// So many samples missed are worth a line in the log before the episode has ended.
 const LONG_EPISODE: u64 = 3;
 /// How long a stopping task still offers what it holds to the store.
@@ -97,6 +99,7 @@ impl Running {
         self.count_suspended();
         let due = self.schedule.due();
         let wake = due.min(Instant::now() + LONGEST_TURN);
+        let mut requests = Vec::new();
         tokio::select! {
             biased;
             () = stopped(&mut self.task.stop) => Err(Ended),
@@ -107,10 +110,11 @@ impl Running {
                 self.follow_settings();
                 Ok(())
             }
-            Some(request) = self.task.requests.recv() => self.answer(request).await,
+            // Before the requests: however many people ask, the schedule goes on.
             () = sleep_until(wake) => {
                 if due <= Instant::now() { self.sample().await } else { Ok(()) }
             }
+            1.. = self.task.requests.recv_many(&mut requests, MOST_ANSWERED) => self.answer(requests).await,
         }
     }
 
@@ -244,19 +248,21 @@ impl Running {
         self.settings = settings;
     }
 
-    async fn answer(&mut self, request: SensorRequest) -> Result<(), Ended> {
+    /// All of them from one measurement, which begins after they were asked.
+    async fn answer(&mut self, requests: Vec<SensorRequest>) -> Result<(), Ended> {
         let deadline = Instant::now() + LONGEST_REQUEST;
-        let restart = matches!(request, SensorRequest::Restart(_));
-        if restart {
+        if requests.iter().any(|request| matches!(request, SensorRequest::Restart(_))) {
             self.device.close();
         }
         let sample = match self.take(deadline).await? {
             Ok(taken) => Ok(self.deliver(taken).await?),
             Err(reason) => Err(reason),
         };
-        match request {
-            SensorRequest::ReadNow(answer) => reply(answer, sample),
-            SensorRequest::Restart(answer) => reply(answer, sample.map(drop)),
+        for request in requests {
+            match request {
+                SensorRequest::ReadNow(answer) => reply(answer, sample.clone()),
+                SensorRequest::Restart(answer) => reply(answer, sample.clone().map(drop)),
+            }
         }
         Ok(())
     }

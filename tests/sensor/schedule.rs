@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weather_station::config::Oversampling;
 use weather_station::reading::{FromSensor, SensorRequest};
@@ -125,6 +126,53 @@ async fn a_reading_on_request_is_one_more_and_does_not_move_the_schedule() {
     assert_eq!(rig.sample().await, asked_for, "it goes the way of every other sample");
     let second = rig.sample().await;
     assert!((second.stamp.since_boot - first.stamp.since_boot).abs_diff(MINUTE) < TICK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_who_ask_all_the_time_delay_no_sample_of_the_schedule() {
+    let mut rig = Rig::start(SECOND, |_| {});
+    // More than are answered at once, so that somebody always waits.
+    let mut people = JoinSet::new();
+    for _ in 0..12 {
+        let requests = rig.requests.clone();
+        people.spawn(async move {
+            loop {
+                let (answer, answered) = oneshot::channel();
+                requests.send(SensorRequest::ReadNow(answer)).await.unwrap();
+                answered.await.unwrap().unwrap();
+            }
+        });
+    }
+    let first = rig.sample().await;
+    let mut last = first;
+    while last.stamp.since_boot - first.stamp.since_boot < MINUTE {
+        last = rig.sample().await;
+    }
+    people.shutdown().await;
+    // What was held up would show now.
+    sleep(5 * SECOND).await;
+    let status = rig.status();
+    assert_eq!(status.missed, 0);
+    let (median, worst) = (status.jitter_median, status.jitter_worst);
+    assert!(worst < 20.0, "each began after at most one measurement, {median} ms to {worst} ms late");
+    assert_eq!(rig.chip.begun_while_busy(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_are_answered_from_one_measurement() {
+    let mut rig = Rig::start(MINUTE, |_| {});
+    rig.sample().await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let (answer, answered) = oneshot::channel();
+        rig.requests.try_send(SensorRequest::ReadNow(answer)).unwrap();
+        waiting.push(answered);
+    }
+    let sample = rig.sample().await;
+    for answered in waiting {
+        assert_eq!(answered.await.unwrap().unwrap(), sample);
+    }
+    assert_eq!(rig.chip.conversions(), 2);
 }
 
 #[tokio::test(start_paused = true)]
