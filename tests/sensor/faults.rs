@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use weather_station::config::Oversampling;
 use weather_station::reading::FromSensor;
 use weather_station::sensor::simulated::{BusFault, Channel};
 use weather_station::status::SensorState;
@@ -52,6 +53,21 @@ async fn a_transfer_that_failed_after_it_reached_the_chip_begins_nothing_twice()
     rig.assert_true(&sample);
     assert_eq!(rig.chip.conversions(), conversions + 2, "one that was given up, one that counts");
     assert_eq!(rig.chip.begun_while_busy(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversion_that_was_given_up_is_waited_for_before_the_next_is_begun() {
+    let all = Oversampling { temperature: 16, pressure: 16, humidity: 16 };
+    let mut rig = Rig::start(MINUTE, |_| {});
+    rig.set(|settings| settings.oversampling = all);
+    rig.sample().await;
+    // It reaches the chip, which measures for 112.8 ms; the task tries again after 100 ms.
+    rig.chip.fail_after(1, BusFault::InputOutput, 1);
+    let conversions = rig.chip.conversions();
+    let sample = rig.sample().await;
+    rig.assert_true(&sample);
+    assert_eq!(rig.chip.begun_while_busy(), 0);
+    assert_eq!(rig.chip.conversions(), conversions + 2, "one that was given up, one that counts");
 }
 
 #[tokio::test(start_paused = true)]
