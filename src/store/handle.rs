@@ -101,7 +101,8 @@ impl StoreHandle {
         self.ask(|reply| Request::Newest { count, reply }).await
     }
 
-    /// Least, mean and greatest of each quantity from `since` until now; none without a reading.
+    /// Least, mean and greatest of each quantity from `since` until now; none without a reading. The bucket
+    /// starts at `since`, which need be no round time.
     pub async fn report(&self, since: DateTime<Utc>) -> Result<Option<Bucket>, StoreError> {
         self.ask(|reply| Request::Report { since, reply }).await
     }

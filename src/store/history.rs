@@ -39,7 +39,8 @@ impl Database {
         Ok(folds.into_iter().filter_map(|(start, fold)| fold.bucket(start, step)).collect())
     }
 
-    /// Least, mean and greatest of everything from `since` until now; none without a reading.
+    /// Least, mean and greatest of everything from `since` until now; none without a reading. The bucket
+    /// starts at `since`, which need be no round time.
     pub fn report(&mut self, since: DateTime<Utc>) -> Result<Option<Bucket>, StoreError> {
         let now = self.timekeeper.now();
         let from = since.timestamp_millis().max(0);

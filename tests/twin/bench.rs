@@ -2,10 +2,17 @@
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, MethodAnswer, Options};
 use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use weather_station::clock::{SystemClock, Timekeeper};
+use weather_station::config::Config;
+use weather_station::reading::FromSensor;
+use weather_station::settings::Settings;
+use weather_station::store::{self, StoreHandle};
 
 use crate::support::station::{Station, wait_for};
 
@@ -23,8 +30,13 @@ impl Bench {
     /// Starts both and waits until the twin was read and answered.
     pub async fn start(extra: &str) -> Self {
         let bench = Self::start_offline(extra, |_| {});
-        bench.until_reported("the first report", |reported| reported.get("softwareVersion").is_some()).await;
+        bench.until_steered().await;
         bench
+    }
+
+    /// Waits until the twin was read and answered: the links of the methods are there then, too.
+    pub async fn until_steered(&self) {
+        self.until_reported("the first report", |reported| reported.get("softwareVersion").is_some()).await;
     }
 
     /// Starts both, the hub as `prepare` makes it.
@@ -40,7 +52,11 @@ impl Bench {
     }
 
     /// The same, with more of the store's section and a store that `seed` has made.
-    pub async fn start_seeded(sections: &str, store: &str, seed: fn(&Path)) -> Self {
+    pub async fn start_seeded(
+        sections: &str,
+        store: &str,
+        seed: impl FnOnce(&Path) + Send + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("readings.db");
         tokio::task::spawn_blocking(move || seed(&path)).await.unwrap();
@@ -85,6 +101,36 @@ impl Bench {
         let entry = &status["configuration"][key];
         (entry["value"].clone(), entry["from"].clone())
     }
+}
+
+/// Makes a store before a station runs: `fill` is its sensor and whoever asks it.
+pub fn make_store(
+    path: &Path,
+    max_size: u64,
+    fill: impl AsyncFnOnce(mpsc::Sender<FromSensor>, &StoreHandle, &Timekeeper),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut config = Config::default();
+        config.store.path = path.to_owned();
+        config.store.max_size = max_size;
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let (task, store) = store::open(&config.store, &timekeeper, "seed".into()).unwrap();
+        let (samples_tx, samples_rx) = mpsc::channel(64);
+        let (_settings_tx, settings) = watch::channel(Settings::from_file(&config));
+        let running = task.run(samples_rx, Arc::default(), settings, timekeeper.clone(), Arc::default());
+        let filling = async {
+            fill(samples_tx, &store, &timekeeper).await;
+            store.close().await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(running, filling);
+        ended.unwrap();
+    });
+}
+
+/// Waits until so many readings are on disk.
+pub async fn on_disk(store: &StoreHandle, count: u64) {
+    store.synced().wait_for(|last| *last >= count).await.unwrap();
 }
 
 /// The key file of the station, for this device of the hub.

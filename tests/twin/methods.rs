@@ -5,7 +5,12 @@ use std::time::Duration;
 use hub_emulator::{Behaviour, C2dState, Correlation};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, DEVICE, SOON};
+use chrono::{DateTime, TimeDelta, Utc};
+use weather_station::reading::{
+    Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp,
+};
+
+use crate::bench::{Bench, DEVICE, SOON, make_store, on_disk};
 
 const SENSOR: &str = "[sensor]\nsource = \"simulated\"\ninterval = \"1h\"";
 
@@ -48,6 +53,43 @@ async fn each_method_answers_and_what_is_wrong_is_refused_with_the_reason() {
         assert_eq!(refused.status, Some(400), "{method}");
         assert!(refused.payload["error"].as_str().unwrap().contains("expected"), "{}", refused.payload);
     }
+}
+
+/// A stretch of more than a day is answered from folded readings, and those begin on round times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_has_no_reading_from_before_its_time() {
+    let five_minutes = |time: DateTime<Utc>| time.timestamp() / 300 * 300;
+    let now = Utc::now();
+    let since = DateTime::from_timestamp(five_minutes(now - TimeDelta::hours(30)) + 120, 0).unwrap();
+    let readings =
+        [(since - TimeDelta::seconds(1), 60.0), (since, 20.0), (since + TimeDelta::seconds(1), 22.0)];
+    let bench = Bench::start_seeded(SENSOR, "", move |path| {
+        make_store(path, 1 << 20, async |samples, store, timekeeper| {
+            for (time, temperature) in readings {
+                let sample = Sample {
+                    stamp: Stamp { time, ..timekeeper.stamp() },
+                    measurement: Measurement {
+                        air_temperature: Celsius(temperature),
+                        relative_humidity: Percent(50.0),
+                        station_pressure: Hectopascal(1_000.0),
+                    },
+                    quality: Quality::Good,
+                };
+                samples.send(FromSensor::Sample(sample)).await.unwrap();
+            }
+            drop(samples);
+            on_disk(store, 3).await;
+        });
+    })
+    .await;
+    bench.until_steered().await;
+    // The station's own sensor takes one more.
+    bench.hub.wait_for(4, SOON).await.unwrap();
+    let all = bench.call("getReport", &json!(since - TimeDelta::seconds(1))).await.payload;
+    assert_eq!((&all["count"], &all["temperature"]["max"]), (&json!(4), &json!(60.0)));
+    let report = bench.call("getReport", &json!(since)).await.payload;
+    assert_eq!(report["count"], 3, "{report}");
+    assert!(report["temperature"]["max"].as_f64().unwrap() < 40.0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use weather_station::clock::{SystemClock, Timekeeper};
 use weather_station::cloud::{MODEL_ID, Method, REPORTED};
 use weather_station::config::Config;
+use weather_station::observation::Observation;
 use weather_station::reading::{
     Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp, TimeQuality,
 };
 use weather_station::settings::{Property, Settings};
-use weather_station::{observation::Observation, store};
 
-use crate::bench::{Bench, DEVICE, SOON};
+use crate::bench::{Bench, DEVICE, SOON, make_store, on_disk};
 
 const MODEL: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -310,33 +310,18 @@ async fn every_message_is_in_the_model_and_every_part_of_a_message_is_sent() {
 /// A store that is too small for its readings, with a stretch that was missed and a reading that was set aside.
 fn seed(path: &Path) {
     const READINGS: u32 = 12_000;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut config = Config::default();
-        config.store.path = path.to_owned();
-        config.store.max_size = 1 << 20;
-        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
-        let (task, store) = store::open(&config.store, &timekeeper, "seed".into()).unwrap();
-        let (samples_tx, samples_rx) = tokio::sync::mpsc::channel(64);
-        let (_settings_tx, settings) = tokio::sync::watch::channel(Settings::from_file(&config));
-        let running = task.run(samples_rx, Arc::default(), settings, timekeeper.clone(), Arc::default());
-        let seeding = async {
-            for _ in 0..READINGS {
-                let sample = sample(timekeeper.stamp(), Quality::Good);
-                samples_tx.send(FromSensor::Sample(sample)).await.unwrap();
-            }
-            let (from, until) = (timekeeper.stamp(), timekeeper.stamp());
-            let missed = FromSensor::Missed { count: 3, from, until, reason: "no answer at 0x76".into() };
-            samples_tx.send(missed).await.unwrap();
-            drop(samples_tx);
-            let mut synced = store.synced();
-            synced.wait_for(|last| *last >= u64::from(READINGS)).await.unwrap();
-            let page = store.pending(None, 1).await.unwrap();
-            let first = page.readings.first().unwrap().0;
-            store.dead_letter(vec![first], "com.microsoft:argument-error".into()).await.unwrap();
-            store.close().await.unwrap();
-        };
-        let (ended, ()) = tokio::join!(running, seeding);
-        ended.unwrap();
+    make_store(path, 1 << 20, async |samples, store, timekeeper| {
+        for _ in 0..READINGS {
+            let sample = sample(timekeeper.stamp(), Quality::Good);
+            samples.send(FromSensor::Sample(sample)).await.unwrap();
+        }
+        let (from, until) = (timekeeper.stamp(), timekeeper.stamp());
+        let missed = FromSensor::Missed { count: 3, from, until, reason: "no answer at 0x76".into() };
+        samples.send(missed).await.unwrap();
+        drop(samples);
+        on_disk(store, READINGS.into()).await;
+        let page = store.pending(None, 1).await.unwrap();
+        let first = page.readings.first().unwrap().0;
+        store.dead_letter(vec![first], "com.microsoft:argument-error".into()).await.unwrap();
     });
 }
