@@ -6,6 +6,7 @@ use hub_emulator::{Behaviour, C2dState, Correlation};
 use serde_json::{Value, json};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use weather_station::clock::{Clock, SystemClock};
 use weather_station::reading::{
     Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp,
 };
@@ -59,7 +60,7 @@ async fn each_method_answers_and_what_is_wrong_is_refused_with_the_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_has_no_reading_from_before_its_time() {
     let five_minutes = |time: DateTime<Utc>| time.timestamp() / 300 * 300;
-    let now = Utc::now();
+    let now = SystemClock::new().wall();
     let since = DateTime::from_timestamp(five_minutes(now - TimeDelta::hours(30)) + 120, 0).unwrap();
     let readings =
         [(since - TimeDelta::seconds(1), 60.0), (since, 20.0), (since + TimeDelta::seconds(1), 22.0)];
