@@ -1,22 +1,23 @@
 //! Tells the store what the hub has accepted: one call at a time, and what is accepted meanwhile is joined into the
-//! next one. Knows the store; knows no link.
+//! next one. What the store could not take is kept and told again. Knows the store; knows no link.
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::deadline::within;
+use super::deadline::on_disk;
 use super::error::CloudError;
 use super::window::Accepted;
 use crate::store::{StoreError, StoreHandle};
 
 const DOING: &str = "move the watermark";
 
-/// See the module.
+/// See the module. It outlives the connection.
 #[derive(Default)]
 pub struct Acknowledging {
     accepted: Accepted,
-    running: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    /// What is told with it comes back when that fails.
+    running: Option<(Accepted, BoxFuture<'static, Result<(), StoreError>>)>,
 }
 
 impl Acknowledging {
@@ -37,7 +38,7 @@ impl Acknowledging {
         }
         let accepted = std::mem::take(&mut self.accepted);
         let store = store.clone();
-        self.running = Some(Box::pin(async move {
+        let call = Box::pin(async move {
             if let Some((upto, _)) = accepted.readings {
                 store.acknowledge(upto).await?;
             }
@@ -45,26 +46,28 @@ impl Acknowledging {
                 store.acknowledge_events(upto).await?;
             }
             Ok(())
-        }));
+        });
+        self.running = Some((accepted, call));
     }
 
     /// Waits for the running call; can be taken up again.
-    pub async fn done(&mut self) -> Result<(), CloudError> {
-        if let Some(running) = &mut self.running {
-            let result = running.as_mut().await;
-            self.running = None;
-            result.map_err(|error| CloudError::new(DOING, error))?;
+    pub async fn done(&mut self, limit: Duration) -> Result<(), CloudError> {
+        let Some((_, running)) = &mut self.running else { return Ok(()) };
+        let result = on_disk(DOING, limit, running.as_mut()).await;
+        if let Some((told, _)) = self.running.take()
+            && result.is_err()
+        {
+            let newer = std::mem::replace(&mut self.accepted, told);
+            self.add(newer);
         }
-        Ok(())
+        result
     }
 
     /// Tells everything.
     pub async fn finish(&mut self, store: &StoreHandle, limit: Duration) -> Result<(), CloudError> {
         while self.is_running() || self.accepted.is_some() {
             self.start(store);
-            if let Some(running) = self.running.take() {
-                within(DOING, limit, running).await?;
-            }
+            self.done(limit).await?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! longer knows the identity that the service once gave. Knows when; how to ask is `identity::dps`.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -49,14 +50,15 @@ impl Assignment {
     }
 
     /// Whether it is time to ask again. Only for an identity that came from the service: one that a person put
-    /// there stays.
-    pub async fn is_due(&mut self) -> bool {
+    /// there stays. The TPM is asked, for at most `limit`.
+    pub async fn is_due(&mut self, limit: Duration) -> bool {
         if !self.is_configured() || !self.policy.is_due(Instant::now()) {
             return false;
         }
         let (tcti, slot) = (self.identity.tcti.clone(), self.identity.slot);
-        let marked = spawn_blocking(move || attest::is_marked(&tcti, slot)).await;
-        if !matches!(marked, Ok(Ok(true))) {
+        let marked = spawn_blocking(move || attest::is_marked(&tcti, slot));
+        let marked = tokio::time::timeout(limit, marked).await;
+        if !matches!(marked, Ok(Ok(Ok(true)))) {
             // Not before another ten refusals; a TPM that does not answer now may do so then.
             self.policy.not_unknown();
             return false;

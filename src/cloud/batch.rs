@@ -36,8 +36,9 @@ pub struct Bounds {
 pub struct Packed {
     pub transfer: Transfer,
     pub parts: Vec<Data>,
-    /// The last message, where it is not as full as it could have been: it is to be written down before it is sent.
-    pub partial: Option<Group>,
+    /// A message of several readings is among them that is not as full as it could have been: which readings go together
+    /// is to be noted before they are sent.
+    pub partial: bool,
 }
 
 /// Takes as many readings off the front of `queue` as fit; none if the first message is not full yet.
@@ -51,10 +52,11 @@ pub fn pack(
     let (mut bytes, mut items) = (0, 0);
     let mut last: Option<(Position, u64)> = None;
     let mut single = Vec::new();
-    let mut partial = None;
+    let mut partial = false;
     while parts.len() < bounds.messages && items < bounds.items && !queue.is_empty() {
         let (mut group, as_array) = group(queue, bounds, promises);
-        if group == 0 || group > bounds.items - items {
+        // What went together goes together, also where that is more than goes at once nowadays.
+        if group == 0 || (group > bounds.items - items && items > 0) {
             break;
         }
         let part = loop {
@@ -77,9 +79,8 @@ pub fn pack(
         items += group;
         parts.push(Data(Binary::from(part)));
         if as_array {
-            let sent = Group { first: queue[0].0, length: group };
-            promises.add(sent);
-            partial = (group < bounds.per_message).then_some(sent);
+            promises.add(Group { first: queue[0].0, length: group });
+            partial |= group != bounds.per_message;
         }
         for (position, reading) in queue.drain(..group) {
             last = Some((position, reading.sequence));
@@ -104,7 +105,7 @@ fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, promises: &Promi
     if bounds.per_message == 1 && promised.is_none() {
         return (1, false);
     }
-    let most = promised.unwrap_or(bounds.per_message).min(bounds.items);
+    let most = promised.unwrap_or(bounds.per_message.min(bounds.items));
     let mut length = 1;
     let mut complete = false;
     for (before, after) in queue.iter().zip(queue.iter().skip(1)) {
@@ -142,7 +143,7 @@ pub fn pack_events(
     }
     let cargo = Cargo::Events { upto: upto? };
     let items = parts.len();
-    Some(Packed { transfer: Transfer { cargo, messages: items, items, bytes }, parts, partial: None })
+    Some(Packed { transfer: Transfer { cargo, messages: items, items, bytes }, parts, partial: false })
 }
 
 #[cfg(test)]
@@ -237,11 +238,13 @@ mod tests {
         let mut promises = Promises::default();
         let flush = Bounds { flush: true, ..bounds(500, 10) };
         let first = pack(&mut queue(1..=3), &mut encoder(), flush, &mut promises).unwrap();
-        assert_eq!(first.partial.map(|group| group.length), Some(3));
+        assert!(first.partial);
         let mut more = queue(1..=25);
         let again = pack(&mut more, &mut encoder(), bounds(500, 10), &mut promises).unwrap();
         assert_eq!((again.transfer.messages, again.transfer.items), (3, 23));
         assert_eq!(again.parts[0], first.parts[0]);
+        let smaller = pack(&mut queue(1..=25), &mut encoder(), bounds(2, 2), &mut promises).unwrap();
+        assert_eq!(smaller.parts, first.parts, "also where fewer go at once by now");
     }
 
     #[test]

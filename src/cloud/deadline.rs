@@ -2,9 +2,11 @@
 //! which lends it out only under a deadline: a wait without a limit cannot be written down. Knows no protocol.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::error::{Cause, CloudError};
+use crate::store::StoreError;
 
 /// Every limit there is, in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,29 @@ pub async fn within<T, E: Into<Cause>>(
         Ok(Ok(done)) => Ok(done),
         Ok(Err(cause)) => Err(CloudError::new(doing, cause.into())),
         Err(_) => Err(CloudError::new(doing, Cause::TooSlow(limit))),
+    }
+}
+
+/// The same for the store, which is not the hub.
+pub async fn on_disk<T>(
+    doing: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, CloudError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done.map_err(|error| CloudError::new(doing, error)),
+        Err(_) => Err(CloudError::new(doing, Cause::DiskSlow(limit))),
+    }
+}
+
+/// Counts turns while `work` runs, each part of which has its own deadline.
+pub async fn beating<T>(turns: &AtomicU64, turn: Duration, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        turns.fetch_add(1, Ordering::Relaxed);
+        if let Ok(done) = tokio::time::timeout(turn, &mut work).await {
+            return done;
+        }
     }
 }
 

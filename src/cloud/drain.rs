@@ -9,7 +9,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use super::acknowledge::Acknowledging;
 use super::batch::{self, Bounds, MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
 use super::encode::Encoder;
@@ -29,7 +28,7 @@ const MOST_IN_FLIGHT: usize = 4;
 /// Encoded bytes in flight at most.
 const MOST_BYTES_IN_FLIGHT: usize = 4 * MOST_BYTES;
 
-/// The store's name for the message that was sent before it was full.
+/// The store's name for the messages on their way that are not of the usual size.
 pub const PARTIAL: &str = "cloud.partial-message";
 
 /// Why the loop has ended.
@@ -37,7 +36,8 @@ pub const PARTIAL: &str = "cloud.partial-message";
 pub enum End {
     /// The station is ending, and nothing is in flight.
     Stopped,
-    /// The hub took nothing of a transfer although the link is up: pause, then go on with the same link.
+    /// The hub took nothing of a transfer, or the store is in trouble, although the link is up: pause, then go on with
+    /// the same link.
     HeldUp(CloudError),
     /// The link, or more, is gone.
     Broken(CloudError),
@@ -59,7 +59,6 @@ pub struct Drain<'a> {
     feed: Feed,
     window: Window,
     deliveries: FuturesUnordered<BoxFuture<'static, Delivered>>,
-    acknowledging: Acknowledging,
     /// After a rejection nothing new goes out until what is in flight is settled; then all is read anew from the
     /// watermark, and what is never taken is set aside.
     rewind: Option<Rewind>,
@@ -77,7 +76,6 @@ impl<'a> Drain<'a> {
             feed: Feed::default(),
             window: Window::default(),
             deliveries: FuturesUnordered::new(),
-            acknowledging: Acknowledging::default(),
             rewind: None,
             halt: None,
             shared,
@@ -88,7 +86,7 @@ impl<'a> Drain<'a> {
     pub async fn run(mut self, sender: &mut Bounded<Sender>) -> End {
         let end = match self.turns(sender).await {
             Ok(end) => end,
-            Err(error) => End::Broken(error),
+            Err(error) => End::Broken(self.taken_along(error).await),
         };
         self.shared.report.tell();
         // What the hub has accepted is acknowledged even when the link is gone: it saves duplicates.
@@ -99,14 +97,20 @@ impl<'a> Drain<'a> {
     }
 
     async fn turns(&mut self, sender: &mut Bounded<Sender>) -> Result<End, CloudError> {
+        // What could not be acknowledged on the connection before would be sent again.
+        if let Err(error) = self.acknowledge_all().await {
+            return Ok(End::HeldUp(error));
+        }
         loop {
             self.shared.beat();
             if self.deliveries.is_empty() {
                 if self.gate.is_wanted() || !(self.may_send() && self.has_work()) {
                     self.permit = None;
                 }
-                if let Some(rewind) = self.rewind.take() {
-                    self.go_back(rewind).await?;
+                if let Some(rewind) = self.rewind.take()
+                    && let Err(error) = self.go_back(rewind).await
+                {
+                    return Ok(End::HeldUp(error));
                 }
                 if let Some(end) = self.halt.take() {
                     return Ok(end);
@@ -199,9 +203,17 @@ impl<'a> Drain<'a> {
 
     async fn send(&mut self, sender: &mut Bounded<Sender>, packed: Packed) -> Result<(), CloudError> {
         let Packed { transfer, parts, partial } = packed;
-        if let Some(group) = partial {
-            let kept = self.shared.store.set_value(PARTIAL, Some(group.to_text()));
-            deadline::within("note which readings go together", self.shared.limits.turn, kept).await?;
+        let per_message = self.shared.settings.borrow().readings_per_message;
+        // Groups of another size are made anew by nobody: after a crash this note has to tell of them.
+        let resized = std::mem::replace(&mut self.shared.grouped_by, per_message) != per_message;
+        if partial || (resized && per_message > 1) {
+            let kept = self.shared.store.set_value(PARTIAL, self.shared.promises.unusual(per_message));
+            let noted = deadline::on_disk("note which readings go together", self.shared.limits.turn, kept);
+            if let Err(error) = noted.await {
+                // They are read anew from the watermark.
+                self.halt.get_or_insert(End::HeldUp(error));
+                return Ok(());
+            }
         }
         let message = Message::builder().data_batch(parts).build();
         let sendable = Sendable::builder().message(message).message_format(BATCH_FORMAT).build();
@@ -209,6 +221,9 @@ impl<'a> Drain<'a> {
         let handing_over =
             sender.within("send readings", limits.send, async |sender| sender.send_batchable(sendable).await);
         tokio::pin!(handing_over);
+        self.shared.pace.sent(transfer.messages);
+        // In its place before it is on the wire: when one in front of it comes back meanwhile, it goes back with it.
+        let number = self.window.push(transfer);
         // Never dropped half-way: part of a transfer could be on the wire.
         let delivery = loop {
             tokio::select! {
@@ -217,8 +232,6 @@ impl<'a> Drain<'a> {
                 turned = self.turn() => turned?,
             }
         };
-        self.shared.pace.sent(transfer.messages);
-        let number = self.window.push(transfer);
         match delivery {
             Ok(delivery) => {
                 let outcome = deadline::within("have readings accepted", limits.outcome, delivery);
@@ -244,10 +257,17 @@ impl<'a> Drain<'a> {
             Some((number, outcome)) = self.deliveries.next(), if !self.deliveries.is_empty() => {
                 self.settle(number, outcome?);
             }
-            done = self.acknowledging.done(), if self.acknowledging.is_running() => done?,
+            done = shared.acknowledging.done(shared.limits.turn), if shared.acknowledging.is_running() => {
+                if let Err(error) = done {
+                    self.halt.get_or_insert(End::HeldUp(error));
+                }
+            }
             fetched = ready(&mut self.feed.fetching), if self.feed.fetching.is_some() => {
-                let fetched = fetched.map_err(|error| CloudError::new("read what is pending", error))?;
-                self.feed.take(fetched, shared.usual(), self.window.carries_events());
+                self.feed.fetching = None;
+                match fetched {
+                    Ok(fetched) => self.feed.take(fetched, self.window.carries_events()),
+                    Err(error) => _ = self.halt.get_or_insert(End::HeldUp(error)),
+                }
             }
             Ok(()) = shared.store_news.changed(), if self.feed.exhausted => self.feed.exhausted = false,
             () = shared.flush.notified() => self.feed.flush(),
@@ -281,7 +301,8 @@ impl<'a> Drain<'a> {
             return;
         }
         self.shared.store_news.mark_unchanged();
-        self.feed.fetch(&self.shared.store, self.shared.usual(), !self.window.carries_events());
+        let (shared, events) = (&self.shared, !self.window.carries_events());
+        self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
     }
 
     fn settle(&mut self, number: u64, outcome: Outcome) {
@@ -300,14 +321,16 @@ impl<'a> Drain<'a> {
                 }
                 self.shared.pauses.after_connection(HEALTHY);
                 self.shared.report.accepted(more);
-                self.acknowledging.add(more);
+                self.shared.acknowledging.add(more);
             }
             Outcome::Rejected(rejected) => {
                 let refusal = rejected.error.map_or_else(Refusal::unexplained, Refusal::from);
                 self.rejected(number, refusal);
             }
             Outcome::Released(_) | Outcome::Modified(_) => {
-                self.window.fail(number);
+                if self.window.fail(number).is_some() {
+                    self.stands_in_front();
+                }
                 let cause = Cause::Lost("the hub gave the readings back unprocessed".into());
                 self.halt.get_or_insert(End::HeldUp(CloudError::new("have readings accepted", cause)));
             }
@@ -325,12 +348,37 @@ impl<'a> Drain<'a> {
             (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
             (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),
         };
+        self.stands_in_front();
         let rewind = self.rewind.get_or_insert_default();
         match verdict {
             Verdict::Stop => _ = self.halt.get_or_insert(End::HeldUp(error)),
             Verdict::Split => {}
             Verdict::SetAside => rewind.aside = Some((transfer.cargo, error, condition)),
         }
+    }
+
+    /// A transfer failed that was still in the window: one that was to be set aside is behind it, and will be rejected
+    /// once more when its turn comes.
+    fn stands_in_front(&mut self) {
+        if let Some(rewind) = &mut self.rewind {
+            rewind.aside = None;
+        }
+    }
+
+    /// The link is gone. A hub that detaches it for what is in a transfer means the oldest one: it is taken apart like
+    /// one that was rejected, or it would break the link for ever.
+    async fn taken_along(&mut self, error: CloudError) -> CloudError {
+        let CloudError { cause: Cause::Told(refusal), .. } = &error else { return error };
+        let Some(oldest) = self.window.oldest().filter(|_| refusal.class() == Class::SetAside) else {
+            return error;
+        };
+        self.rejected(oldest, refusal.clone());
+        if let Some(rewind) = self.rewind.take()
+            && let Err(error) = self.go_back(rewind).await
+        {
+            tracing::warn!(%error, "what the hub detached the link for could not be set aside yet");
+        }
+        error
     }
 
     /// Nothing is in flight: sets aside what is never taken, and starts again from the watermark.
@@ -342,25 +390,28 @@ impl<'a> Drain<'a> {
             Some((Cargo::Readings { end, last_sequence, single }, error, condition)) => {
                 tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
                 let work = store.dead_letter(single, condition);
-                deadline::within("set a reading aside", limit, work).await?;
-                deadline::within("move the watermark", limit, store.acknowledge(end)).await?;
+                deadline::on_disk("set a reading aside", limit, work).await?;
+                deadline::on_disk("move the watermark", limit, store.acknowledge(end)).await?;
             }
             Some((Cargo::Events { upto }, error, _)) => {
                 tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
-                deadline::within("drop an event", limit, store.acknowledge_events(upto)).await?;
+                deadline::on_disk("drop an event", limit, store.acknowledge_events(upto)).await?;
             }
         }
         self.window = Window::default();
-        self.feed = Feed::default();
+        self.feed.begin_again();
         Ok(())
     }
 
     async fn acknowledge_all(&mut self) -> Result<(), CloudError> {
-        self.acknowledging.finish(&self.shared.store, self.shared.limits.turn).await
+        let shared = &mut *self.shared;
+        shared.acknowledging.finish(&shared.store, shared.limits.turn).await
     }
 
     fn acknowledge(&mut self) {
-        self.acknowledging.start(&self.shared.store);
+        if self.halt.is_none() {
+            self.shared.acknowledging.start(&self.shared.store);
+        }
     }
 }
 

@@ -50,9 +50,12 @@ pub enum Cause {
     /// The provisioning service gave no identity.
     #[error("{}", chain(.0))]
     Unassigned(IdentityError),
-    /// The store did not answer.
+    /// The store has failed.
     #[error("{}", chain(.0))]
     Store(StoreError),
+    /// A deadline passed: the card is slow, or stuck.
+    #[error("the store did not answer within {} s", .0.as_secs_f64())]
+    DiskSlow(Duration),
     /// The TPM holds another identity than the one that is connected.
     #[error("{0}")]
     Replaced(String),
@@ -117,12 +120,18 @@ impl CloudError {
             | Cause::SignerStuck(_)
             | Cause::Clock(_)
             | Cause::Store(_)
+            | Cause::DiskSlow(_)
             | Cause::Tls(_)
             | Cause::Replaced(_) => Class::Here,
             Cause::Unassigned(_) => Class::Identity,
             Cause::TooLarge { .. } => Class::SetAside,
             Cause::TooSlow(_) | Cause::Io(_) | Cause::Lost(_) | Cause::IllegalState => Class::Soon,
         }
+    }
+
+    /// The store's trouble, and not the hub's: the connection is as good as it was.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))
     }
 
     /// The hub's own wish.

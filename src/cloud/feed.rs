@@ -2,13 +2,16 @@
 //! Knows the store; knows no link.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::deadline;
+use super::error::CloudError;
 use crate::reading::Reading;
 use crate::settings::Settings;
-use crate::store::{Event, Page, Position, StoreError, StoreHandle};
+use crate::store::{Event, Page, Position, StoreHandle};
 
 /// Readings fetched at once at most, and about as many are held.
 const PAGE: usize = 1000;
@@ -16,7 +19,7 @@ const PAGE: usize = 1000;
 /// Events sent at once at most.
 pub const EVENTS: usize = 50;
 
-type Fetched = Result<(Vec<Event>, Page), StoreError>;
+type Fetched = Result<(Vec<Event>, Page), CloudError>;
 
 /// See the module.
 #[derive(Default)]
@@ -30,36 +33,48 @@ pub struct Feed {
     /// Since when a message of several readings waits to be full.
     waiting_since: Option<Instant>,
     flush: bool,
+    /// What was asked for last was asked for after somebody wanted all of it sent.
+    fetching_to_flush: bool,
 }
 
 impl Feed {
+    /// From the watermark on once more; who wanted all of it sent still does.
+    pub fn begin_again(&mut self) {
+        *self = Self { flush: self.flush, ..Self::default() };
+    }
+
     /// Whether to ask the store now.
     pub fn is_low(&self) -> bool {
         self.fetching.is_none() && !self.exhausted && self.queue.len() < PAGE
     }
 
     /// Asks for the next page, and for events if none are on their way.
-    pub fn fetch(&mut self, store: &StoreHandle, usual: usize, events: bool) {
+    pub fn fetch(&mut self, store: &StoreHandle, within: Duration, usual: usize, events: bool) {
+        self.fetching_to_flush = self.flush;
         let (store, after, limit) = (store.clone(), self.cursor, PAGE.min(usual));
         let events = events && self.events.is_empty();
         self.fetching = Some(Box::pin(async move {
             // Asked together, answered in one go.
             let events = async { if events { store.pending_events(EVENTS).await } else { Ok(Vec::new()) } };
-            tokio::try_join!(events, store.pending(after, limit))
+            let both = async { tokio::try_join!(events, store.pending(after, limit)) };
+            deadline::on_disk("read what is pending", within, both).await
         }));
     }
 
     /// Takes what came. Events that were asked for before some went out, and came after, are on their way already.
-    pub fn take(&mut self, (events, page): (Vec<Event>, Page), usual: usize, events_on_their_way: bool) {
-        self.fetching = None;
+    pub fn take(&mut self, (events, page): (Vec<Event>, Page), events_on_their_way: bool) {
         if !events_on_their_way && !events.is_empty() {
             self.events = events;
         }
-        self.exhausted = page.readings.len() < PAGE.min(usual);
+        // A page may be empty because all that was on it is set aside.
+        self.exhausted = !page.more;
+        self.cursor = Some(page.end);
         if !page.readings.is_empty() {
-            self.cursor = Some(page.end);
             self.queue.extend(page.readings);
             self.waiting_since = self.waiting_since.or_else(|| Some(Instant::now()));
+        }
+        if self.queue.is_empty() && self.fetching_to_flush && !page.more {
+            self.flush = false;
         }
     }
 

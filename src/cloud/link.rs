@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
+use super::acknowledge::Acknowledging;
 use super::deadline::Limits;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
@@ -73,6 +74,10 @@ pub struct Shared {
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,
     pub promises: Promises,
+    /// Readings in one message when the last one was sent.
+    pub grouped_by: usize,
+    /// What the hub has accepted and the store does not know yet.
+    pub acknowledging: Acknowledging,
     pub pace: Pace,
     /// Readings in one transfer at most.
     pub batch: usize,

@@ -30,6 +30,18 @@ impl Promises {
         }
     }
 
+    /// Those that `per_message` would not make again, as they are kept in the store: they have to outlive the process.
+    pub fn unusual(&self, per_message: usize) -> Option<String> {
+        let texts =
+            self.groups.iter().filter(|group| group.length != per_message).map(|group| group.to_text());
+        Some(texts.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty())
+    }
+
+    /// What the process before this one had noted; what is no such text is left out.
+    pub fn remember(&mut self, text: &str) {
+        text.split(' ').filter_map(Group::from_text).for_each(|group| self.add(group));
+    }
+
     /// The hub has accepted everything up to `end`.
     pub fn kept(&mut self, end: Position) {
         self.groups.retain(|group| group.first > end);
@@ -42,13 +54,11 @@ impl Promises {
 }
 
 impl Group {
-    /// As it is kept in the store: a group that was sent before it was full has to outlive the process.
-    pub fn to_text(self) -> String {
+    fn to_text(self) -> String {
         format!("{}:{}:{}", self.first.generation, self.first.row, self.length)
     }
 
-    /// None for what is not such a text.
-    pub fn from_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let generation = parts.next()?.parse().ok()?;
         let row = parts.next()?.parse().ok()?;
@@ -82,9 +92,19 @@ mod tests {
     }
 
     #[test]
-    fn a_group_survives_being_written_down() {
-        let group = Group { first: at(812), length: 17 };
-        assert_eq!(Group::from_text(&group.to_text()), Some(group));
-        assert_eq!(Group::from_text("1:2"), None);
+    fn the_unusual_ones_survive_being_written_down() {
+        let mut promises = Promises::default();
+        for (row, length) in [(1, 10), (11, 3), (14, 10), (24, 4)] {
+            promises.add(Group { first: at(row), length });
+        }
+        let text = promises.unusual(10).unwrap();
+        let mut after = Promises::default();
+        after.remember(&text);
+        after.remember("1:2 nonsense");
+        let lengths = [1, 11, 14, 24].map(|row| after.length(at(row)));
+        assert_eq!(lengths, [None, Some(3), None, Some(4)]);
+        after.remember(&promises.unusual(5).unwrap());
+        assert_eq!(after.length(at(1)), Some(10), "another size: all of them are unusual");
+        assert_eq!(Promises::default().unusual(10), None);
     }
 }

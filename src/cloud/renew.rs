@@ -118,11 +118,16 @@ impl Renewer<'_> {
         }
     }
 
-    /// A broken connection is not retried on, nor is one of another identity.
+    /// A broken connection is not retried on, nor is one of another identity. Where the hub has said no by ending the
+    /// link, the next attempt finds that out.
     fn may_retry(&self, error: &CloudError) -> bool {
         matches!(
             error.cause,
-            Cause::TooSlow(_) | Cause::Token { .. } | Cause::Identity(_) | Cause::SignerStuck(_)
+            Cause::TooSlow(_)
+                | Cause::Token { .. }
+                | Cause::Told(_)
+                | Cause::Identity(_)
+                | Cause::SignerStuck(_)
         )
     }
 }

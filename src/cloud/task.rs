@@ -13,11 +13,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use self::serve::Link;
+use super::acknowledge::Acknowledging;
 use super::assignment::Assignment;
 use super::batch::MOST_BYTES;
 use super::cbs::Cbs;
 use super::connection::{Connection, LinkOptions};
-use super::deadline::Limits;
+use super::deadline::{Limits, beating};
 use super::dial::Dialer;
 use super::drain;
 use super::error::{Cause, Class, CloudError};
@@ -25,7 +26,7 @@ use super::hub_time;
 use super::link::{Gate, Shared, stopped};
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
-use super::promises::{Group, Promises};
+use super::promises::Promises;
 use super::proxy::Proxy;
 use super::report::Reporter;
 use super::steering::{MODEL_ID, MODEL_PROPERTY, Steering};
@@ -113,6 +114,8 @@ impl Running {
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),
             promises: Promises::default(),
+            grouped_by: task.settings.borrow().readings_per_message,
+            acknowledging: Acknowledging::default(),
             pace: Pace::new(task.telemetry.max_messages_per_second),
             batch: task.telemetry.batch,
             most_bytes: MOST_BYTES,
@@ -136,11 +139,9 @@ impl Running {
     }
 
     async fn run(&mut self) {
-        // A message of several readings that was on its way when the last process ended.
-        if let Ok(Some(text)) = self.shared.store.value(drain::PARTIAL).await
-            && let Some(group) = Group::from_text(&text)
-        {
-            self.shared.promises.add(group);
+        // Messages of several readings that were on their way when the last process ended.
+        if let Ok(Some(text)) = self.shared.store.value(drain::PARTIAL).await {
+            self.shared.promises.remember(&text);
         }
         self.await_clock().await;
         while !self.shared.is_stopping() {
@@ -174,8 +175,9 @@ impl Running {
         let mut stop = self.shared.stop.clone();
         let gate = Arc::clone(&self.gate);
         let _permit = gate.acquire().await;
+        let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         tokio::select! {
-            link = self.steps() => link,
+            link = beating(&turns, turn, self.steps()) => link,
             () = stopped(&mut stop) => {
                 Err(CloudError::new("connect", Cause::Lost("the station is ending".into())))
             }
@@ -270,7 +272,8 @@ impl Running {
             if std::mem::replace(&mut self.token_refused, true) {
                 class = Class::Identity;
             }
-            self.check_clock().await;
+            let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
+            beating(&turns, turn, self.check_clock()).await;
         }
         let wait = match error.retry_after() {
             Some(wait) => wait.max(crate::backoff::LEAST),
@@ -278,7 +281,8 @@ impl Running {
         } / self.task.limits.hurry;
         self.shared.report.offline(&error);
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
-        if self.assignment.is_due().await {
+        let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
+        if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,
                 Err(error) => tracing::warn!(%error, "the provisioning service did not help"),

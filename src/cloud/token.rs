@@ -59,39 +59,38 @@ impl SignerDesk {
     ) -> Result<T, CloudError> {
         let fail = |cause: Cause| CloudError { doing, cause };
         let deadline = tokio::time::Instant::now() + self.limit;
+        // Whoever waits here may be dropped at any await: the state says at each of them what is under way.
+        if let State::Busy(running) = &mut self.state {
+            match tokio::time::timeout_at(deadline, running).await {
+                Ok(returned) => self.state = returned.map_or(State::Closed, State::Idle),
+                Err(_) => return Err(fail(Cause::SignerStuck(self.limit))),
+            }
+        }
         let mut signer = match std::mem::replace(&mut self.state, State::Closed) {
             State::Idle(signer) => signer,
-            State::Closed => identity::open(&self.config).map_err(|error| fail(error.into()))?,
-            State::Busy(mut running) => match tokio::time::timeout_at(deadline, &mut running).await {
-                Ok(Ok(signer)) => signer,
-                Ok(Err(_panicked)) => identity::open(&self.config).map_err(|error| fail(error.into()))?,
-                Err(_) => {
-                    self.state = State::Busy(running);
-                    return Err(fail(Cause::SignerStuck(self.limit)));
-                }
-            },
+            _ => identity::open(&self.config).map_err(|error| fail(error.into()))?,
         };
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let mut running = tokio::task::spawn_blocking(move || {
+        self.state = State::Busy(tokio::task::spawn_blocking(move || {
             // Nobody listens any more when the wait was given up.
             let _given_up = reply.send(question(signer.as_mut()));
             signer
-        });
-        let answer = tokio::time::timeout_at(deadline, answer).await;
-        match answer {
+        }));
+        match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => {
-                match (&mut running).await {
+                if let State::Busy(running) = &mut self.state {
+                    let returned = running.await.ok();
                     // After an error the signer is opened anew: a broken context never heals.
-                    Ok(signer) if result.is_ok() => self.state = State::Idle(signer),
-                    _ => self.state = State::Closed,
+                    let signer = returned.filter(|_| result.is_ok());
+                    self.state = signer.map_or(State::Closed, State::Idle);
                 }
                 result.map_err(|error| fail(error.into()))
             }
-            Ok(Err(_panicked)) => Err(fail(Cause::Lost("the signer ended unexpectedly".into()))),
-            Err(_) => {
-                self.state = State::Busy(running);
-                Err(fail(Cause::SignerStuck(self.limit)))
+            Ok(Err(_panicked)) => {
+                self.state = State::Closed;
+                Err(fail(Cause::Lost("the signer ended unexpectedly".into())))
             }
+            Err(_) => Err(fail(Cause::SignerStuck(self.limit))),
         }
     }
 }
@@ -171,6 +170,9 @@ mod tests {
             let error = desk.identity().await.unwrap_err();
             assert!(matches!(error.cause, Cause::SignerStuck(_)), "{error}");
         }
+        // Dropped half-way: the call that runs is not forgotten, and no second one is begun beside it.
+        drop(tokio::time::timeout(Duration::from_millis(20), desk.identity()).await);
+        assert!(matches!(desk.state, State::Busy(_)));
         let fifo = key_file.clone();
         let opening = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo));
         opening.await.unwrap().unwrap();

@@ -88,6 +88,11 @@ impl Window {
         behind.pop_front().map(|slot| slot.transfer)
     }
 
+    /// The one in front.
+    pub fn oldest(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.number)
+    }
+
     /// Takes the accepted transfers off the front.
     pub fn take_accepted(&mut self) -> Accepted {
         let mut accepted = Accepted::default();

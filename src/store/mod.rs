@@ -75,6 +75,8 @@ pub struct Page {
     pub readings: Vec<(Position, Reading)>,
     /// Pass it to the next [`StoreHandle::pending`] to read on without acknowledging.
     pub end: Position,
+    /// There may be more behind `end`, even where this page is empty.
+    pub more: bool,
 }
 
 /// A thing that happened to the station, kept and sent like a reading but with its own numbers.

@@ -29,7 +29,7 @@ impl Database {
     /// older readings go first.
     pub fn pending(&mut self, after: Option<Position>, limit: usize) -> Result<Page, StoreError> {
         let after = after.unwrap_or_default();
-        let mut page = Page { readings: Vec::new(), end: after };
+        let mut page = Page { readings: Vec::new(), end: after, more: false };
         if self.salvaging {
             return Ok(page);
         }
@@ -37,7 +37,7 @@ impl Database {
         if self.has_salvaged && !of_this_store {
             self.salvaged_page(salvaged::key_of(after).max(self.watermark.salvaged), limit, &mut page)?;
         }
-        if page.readings.len() < limit {
+        if !page.more {
             let start = if of_this_store { after.row } else { 0 };
             let left = limit - page.readings.len();
             self.live_page(start.max(self.watermark.acknowledged), left, &mut page)?;
@@ -46,7 +46,9 @@ impl Database {
     }
 
     fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {
-        for (number, row) in salvaged::after(&self.connection, start, limit, &self.run)? {
+        let rows = salvaged::after(&self.connection, start, limit, &self.run)?;
+        page.more = rows.len() == limit;
+        for (number, row) in rows {
             let position = salvaged::position(number);
             page.end = page.end.max(position);
             let (generation, _) = salvaged::parts(number);
@@ -105,6 +107,7 @@ impl Database {
             }
             page.end = position;
         }
+        page.more = !at_the_end && !waits;
         if at_the_end && !waits {
             // The newest one was there when the store was opened.
             for (first, last) in self.known.unknown_in(expected, self.last_sequence) {

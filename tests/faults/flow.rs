@@ -56,6 +56,8 @@ async fn a_half_open_connection_is_noticed_in_75_seconds_at_the_fields_settings(
     };
     let (idle, sending) = tokio::join!(half_open(None), half_open(Some(Duration::from_millis(50))));
     say(format_args!("half-open: noticed in {idle:?} idle, in {sending:?} while sending"));
+    // Timers of the station, and no work: a busy machine is no excuse.
+    assert!(idle < seconds(75) && sending < seconds(75));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,6 +192,63 @@ async fn what_is_in_flight_is_finished_before_the_end() {
     assert_eq!(rig.cloud().state, CloudState::Offline);
     let closed = hub.wait_for_events(1, seconds(2), |event| event.kind == "close").await;
     assert!(closed.is_ok(), "the connection was not closed politely: {:?}", hub.events());
+}
+
+/// A transfer is refused while the next one waits for credit: what was refused is behind no watermark.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_while_the_next_waits_for_credit_is_sent_again() {
+    let poison = Fault::Poison { text: "\"sequence\":10}".into(), error: HubError::new("amqp:decode-error") };
+    let refusals = [
+        (Fault::Release.times(1), 0),
+        (Fault::Modify.times(1), 0),
+        (Fault::Throttle { retry_after: None }.times(1), 0),
+        (poison.into(), 1),
+    ];
+    for (refusal, aside) in refusals {
+        let mut options = Options::default();
+        options.behaviour.credit = 1;
+        let hub = Emulator::start(options).unwrap();
+        hub.add_device("roof");
+        let mut rig = Rig::start(&hub, still(&hub));
+        rig.online(seconds(10)).await;
+        let held = hub.fault(Fault::NoCredit);
+        hub.fault(refusal.clone());
+        rig.append(200).await;
+        // The first transfer has the credit of the attach; it is back before the second one gets any.
+        let refused = |event: &hub_emulator::Event| matches!(event.kind, "rejected" | "given-back");
+        hub.wait_for_events(1, seconds(5), refused).await.unwrap();
+        // So that the credit comes in a packet of its own.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        hub.clear_fault(held);
+        let account = rig.finish(&hub, seconds(10)).await;
+        assert_eq!((account.readings, account.missing.len()), (200 - aside, aside as usize), "{refusal:?}");
+    }
+}
+
+/// The card's trouble is not the hub's: the connection stays, and nothing is sent twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_written_breaks_no_connection() {
+    let hub = hub();
+    let mut rig = Rig::start(&hub, still(&hub));
+    rig.online(seconds(10)).await;
+    let late = hub.fault(Fault::DispositionLate { millis: 800 });
+    rig.append(100).await;
+    hub.wait_for(100, seconds(5)).await.unwrap();
+    // Somebody else writes, for seconds.
+    let other = rusqlite::Connection::open(rig.store_path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.until("the store's trouble", seconds(5), |status| {
+        status.reason.as_ref().is_some_and(|reason| reason.contains("move the watermark"))
+    })
+    .await;
+    hub.clear_fault(late);
+    tokio::time::sleep(seconds(2)).await;
+    assert_eq!((rig.cloud().state, rig.cloud().connections, hub.count()), (CloudState::Online, 1, 100));
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.append(50).await;
+    let account = rig.finish(&hub, seconds(10)).await;
+    assert_eq!((account.readings, account.duplicates), (150, 0));
+    assert_eq!(hub.events_of("connect").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

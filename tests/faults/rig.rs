@@ -234,6 +234,10 @@ impl Rig {
         }
     }
 
+    pub fn store_path(&self) -> std::path::PathBuf {
+        self.folder.path().join("readings.db")
+    }
+
     pub fn cloud(&self) -> CloudStatus {
         self.board.cloud.borrow().clone()
     }

@@ -8,7 +8,7 @@ use fe2o3_amqp::Sender;
 use tokio::time::Instant;
 
 use super::Running;
-use crate::backoff::HEALTHY;
+use crate::backoff::{HEALTHY, LEAST};
 use crate::cloud::cbs::Cbs;
 use crate::cloud::connection::Connection;
 use crate::cloud::deadline::Bounded;
@@ -137,9 +137,11 @@ async fn drain_link(
         if matches!(class, Class::Renew | Class::Identity | Class::Stolen) {
             return Some(error);
         }
-        let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
+        let asked = error.retry_after().map(|wait| wait.max(LEAST));
+        let wait = asked.unwrap_or_else(|| shared.pauses.after_failure(class.range()));
         let wait = wait / shared.limits.hurry;
-        tracing::warn!(%error, again_in = ?wait, "the hub takes nothing at the moment");
+        let who = if error.is_of_the_store() { "nothing can be sent" } else { "the hub takes nothing" };
+        tracing::warn!(%error, again_in = ?wait, "{who} at the moment");
         shared.report.held_up(&error);
         let until = Instant::now() + wait;
         while Instant::now() < until {

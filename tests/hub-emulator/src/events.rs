@@ -21,7 +21,7 @@ pub struct Event {
     pub connection: Option<u64>,
     pub device: Option<String>,
     /// `connect`, `tls-failed`, `http`, `open`, `open-failed`, `sasl-plain`, `put-token`, `expired`, `attach`,
-    /// `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `undecodable`, `twin`,
+    /// `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `given-back`, `undecodable`, `twin`,
     /// `method-answer`, `c2d`, `fault`.
     pub kind: &'static str,
     pub detail: serde_json::Value,

@@ -166,6 +166,9 @@ async fn on_delivery(
         let detail = json!({ "condition": error.condition, "description": error.description });
         hub.event(Some(&link.conn), Some(link.device()), "rejected", detail);
     }
+    if matches!(plan.outcome, Outcome::Release | Outcome::Modify) {
+        hub.event(Some(&link.conn), Some(link.device()), "given-back", json!({}));
+    }
     match plan.delay {
         Some(Duration::ZERO) => dispose(receiver, info, plan.outcome).await,
         Some(delay) => {
