@@ -144,7 +144,7 @@ fn provisioning<'i>(provisioning: &mut Provisioning, mut section: Section<'i>, f
             value.as_str().filter(|text| is_endpoint(text)).map(str::to_owned)
         }),
     );
-    let expected = "at most 128 letters, digits, `-`, `.`, `_`, `:`";
+    let expected = "at most 128 letters, digits, `-`, `.`, `_`, `:`, the last one a letter, a digit or `-`";
     set(
         &mut provisioning.registration_id,
         section.take(f, "registration_id", expected, |value| {
@@ -273,7 +273,10 @@ fn is_endpoint(text: &str) -> bool {
     !host.is_empty() && !host.contains(['/', ' ', '@'])
 }
 
-/// Device Provisioning Service, "registration ID".
-fn is_registration_id(text: &str) -> bool {
-    text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c))
+/// Device Provisioning Service, "registration ID": up to 128 characters, the last one a letter, a digit or `-`.
+/// Empty: derived from the endorsement key.
+pub fn is_registration_id(text: &str) -> bool {
+    text.len() <= 128
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c))
+        && !text.ends_with(['.', '_', ':'])
 }

@@ -101,6 +101,10 @@ fn what_is_wrong_is_named_with_line_value_and_expectation() {
         ("[identity]\nslot = 10", "`identity.slot` is 10, expected 0 to 9"),
         ("[identity]\ntcti = \"device\"", "`identity.tcti` is \"device\", expected \"device:/dev/tpmrm0\""),
         ("[identity]\nsource = \"key-file\"", "`identity.key_file` is empty"),
+        (
+            "[provisioning]\nregistration_id = \"roof.\"",
+            "`provisioning.registration_id` is \"roof.\", expected at most 128 letters",
+        ),
         ("[hub]\ntoken_lifetime = \"1m\"", "expected 2m to 24h"),
         ("[hub]\nport = 0", "expected a TCP port, 1 to 65535"),
         ("[telemetry]\nbatch = 0", "expected 1 to 10000 readings"),

@@ -43,9 +43,7 @@ pub(super) fn registration_id(
     if id.is_empty() {
         return Ok(base32(&Sha256::digest(endorsement_key)));
     }
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    let ends_well = id.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
-    if id.len() > 128 || !id.chars().all(legal) || !ends_well {
+    if !config::is_registration_id(id) {
         return Err(IdentityError::failed(
             format!("checking provisioning.registration_id = {id:?}"),
             "expected 1 to 128 characters out of A-Z a-z 0-9 - . _ : that end in a letter, a digit or -; leave it \
