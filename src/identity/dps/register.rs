@@ -173,9 +173,11 @@ impl Service {
         }
     }
 
-    /// What the service asked for, or what is usual, and a little more: a fleet spreads out.
+    /// What the service asked for, or what is usual, and a little more: a fleet spreads out. Never less than is
+    /// usual: a service that says 0 is not asked without end.
     async fn pause(&self, after: Option<Duration>) {
-        let pause = after.unwrap_or(self.limits.pause).min(LONGEST_PAUSE);
+        let usual = self.limits.pause;
+        let pause = after.unwrap_or(usual).clamp(usual, LONGEST_PAUSE.max(usual));
         sleep(pause.mul_f64(1.0 + fastrand::f64() * 0.5)).await;
     }
 
