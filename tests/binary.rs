@@ -123,6 +123,25 @@ fn a_missing_part_is_named_with_its_remedy_and_no_secret() {
     }
 }
 
+#[test]
+fn nothing_is_put_into_a_tpm_that_the_station_would_not_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        "[identity]\nsource = \"key-file\"\nkey_file = \"/etc/the-key\"\ntcti = \"device:/dev/no-tpm\"\n";
+    for arguments in [
+        &["provision", "--connection-string-file", "/no/such/secret"][..],
+        &["provision", "--host", "h.example", "--device-id", "roof", "--key-file", "/no/such/secret"],
+        &["provision", "--dps"],
+    ] {
+        let output = command(dir.path(), config, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("put the connection string into /etc/the-key"), "{arguments:?}: {said}");
+    }
+    let clear = command(dir.path(), config, &["provision", "--clear"]);
+    assert!(text(&clear.stderr).contains("/dev/no-tpm"), "it may be cleared: {}", text(&clear.stderr));
+}
+
 #[tokio::test]
 async fn without_tpm_network_and_identity_the_station_records_and_says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();

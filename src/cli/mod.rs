@@ -1,6 +1,7 @@
 //! The command line: what can be said, and how it ends. The only part that prints. A command is one file.
 
 mod check;
+mod core_dumps;
 mod daemon;
 mod export;
 mod log;

@@ -1,6 +1,8 @@
 //! `provision`: identity into the TPM, shown, removed. A key comes from a file or standard input, never as an argument.
 
+use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,10 +10,11 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 use zeroize::Zeroizing;
 
-use super::{DONE, daemon, output};
+use super::{DONE, core_dumps, daemon, output};
 use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud::tls::Tls;
-use crate::config::Config;
+use crate::cloud::{self, Proxy};
+use crate::config::{Config, IdentitySource};
 use crate::identity::provision::{self, ProvisionRequest};
 use crate::identity::{Identity, dps};
 use crate::station::build_date;
@@ -59,6 +62,15 @@ pub struct Arguments {
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let (tcti, slot) = (&config.identity.tcti, config.identity.slot);
+    let writes = !(arguments.show || arguments.clear || arguments.show_enrollment);
+    if writes && config.identity.source != IdentitySource::Tpm {
+        bail!(
+            "this station keeps its key in a file (identity.source = \"key-file\") and would go on with that one: \
+             put the connection string into {}, or set identity.source = \"tpm\" first",
+            config.identity.key_file.display()
+        );
+    }
+    core_dumps::forbid();
     if arguments.show {
         output::line(provision::show(tcti, slot)?)?;
     } else if arguments.clear {
@@ -80,14 +92,17 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
 /// Visits the Device Provisioning Service.
 fn by_the_service(config: &Config) -> anyhow::Result<()> {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let proxy = Proxy::from_environment().context("the proxy of the environment cannot be used")?;
     let service = dps::Service {
         identity: config.identity.clone(),
         provisioning: config.provisioning.clone(),
-        tls: Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())?,
+        tls: Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())?.through(proxy),
         timekeeper,
         limits: dps::Limits::default(),
     };
-    let Identity { host, device_id } = daemon::runtime()?.block_on(service.provision())?;
+    let limits = cloud::Limits::default();
+    let visit = cloud::visit_provisioning_service(&service, &limits);
+    let Identity { host, device_id } = daemon::runtime()?.block_on(visit)?;
     output::line(format_args!("slot {} of the TPM is {device_id} at {host}", config.identity.slot))
 }
 
@@ -113,12 +128,14 @@ const LIMIT: usize = 4096;
 /// Reads a secret into memory that is wiped. The buffer never grows, so no copy stays behind.
 fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(vec![0_u8; LIMIT + 1]);
-    let mut source: Box<dyn std::io::Read> = if file == Path::new("-") {
-        Box::new(std::io::stdin().lock())
+    let mut source = if file == Path::new("-") {
+        // Not through `std::io::stdin()`: its buffer is never wiped.
+        let input = std::io::stdin().as_fd().try_clone_to_owned();
+        File::from(input.context("could not read standard input")?)
     } else {
-        Box::new(std::fs::File::open(file).with_context(|| {
+        File::open(file).with_context(|| {
             format!("could not open {}: expected a readable file, or `-` for standard input", file.display())
-        })?)
+        })?
     };
     let mut length = 0;
     while length < bytes.len() {

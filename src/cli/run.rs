@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{DONE, log};
+use super::{DONE, core_dumps, log};
 use crate::config::Config;
 use crate::station;
 
 /// Runs until SIGTERM or SIGINT. A second one ends the process at once: what was synced is safe.
 pub fn run(config: Config) -> anyhow::Result<u8> {
     log::start();
-    forbid_core_dumps();
+    core_dumps::forbid();
     // One thread for all that waits: whatever blocks has its own call on another one.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(16)
@@ -44,15 +44,4 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
     // A blocked hardware call must not hold up the end.
     runtime.shutdown_background();
     result.map(|()| DONE)
-}
-
-/// A token in memory must not end up in a file: neither by a limit nor by a piped core pattern.
-fn forbid_core_dumps() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
-        tracing::warn!(%error, "could not forbid core dumps by limit");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "could not forbid core dumps");
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{DONE, output};
+use super::{DONE, core_dumps, output};
 use crate::clock::{ClockState, SystemClock, Timekeeper};
 use crate::config::Config;
 use crate::identity::{self, sas_token};
@@ -23,6 +23,7 @@ pub fn run(config: &Config, lifetime: Duration) -> anyhow::Result<u8> {
     if timekeeper.state() == ClockState::Wrong {
         bail!("no token is made while the clock is wrong: it {}", timekeeper.status().reason);
     }
+    core_dumps::forbid();
     let mut signer = identity::open(&config.identity)?;
     let name = signer.identity()?;
     let token = sas_token::for_device(signer.as_mut(), &name, timekeeper.now(), lifetime)?;

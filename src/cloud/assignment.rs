@@ -84,21 +84,25 @@ impl Assignment {
             timekeeper: timekeeper.clone(),
             limits: dps::Limits::default(),
         };
-        if timekeeper.state() == ClockState::Wrong {
-            let (host, port) = service.endpoint();
-            let time = hub_time::ask(host, port, &service.tls, timekeeper, limits).await?;
-            tracing::warn!("the clock is wrong: the provisioning service's time is used");
-            timekeeper.take_hub_time(time);
-        }
-        service
-            .provision()
-            .await
-            .map_err(|error| CloudError::new("get an identity", Cause::Unassigned(error)))
+        visit(&service, limits).await
     }
 
     fn is_configured(&self) -> bool {
         !self.provisioning.id_scope.is_empty() && self.identity.source == config::IdentitySource::Tpm
     }
+}
+
+/// One visit, by the daemon or by `provision --dps`. With a wrong clock the service's own time is taken first: no
+/// token could be made without.
+pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, CloudError> {
+    let timekeeper = &service.timekeeper;
+    if timekeeper.state() == ClockState::Wrong {
+        let (host, port) = service.endpoint();
+        let time = hub_time::ask(host, port, &service.tls, timekeeper, limits).await?;
+        tracing::warn!("the clock is wrong: the provisioning service's time is used");
+        timekeeper.take_hub_time(time);
+    }
+    service.provision().await.map_err(|error| CloudError::new("get an identity", Cause::Unassigned(error)))
 }
 
 /// The identity is known, and switched off by a person: asking elsewhere would work against them.

@@ -52,6 +52,7 @@ mod token;
 mod websocket;
 mod window;
 
+pub use self::assignment::visit as visit_provisioning_service;
 pub use self::deadline::Limits;
 pub use self::probe::probe;
 pub use self::proxy::{Proxy, ProxyError};

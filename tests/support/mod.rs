@@ -2,5 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod memory;
 pub mod station;
 pub mod swtpm;

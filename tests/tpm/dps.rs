@@ -14,6 +14,7 @@ use weather_station::identity::tpm::TpmSigner;
 use weather_station::identity::{Identity, Signer, provision};
 
 use crate::layout::{hmac_by_tools, name_by_tools};
+use crate::support::station::binary;
 use crate::swtpm::Swtpm;
 use crate::{KEY_A, hmac, request};
 
@@ -198,6 +199,46 @@ async fn retry_after_is_kept() {
     let begin = tokio::time::Instant::now();
     scene.provision().await.unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_service_that_says_retry_after_0_is_not_asked_without_a_pause() {
+    let scene = Scene::new(Swtpm::new()).enrolled();
+    let mut service = service(&scene.tpm.tcti(), &scene.dps.endpoint(), scene.dps.ca_file());
+    service.limits.pause = Duration::from_secs(1);
+    scene.dps.fault(DpsFault::Throttle { after: 0 }, 1);
+    let begin = tokio::time::Instant::now();
+    service.provision().await.unwrap();
+    // Once throttled, twice told to come back for the assignment.
+    assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn the_program_asks_through_the_proxy_of_its_environment() {
+    let scene = Scene::new(Swtpm::new()).enrolled();
+    let proxy = hub_emulator::Proxy::start(hub_emulator::ProxyOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("station.toml");
+    let endpoint = scene.dps.endpoint();
+    let text = format!(
+        "[identity]\ntcti = \"{}\"\n[provisioning]\nid_scope = \"{}\"\nendpoint = \"{endpoint}\"\n[hub]\nca_file = \"{}\"\n",
+        scene.tpm.tcti(),
+        scene.dps.id_scope(),
+        scene.dps.ca_file().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = binary()
+        .env("https_proxy", format!("http://127.0.0.1:{}", proxy.port()))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .arg("--config")
+        .arg(&config)
+        .args(["provision", "--dps"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(proxy.requests().contains(&format!("CONNECT {endpoint} 200")), "{:?}", proxy.requests());
+    scene.assert_at("first-hub", &scene.hub);
 }
 
 #[tokio::test]
