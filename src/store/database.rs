@@ -146,6 +146,20 @@ impl Database {
         Ok(())
     }
 
+    /// After a failed sync the journal may show commits that are not on the card, and syncing it again proves nothing.
+    /// Copied into the database and synced there they are, and the journal is empty.
+    pub fn empty_journal(&self) -> Result<(), StoreError> {
+        let busy: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(StoreError::doing("copy the journal into the database"))?;
+        if busy {
+            let reason = "a sync failed, and another program reads the journal: it cannot be emptied".into();
+            return Err(StoreError::Unavailable { reason });
+        }
+        Ok(())
+    }
+
     /// Above the newest stored row: what the journal had lost. Returns how many readings were put back.
     pub fn put_back(&mut self, lost: Lost) -> Result<usize, StoreError> {
         let Lost { rows, events, watermark } = lost;

@@ -74,7 +74,8 @@ impl Keeper {
             Trouble::Full => self.make_room(),
             Trouble::Damaged => self.replace(error).map(|()| true),
             Trouble::Broken => {
-                // Nobody knows what the page cache holds after that: what is on the card counts.
+                // Nobody knows what of the page cache is on the card after that.
+                self.distrusted = true;
                 tracing::warn!(error = %chain(error), "a read or write of the store failed: it is opened again");
                 self.reopen().map(|()| true)
             }

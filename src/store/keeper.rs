@@ -12,6 +12,7 @@ use super::database::Database;
 use super::lock::Lock;
 use super::memory::Memory;
 use super::room::{self, Limits};
+use super::row::Row;
 use super::salvage::Salvage;
 use super::trouble::chain;
 use crate::clock::Timekeeper;
@@ -46,6 +47,10 @@ pub(crate) struct Keeper {
     pub(super) replacements: u32,
     /// The file has to be checked, in the background.
     pub(super) unchecked: bool,
+    /// A read or write failed: what the journal holds is not believed before it is in the database.
+    pub(super) distrusted: bool,
+    /// The newest sequence before a commit that failed. It may be there all the same.
+    pub(super) in_doubt: Option<u64>,
 }
 
 impl Keeper {
@@ -63,6 +68,8 @@ impl Keeper {
             trouble: None,
             replacements: 0,
             unchecked: false,
+            distrusted: false,
+            in_doubt: None,
         };
         match keeper.reopen() {
             Err(error @ StoreError::Locked { .. }) => Err(error),
@@ -117,9 +124,25 @@ impl Keeper {
             let reason = "the journal is full: another program has been reading the database for long".into();
             return Err(StoreError::Unavailable { reason });
         }
-        database.append(&samples)?;
+        let before = database.last_sequence;
+        let done = database.append(&samples);
+        self.in_doubt = done.is_err().then_some(before);
+        done?;
         self.memory.samples.drain(..samples.len());
         Ok(())
+    }
+
+    /// A commit that failed at its sync may be found whole when the store is opened again: what it holds is not stored
+    /// once more.
+    pub(super) fn forget_stored(&mut self) {
+        let (Some(before), Some(database)) = (self.in_doubt.take(), &self.database) else { return };
+        let mut stored = database.last_sequence.saturating_sub(before);
+        while stored > 0
+            && let Some(sample) = self.memory.samples.pop_front()
+        {
+            // One that is no number was refused, and has no row.
+            stored -= u64::from(Row::new(0, &self.run, &sample).is_ok());
+        }
     }
 
     /// Asks the database, and looks after what goes wrong.

@@ -35,11 +35,17 @@ impl Keeper {
             // SQLite would delete the journal of an empty database.
             return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
         }
-        let lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
+        let mut lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
+        // A commit that failed half-way is still in memory, whole.
+        lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
         let waiting = replace::waiting(path);
         let survey = waiting.first().map(|aside| Survey::of(aside));
         let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
         let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        if self.distrusted {
+            database.empty_journal()?;
+            self.distrusted = false;
+        }
         let put_back = database.put_back(lost)?;
         if put_back > 0 {
             tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
@@ -58,6 +64,7 @@ impl Keeper {
         }
         self.identity = self.identity_on_disk();
         self.database = Some(database);
+        self.forget_stored();
         room::take_on_ballast(&self.config.path);
         Ok(())
     }

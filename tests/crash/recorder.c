@@ -1,6 +1,6 @@
 /* Loaded into the station by LD_PRELOAD: records what it does to the files in $RECORD_FOLDER, in the order in which it
- * does it, into $RECORD_FILE. It changes nothing, but for one thing: with $FAIL_SYNC the sync of a journal with that
- * number fails, once, with EIO. Only whoever replays the record knows what it means.
+ * does it, into $RECORD_FILE. It changes nothing, but for one thing: with $FAIL_SYNC ("20" or "20-25") the syncs of a
+ * journal with these numbers fail, with EIO. Only whoever replays the record knows what it means.
  *
  * A record: operation (1 byte), length of the path (2), offset (8), length of the data (4), path, data; little-endian.
  * 'c' created, 'w' written, 't' truncated to the offset, 's' synced, 'r' renamed to the path in the data, 'u' unlinked.
@@ -24,7 +24,7 @@ enum { FILES = 4096, PATH = 512 };
 
 static char paths[FILES][PATH];
 static int record = -1;
-static int fail_sync = 0;
+static int fail_first = 0, fail_last = 0, journal_syncs = 0;
 static const char *folder;
 static size_t folder_length;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,7 +38,8 @@ __attribute__((constructor)) static void begin(void) {
     const char *file = getenv("RECORD_FILE");
     if (!folder || !file) return;
     folder_length = strlen(folder);
-    if (getenv("FAIL_SYNC")) fail_sync = atoi(getenv("FAIL_SYNC"));
+    const char *fail = getenv("FAIL_SYNC");
+    if (fail && sscanf(fail, "%d-%d", &fail_first, &fail_last) == 1) fail_last = fail_first;
     record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -121,9 +122,12 @@ int ftruncate64(int fd, off64_t length) { DO('t', length, NULL, 0, (int)syscall(
 
 static int sync_of(int fd, long call) {
     size_t length = name(fd) ? strlen(name(fd)) : 0;
-    if (length > 4 && strcmp(name(fd) + length - 4, "-wal") == 0 && fail_sync > 0 && --fail_sync == 0) {
-        errno = EIO;
-        return -1;
+    if (length > 4 && strcmp(name(fd) + length - 4, "-wal") == 0) {
+        journal_syncs++;
+        if (fail_first <= journal_syncs && journal_syncs <= fail_last) {
+            errno = EIO;
+            return -1;
+        }
     }
     DO('s', 0, NULL, 0, (int)syscall(call, fd));
 }
