@@ -12,19 +12,7 @@ impl Database {
         let acknowledged = self.watermark.acknowledged;
         let above = self.last_sequence.saturating_sub(acknowledged);
         let missing = self.known.count(acknowledged, self.last_sequence);
-        (above + self.salvaged_count()).saturating_sub(missing).saturating_sub(self.dead.len() as u64)
-    }
-
-    fn salvaged_count(&self) -> u64 {
-        if !self.has_salvaged {
-            return 0;
-        }
-        self.connection
-            .prepare_cached("SELECT count(*) FROM salvaged WHERE row > ?1")
-            .and_then(|mut statement| {
-                statement.query_row([self.watermark.salvaged.cast_signed()], |row| row.get::<_, i64>(0))
-            })
-            .map_or(0, i64::cast_unsigned)
+        (above + self.salvaged_pending).saturating_sub(missing).saturating_sub(self.dead.len() as u64)
     }
 
     fn oldest_pending(&self) -> Option<DateTime<Utc>> {
@@ -44,7 +32,7 @@ impl Database {
             let after = self.watermark.acknowledged;
             oldest("SELECT time FROM reading WHERE sequence > ?1 ORDER BY sequence LIMIT 1", after)
         };
-        let time = if self.has_salvaged { salvaged() } else { own() };
+        let time = if self.salvaged_pending > 0 { salvaged() } else { own() };
         time.and_then(DateTime::from_timestamp_millis)
     }
 

@@ -49,8 +49,8 @@ pub(crate) struct Database {
     /// Missing above the watermark, and told.
     pub(super) known: Known,
     pub(super) origins: Origins,
-    /// There are salvaged rows above the watermark.
-    pub(super) has_salvaged: bool,
+    /// Salvaged rows above the watermark. While a salvage is under way it is the number before it.
+    pub(super) salvaged_pending: u64,
     /// A salvage is under way: nothing is handed out yet.
     pub(super) salvaging: bool,
     /// The last stop was an orderly one.
@@ -78,7 +78,7 @@ impl Database {
         let progress = Progress::read(&connection)?;
         let known = Known::read(&connection, watermark.acknowledged)?;
         let stored = greatest(&connection, "reading", "sequence")?;
-        let salvaged = greatest(&connection, "salvaged", "row")?;
+        let salvaged_pending = salvaged::count(&connection, watermark.salvaged, u64::MAX >> 1)?;
         let mut database = Self {
             store_id: Arc::from(watermark.store_id.as_str()),
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
@@ -93,7 +93,7 @@ impl Database {
             dead_letters: 0,
             known,
             origins: Origins::read(&connection)?,
-            has_salvaged: salvaged > watermark.salvaged,
+            salvaged_pending,
             salvaging: false,
             was_clean: progress.clean,
             connection,
@@ -101,6 +101,7 @@ impl Database {
             progress,
         };
         (database.dead_letters, database.dead) = database.set_aside_before()?;
+        database.forget_dead();
         database.catch_up()?;
         database.mark_clean(false)?;
         // The journal is there now. Until the folder is synced, the names of new files may be lost with the power.
@@ -245,19 +246,30 @@ impl Database {
         }
         let mut moved = self.watermark.clone();
         moved.advance(upto);
-        if moved.is_of_this_store(upto) && self.has_salvaged {
+        if moved.is_of_this_store(upto) && self.salvaged_pending > 0 {
             // They come first: whoever accepted this one has accepted them.
             moved.salvaged = moved.salvaged.max(greatest(&self.connection, "salvaged", "row")?);
         }
+        let accepted = match self.salvaged_pending {
+            0 => 0,
+            _ => salvaged::count(&self.connection, self.watermark.salvaged, moved.salvaged)?,
+        };
         self.unsynced(|connection| moved.write(connection))?;
-        self.has_salvaged =
-            self.has_salvaged && greatest(&self.connection, "salvaged", "row")? > moved.salvaged;
+        self.salvaged_pending = self.salvaged_pending.saturating_sub(accepted);
         self.watermark = moved;
         self.last_sequence = self.last_sequence.max(self.watermark.acknowledged);
         self.known.forget_upto(self.watermark.acknowledged);
-        let watermark = &self.watermark;
-        self.dead.retain(|position| !watermark.covers(*position));
+        self.forget_dead();
         Ok(())
+    }
+
+    /// Of those set aside only the ones that would else be sent are remembered: above the watermark, and there.
+    pub(super) fn forget_dead(&mut self) {
+        let Self { watermark, known, dead, .. } = self;
+        let is_missing = |position: &Position| {
+            watermark.is_of_this_store(*position) && known.count(position.row.saturating_sub(1), position.row) > 0
+        };
+        dead.retain(|position| !watermark.covers(*position) && !is_missing(position));
     }
 }
 

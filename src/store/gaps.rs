@@ -145,6 +145,7 @@ impl Database {
         self.known = known;
         self.last_event = last_event;
         self.extendable = extendable;
+        self.forget_dead();
         for gap in gaps {
             tracing::error!(
                 first = gap.first,

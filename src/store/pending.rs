@@ -34,7 +34,7 @@ impl Database {
             return Ok(page);
         }
         let of_this_store = self.watermark.is_of_this_store(after);
-        if self.has_salvaged && !of_this_store {
+        if self.salvaged_pending > 0 && !of_this_store {
             self.salvaged_page(salvaged::key_of(after).max(self.watermark.salvaged), limit, &mut page)?;
         }
         if !page.more {
@@ -165,6 +165,8 @@ impl Database {
             events::write(connection, &event)
         })?;
         self.last_event = event.event_sequence;
+        self.salvaged_pending = self.salvaged_pending.saturating_sub(1);
+        self.dead.remove(&salvaged::position(number));
         Ok(())
     }
 }

@@ -118,11 +118,8 @@ impl Database {
             oldest(connection, "reading", "sequence", acknowledged.min(newest))
         })?;
         if sent == 0 && pending {
-            let told = if self.has_salvaged && !self.salvaging {
-                self.evict_salvaged()?
-            } else {
-                self.evict_pending(newest)?
-            };
+            let told = (self.salvaged_pending > 0 && !self.salvaging && self.evict_salvaged()?)
+                || self.evict_pending(newest)?;
             self.forget_fine_charts()?;
             return Ok(told);
         }
@@ -182,7 +179,9 @@ impl Database {
         })?;
         self.last_event = event.event_sequence;
         self.watermark = watermark;
-        self.has_salvaged = super::database::greatest(&self.connection, "salvaged", "row")? > end;
+        let gone = stretch.iter().filter(|row| row.0 <= end).count() as u64;
+        self.salvaged_pending = self.salvaged_pending.saturating_sub(gone);
+        self.forget_dead();
         Ok(true)
     }
 

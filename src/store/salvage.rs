@@ -323,7 +323,7 @@ impl Salvage {
         into.progress = progress;
         into.last_event = number;
         into.origins = salvaged::Origins::read(&into.connection)?;
-        into.has_salvaged = count > 0;
+        into.salvaged_pending = salvaged::count(&into.connection, into.watermark.salvaged, u64::MAX >> 1)?;
         tracing::error!(
             salvaged = count, holes = holes.len(), reason = self.reason, kept = %self.aside.display(),
             "the store was damaged: a new one has taken its place with what could be read"

@@ -106,6 +106,17 @@ pub(crate) fn keep(connection: &Connection, generation: u64, row: &Row) -> Resul
     Ok(changed > 0)
 }
 
+/// How many rows there are in `(after, upto]`.
+pub(crate) fn count(connection: &Connection, after: u64, upto: u64) -> Result<u64, StoreError> {
+    connection
+        .prepare_cached("SELECT count(*) FROM salvaged WHERE row > ?1 AND row <= ?2")
+        .and_then(|mut statement| {
+            statement.query_row([after.cast_signed(), upto.cast_signed()], |row| row.get::<_, i64>(0))
+        })
+        .map(i64::cast_unsigned)
+        .map_err(StoreError::doing("count the salvaged readings"))
+}
+
 /// After `after`, in order: the row's number, and the row where its checksum holds.
 pub(crate) fn after(
     connection: &Connection,

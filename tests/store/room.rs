@@ -88,6 +88,51 @@ async fn a_full_store_that_is_damaged_is_replaced_and_the_oldest_go() {
     }
 }
 
+/// All of it was sent: what was salvaged stands in nobody's way.
+#[tokio::test(start_paused = true)]
+async fn a_salvage_of_sent_readings_does_not_keep_later_ones_from_making_room() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    let mut store = place.start();
+    fill(&place, &mut store, 3_000).await;
+    store.handle.acknowledge(Position { generation: 1, row: 3_000 }).await.unwrap();
+    store.stop().await;
+    let mut file = std::fs::read(place.path()).unwrap();
+    file[..100].fill(0x55);
+    std::fs::write(place.path(), file).unwrap();
+
+    let mut store = place.start_as("second").unwrap();
+    while store.handle.pending_events(10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(store.board.store.borrow().pending, 0, "what was sent does not wait");
+    fill(&place, &mut store, 20_000).await;
+    let status = store.status(|status| status.last_sequence == 20_000).await;
+    assert_eq!((status.state, status.in_memory), (StoreState::Ok, 0));
+    let first = sequences(&store.page().await)[0];
+    assert_eq!(status.pending, 20_000 - first + 1);
+    store.stop().await;
+}
+
+/// What the hub refused counts as gone once, though it was let go too.
+#[tokio::test]
+async fn refused_readings_that_are_let_go_are_not_subtracted_twice() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    let mut store = place.start();
+    fill(&place, &mut store, 1_000).await;
+    let refused = (5..15).map(|row| Position { generation: 1, row }).collect();
+    store.handle.dead_letter(refused, "amqp:not-allowed".into()).await.unwrap();
+    fill(&place, &mut store, 19_000).await;
+    let first = sequences(&store.page().await)[0];
+    assert!(first > 15, "nothing was let go");
+    store.status(|status| status.pending == 20_000 - first + 1).await;
+    store.stop().await;
+    let store = place.start_as("second").unwrap();
+    store.status(|status| status.pending == 20_000 - first + 1).await;
+    store.stop().await;
+}
+
 #[tokio::test]
 async fn max_size_holds_and_the_oldest_pending_go_with_one_event() {
     let mut place = Place::new();
