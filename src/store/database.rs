@@ -267,7 +267,8 @@ impl Database {
     pub(super) fn forget_dead(&mut self) {
         let Self { watermark, known, dead, .. } = self;
         let is_missing = |position: &Position| {
-            watermark.is_of_this_store(*position) && known.count(position.row.saturating_sub(1), position.row) > 0
+            watermark.is_of_this_store(*position)
+                && known.count(position.row.saturating_sub(1), position.row) > 0
         };
         dead.retain(|position| !watermark.covers(*position) && !is_missing(position));
     }

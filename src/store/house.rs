@@ -13,7 +13,7 @@ impl Keeper {
     pub fn keep_house(&mut self, keep: Duration) -> bool {
         if self.database.is_some() && self.identity_on_disk() != self.identity {
             tracing::error!(path = %self.config.path.display(), "the database was taken away");
-            self.database = None;
+            drop(self.take_database());
             self.trouble = Some("the database was taken away".into());
         }
         if self.database.is_none() {

@@ -44,6 +44,9 @@ pub(crate) struct Keeper {
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
     pub(super) memory: Memory,
     pub(super) trouble: Option<String>,
+    /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
+    /// of the old one moves nothing in it.
+    pub(super) newest: (u64, u64),
     pub(super) replacements: u32,
     /// The file has to be checked, in the background.
     pub(super) unchecked: bool,
@@ -66,6 +69,7 @@ impl Keeper {
             identity: (0, 0),
             memory: Memory::default(),
             trouble: None,
+            newest: (0, 0),
             replacements: 0,
             unchecked: false,
             distrusted: false,
@@ -143,6 +147,14 @@ impl Keeper {
             // One that is no number was refused, and has no row.
             stored -= u64::from(Row::new(0, &self.run, &sample).is_ok());
         }
+    }
+
+    /// Lets go of the database, and remembers how far it had come.
+    pub(super) fn take_database(&mut self) -> Option<Database> {
+        let database = self.database.take()?;
+        let (generation, event) = self.newest;
+        self.newest = (generation.max(database.watermark.generation), event.max(database.last_event));
+        Some(database)
     }
 
     /// Asks the database, and looks after what goes wrong.

@@ -15,7 +15,7 @@ const REPLACEMENTS: u32 = 3;
 impl Keeper {
     /// Once more from the start. A damaged one is set aside, and a new one is begun.
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
-        self.database = None;
+        drop(self.take_database());
         self.salvage = None;
         if self.lock.is_none() {
             self.lock = Some(Lock::take(&self.config.path)?);
@@ -41,7 +41,10 @@ impl Keeper {
         let waiting = replace::waiting(path);
         let survey = waiting.first().map(|aside| Survey::of(aside));
         let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
+        let (newest, newest_event) = self.newest;
+        let generation = generation.max(newest + 1);
         let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        database.last_event = database.last_event.max(newest_event);
         if self.distrusted {
             database.empty_journal()?;
             self.distrusted = false;
@@ -79,7 +82,7 @@ impl Keeper {
         }
         tracing::error!(%reason, "the store is damaged: it is set aside");
         self.salvage = None;
-        if let Some(database) = self.database.take() {
+        if let Some(database) = self.take_database() {
             database.abandon();
         }
         replace::set_aside(&self.config.path, self.timekeeper.now())?;

@@ -255,6 +255,8 @@ async fn a_database_that_was_taken_away_is_begun_anew() {
     let place = Place::new();
     let mut store = place.start();
     store.append(3).await;
+    store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    let of_the_old = store.page().await.end;
     let old = store.board.store.borrow().store_id.clone();
     for ending in ["", "-wal", "-shm"] {
         std::fs::remove_file(place.beside(ending)).unwrap();
@@ -262,6 +264,17 @@ async fn a_database_that_was_taken_away_is_begun_anew() {
     store.status(|status| status.store_id != old && status.state == StoreState::Ok).await;
     store.append(2).await;
     assert_eq!(sequences(&store.page().await), [1, 2]);
+    store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    // Whoever was sending goes on where it was, and what it sent is accepted only now.
+    assert_eq!(sequences(&store.handle.pending(Some(of_the_old), 10).await.unwrap()), [1, 2]);
+    store.handle.acknowledge(of_the_old).await.unwrap();
+    store.handle.acknowledge_events(1).await.unwrap();
+    assert_eq!(
+        sequences(&store.page().await),
+        [1, 2],
+        "the old store's acknowledgement moved the new watermark"
+    );
+    assert_eq!(store.handle.pending_events(10).await.unwrap().len(), 1);
     store.stop().await;
 }
 
