@@ -79,8 +79,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         store_turns,
     ));
     // What the twin last asked for holds before the first sample, network or not.
-    let (in_force, overlay) = settings::load(&config, &store, None).await;
-    settings_tx.send_replace(in_force);
+    let overlay = settings::load(&store).await;
+    if let Some(overlay) = &overlay {
+        settings_tx.send_modify(|settings| *settings = overlay.settings(settings));
+    }
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let sensor = sensor::Task {
         source,

@@ -1,12 +1,11 @@
-//! The overlay on disk: read before the sensor starts, written before a change is acknowledged; and the part of the
-//! configuration document that it changes. Knows the store as a place for one small text.
+//! The overlay on disk: read before the sensor starts, written before a change is acknowledged as done; and the part
+//! of the configuration document that it changes. Knows the store as a place for one small text.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Overlay, Property, Settings};
 use crate::config::{self, Config};
-use crate::identity::Identity;
 use crate::status::InForce;
 use crate::store::{StoreError, StoreHandle};
 
@@ -15,39 +14,23 @@ const KEY: &str = "twin.overlay";
 /// A disk that takes longer does not hold up the first sample.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The settings to start with: the file's, with what the twin last asked for laid over them. `identity` is who the
-/// station is, where that is known already: the values of another identity's twin are dropped. A store that cannot
-/// be read, or a text that is not ours, leaves the file's values: the twin will be read again anyway.
-pub async fn load(config: &Config, store: &StoreHandle, identity: Option<&Identity>) -> (Settings, Overlay) {
-    let file = Settings::from_file(config);
-    let reading = tokio::time::timeout(LIMIT, read(store));
-    let overlay = match reading
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable { reason: "it does not answer".into() }))
-    {
-        Ok(Some(overlay)) if identity.is_none_or(|identity| overlay.belongs_to(identity)) => overlay,
-        Ok(Some(_)) => {
-            tracing::info!("the kept values of the twin belong to another identity: the file's values hold");
-            Overlay::default()
-        }
-        Ok(None) => Overlay::default(),
-        Err(error) => {
-            tracing::warn!(%error, "could not read the kept values of the twin: the file's values hold");
-            Overlay::default()
-        }
-    };
-    (overlay.settings(&file), overlay)
+/// What the twin last asked for; empty where nothing was kept, or a text that is not ours. None: it could not be
+/// read, so that it has to be asked again before anything is written over it.
+pub async fn load(store: &StoreHandle) -> Option<Overlay> {
+    let read = tokio::time::timeout(LIMIT, read(store)).await;
+    let read = read.unwrap_or_else(|_| Err(StoreError::Unavailable { reason: "it does not answer".into() }));
+    read.inspect_err(|error| {
+        tracing::warn!(%error, "could not read the kept values of the twin: the file's values hold for now");
+    })
+    .ok()
 }
 
-async fn read(store: &StoreHandle) -> Result<Option<Overlay>, StoreError> {
-    let Some(text) = store.value(KEY).await? else { return Ok(None) };
-    match serde_json::from_str(&text) {
-        Ok(overlay) => Ok(Some(overlay)),
-        Err(error) => {
-            tracing::warn!(%error, "the kept values of the twin cannot be read: the file's values hold");
-            Ok(None)
-        }
-    }
+async fn read(store: &StoreHandle) -> Result<Overlay, StoreError> {
+    let Some(text) = store.value(KEY).await? else { return Ok(Overlay::default()) };
+    Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the kept values of the twin are no text of ours: the file's values hold");
+        Overlay::default()
+    }))
 }
 
 /// Keeps the overlay, synced.
@@ -82,6 +65,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
+    use crate::identity::Identity;
     use crate::status::Board;
 
     fn identity(device: &str) -> Identity {
@@ -89,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_twin_asked_for_holds_after_a_restart_and_for_this_identity_only() {
+    async fn what_the_twin_asked_for_holds_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.store.path = dir.path().join("readings.db");
@@ -104,15 +88,13 @@ mod tests {
             let (_settings_tx, settings_rx) = tokio::sync::watch::channel(file.clone());
             let asking = async {
                 if round == 0 {
-                    assert_eq!(load(&config, &store, None).await.0, file);
+                    assert_eq!(load(&store).await, Some(Overlay::default()));
                     keep(&overlay, &store).await.unwrap();
                 } else {
-                    let (settings, kept) = load(&config, &store, Some(&identity("one"))).await;
-                    assert_eq!((settings.sample_interval.as_secs(), &kept), (5, &overlay));
-                    assert_eq!(load(&config, &store, None).await.1, overlay);
-                    assert_eq!(load(&config, &store, Some(&identity("two"))).await.0, file);
+                    let kept = load(&store).await.unwrap();
+                    assert_eq!((kept.settings(&file).sample_interval.as_secs(), &kept), (5, &overlay));
                     store.set_value(KEY, Some("not ours".into())).await.unwrap();
-                    assert_eq!(load(&config, &store, None).await.0, file);
+                    assert_eq!(load(&store).await, Some(Overlay::default()));
                 }
                 drop(samples_tx);
                 store.close().await.unwrap();

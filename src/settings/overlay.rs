@@ -20,6 +20,8 @@ const NAME_LONGEST: usize = 64;
 
 /// Done.
 const APPLIED: u16 = 200;
+/// In force, and not done before it is kept.
+const IN_PROGRESS: u16 = 202;
 /// Not what was expected.
 const REFUSED: u16 = 400;
 /// In force without having been asked for (IoT Plug and Play conventions, "writable properties").
@@ -62,13 +64,23 @@ struct Answer {
     text: String,
 }
 
+impl Answer {
+    fn until_kept(self) -> Self {
+        if self.code != APPLIED {
+            return self;
+        }
+        let text = format!("{}; not on the disk yet: a restart may forget it", self.text);
+        Self { code: IN_PROGRESS, text, ..self }
+    }
+}
+
 /// The Plug and Play answer to one desired property: `value` (in force), `ac`, `av`, `ad`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Acknowledgement {
     /// Null, and left out, where no value is in force: an altitude that nobody gave, an unknown name.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub value: Value,
-    /// 200 applied, 203 the station's own value, 400 refused.
+    /// 200 applied and kept, 202 applied and not kept yet, 203 the station's own value, 400 refused.
     pub ac: u16,
     /// The desired `$version` that it answers; 0 for the station's own value.
     pub av: u64,
@@ -157,13 +169,27 @@ impl Overlay {
         self.accepted().map(|(property, _)| property)
     }
 
-    /// Every answer that belongs into the reported properties; a property without one has none in force.
-    pub fn acknowledgements(&self, file: &Settings) -> BTreeMap<String, Acknowledgement> {
+    /// Whether `kept`, which is on disk, says all of this that is ever written.
+    pub fn is_kept_by(&self, kept: &Self) -> bool {
+        (&self.owner, self.version, &self.properties) == (&kept.owner, kept.version, &kept.properties)
+    }
+
+    /// Every answer that belongs into the reported properties; a property without one has none in force. What `kept`
+    /// (on disk) does not have is not answered as done: a restart may forget it.
+    pub fn acknowledgements(
+        &self,
+        file: &Settings,
+        kept: Option<&Self>,
+    ) -> BTreeMap<String, Acknowledgement> {
         let settings = self.settings(file);
         let mut answers = BTreeMap::new();
         for property in Property::ALL {
             let value = property.in_force(&settings);
-            let answer = self.properties.get(property.name()).map(|entry| entry.answer.clone());
+            let entry = self.properties.get(property.name());
+            let mut answer = entry.map(|entry| entry.answer.clone());
+            if entry != kept.and_then(|kept| kept.properties.get(property.name())) {
+                answer = answer.map(Answer::until_kept);
+            }
             if answer.is_none() && value.is_null() {
                 continue;
             }

@@ -103,8 +103,8 @@ impl<'a> Companion<'a> {
         let [twin, ..] = &mut steering.groups;
         let Some(attached) = &mut twin.attached else { return };
         let now = Instant::now();
-        let (overlay, file) = (steering.desired.overlay(), steering.desired.file());
-        let wanted = steering.reported.wanted(now, &steering.desk.board, &self.identity.host, overlay, file);
+        let answers = steering.desired.acknowledgements();
+        let wanted = steering.reported.wanted(now, &steering.desk.board, &self.identity.host, answers);
         if let Some((id, request)) = self.conversation.next(now, &wanted, &OWN) {
             tracing::debug!(request = request.name(), "twin");
             let sent = send(attached, "ask about the twin", wire::twin_request(id, &request)).await;

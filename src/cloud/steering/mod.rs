@@ -46,8 +46,8 @@ pub const REPORTED: [&str; 9] = twin::OWN;
 /// What it is made of.
 pub struct Parts {
     pub config: Arc<Config>,
-    /// What the last run kept: [`crate::settings::load`].
-    pub overlay: Overlay,
+    /// What the last run kept, where it could be read: [`crate::settings::load`].
+    pub overlay: Option<Overlay>,
     pub settings: watch::Sender<Settings>,
     pub board: Arc<Board>,
     pub timekeeper: Timekeeper,

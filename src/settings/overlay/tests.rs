@@ -20,7 +20,7 @@ fn identity(device: &str) -> Identity {
 }
 
 fn answer(overlay: &Overlay, name: &str) -> Value {
-    json!(overlay.acknowledgements(&file()).get(name))
+    json!(overlay.acknowledgements(&file(), Some(overlay)).get(name))
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_good_values_of_a_patch_are_applied_beside_the_bad_ones() {
             .unwrap()
             .starts_with("this station has no such property; it has sampleInterval")
     );
-    assert!(overlay.acknowledgements(&file()).keys().all(|name| name != "$version"));
+    assert!(overlay.acknowledgements(&file(), Some(&overlay)).keys().all(|name| name != "$version"));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn patches_of_an_object_are_merged() {
 #[test]
 fn properties_that_nobody_asked_for_are_reported_as_the_stations_own() {
     let overlay = Overlay::of(&identity("one"));
-    let answers = overlay.acknowledgements(&file());
+    let answers = overlay.acknowledgements(&file(), Some(&overlay));
     assert_eq!(answers.len(), 7, "all but the altitude, which has no default");
     assert!(answers.values().all(|answer| (answer.ac, answer.av) == (203, 0)));
 }
@@ -136,7 +136,7 @@ fn a_flood_of_unknown_names_is_answered_for_the_first_ten() {
     patch.insert("x".repeat(1_000), json!(1));
     overlay.take_patch(&patch, 2, &file());
     assert_eq!(overlay.unknown.len(), UNKNOWN_ANSWERED);
-    let size = json!(overlay.acknowledgements(&file())).to_string().len();
+    let size = json!(overlay.acknowledgements(&file(), Some(&overlay))).to_string().len();
     assert!(size < 8_192, "{size} bytes");
 }
 
@@ -181,7 +181,7 @@ proptest! {
                     prop_assert_eq!(property.apply(&value, &file(), &mut trial), Ok(()));
                 }
                 if patch.contains_key(property.name()) {
-                    let answers = overlay.acknowledgements(&file());
+                    let answers = overlay.acknowledgements(&file(), Some(&overlay));
                     prop_assert!(answers.get(property.name()).is_some_and(|answer| answer.av == version));
                 }
             }

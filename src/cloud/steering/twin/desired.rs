@@ -1,6 +1,7 @@
 //! Brings what the twin asks for into force: kept on disk, then in the settings that the other tasks watch, then in
 //! the status document; the answers follow from it. Knows no AMQP.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use super::News;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::settings::{self, Changes, Overlay, Settings};
+use crate::settings::{self, Acknowledgement, Changes, Overlay, Settings};
 use crate::status::Board;
 use crate::store::StoreHandle;
 
@@ -22,38 +23,44 @@ pub struct Desired {
     config: Arc<Config>,
     file: Settings,
     overlay: Overlay,
+    /// What is known to be on disk.
+    kept: Option<Overlay>,
+    /// What was on disk at the start was read, or the whole twin from the hub: nothing is lost by writing over it.
+    may_write: bool,
     settings: watch::Sender<Settings>,
     board: Arc<Board>,
     store: StoreHandle,
-    /// What is in force is not on disk yet.
-    unkept: bool,
 }
 
 impl Desired {
-    /// `overlay`: what was kept by the last run ([`settings::load`]).
+    /// `kept`: by the last run, where that could be read ([`settings::load`]).
     pub fn new(
         config: Arc<Config>,
-        overlay: Overlay,
+        kept: Option<Overlay>,
         settings: watch::Sender<Settings>,
         board: Arc<Board>,
         store: StoreHandle,
     ) -> Self {
         let file = Settings::from_file(&config);
-        let mut desired = Self { config, file, overlay, settings, board, store, unkept: false };
+        let overlay = kept.clone().unwrap_or_default();
+        let desired = Self { config, file, overlay, may_write: kept.is_some(), kept, settings, board, store };
         desired.bring_into_force();
         desired
     }
 
-    pub fn overlay(&self) -> &Overlay {
-        &self.overlay
-    }
-
-    pub fn file(&self) -> &Settings {
-        &self.file
+    /// The answers that belong into the reported properties.
+    pub fn acknowledgements(&self) -> BTreeMap<String, Acknowledgement> {
+        self.overlay.acknowledgements(&self.file, self.kept.as_ref())
     }
 
     /// The station is this one at this hub: the values of another identity's twin are dropped.
     pub async fn belongs_to(&mut self, identity: &Identity) {
+        if !self.may_write {
+            self.kept = settings::load(&self.store).await;
+            self.may_write = self.kept.is_some();
+            self.overlay = self.kept.clone().unwrap_or_default();
+            self.bring_into_force();
+        }
         if self.overlay.belongs_to(identity) {
             return;
         }
@@ -64,7 +71,6 @@ impl Desired {
             );
         }
         self.overlay = Overlay::of(identity);
-        self.unkept = true;
         self.bring_into_force();
         self.keep().await;
     }
@@ -72,28 +78,33 @@ impl Desired {
     /// Takes in what was read or pushed.
     pub async fn take(&mut self, news: News) {
         let changes = match news {
-            News::Whole(twin) => self.overlay.take_whole(&twin.desired, twin.version, &self.file),
+            News::Whole(twin) => {
+                self.may_write = true;
+                self.overlay.take_whole(&twin.desired, twin.version, &self.file)
+            }
             News::Changed(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
         };
         tell(&changes);
-        self.unkept = true;
         self.keep().await;
         self.bring_into_force();
     }
 
-    /// Writes what could not be written before. Until then the values hold, and a restart forgets them.
+    /// Writes what is not on disk yet. Until then the values hold, are not acknowledged as done, and a restart may
+    /// forget them. What could not be read is not written over before the hub has said what the twin is.
     pub async fn keep(&mut self) {
-        if !self.unkept {
+        if !self.may_write || self.kept.as_ref().is_some_and(|kept| self.overlay.is_kept_by(kept)) {
             return;
         }
+        // A write that fails, or is late, leaves one or the other on the disk.
+        self.kept = None;
         match tokio::time::timeout(LIMIT, settings::keep(&self.overlay, &self.store)).await {
-            Ok(Ok(())) => self.unkept = false,
+            Ok(Ok(())) => self.kept = Some(self.overlay.clone()),
             Ok(Err(error)) => tracing::warn!(%error, "the twin's values could not be kept; trying again"),
             Err(_) => tracing::warn!("the store does not answer, so the twin's values are not kept yet"),
         }
     }
 
-    fn bring_into_force(&mut self) {
+    fn bring_into_force(&self) {
         let settings = self.overlay.settings(&self.file);
         self.settings.send_if_modified(|old| {
             let changed = *old != settings;
@@ -117,3 +128,6 @@ fn tell(changes: &Changes) {
         tracing::warn!("the twin: {refusal}");
     }
 }
+
+#[cfg(test)]
+mod tests;

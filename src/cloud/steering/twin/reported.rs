@@ -1,6 +1,7 @@
 //! The reported properties: what the station says of itself in its twin. Every report is billed, so what changes all
 //! the time is looked at only now and then. Reads the board; knows no AMQP.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::super::device::Device;
 use crate::clock::Timekeeper;
 use crate::observation::rfc3339;
-use crate::settings::{Overlay, Settings};
+use crate::settings::Acknowledgement;
 use crate::status::{Board, SensorState};
 
 /// The names of all of them but the answers to the desired ones; they are those of the model in `deploy/model`.
@@ -66,14 +67,13 @@ impl Reported {
         self.note("cloud", reason);
     }
 
-    /// Everything that the hub should have, looked at anew where it is time.
+    /// Everything that the hub should have, looked at anew where it is time. `answers`: to the desired properties.
     pub fn wanted(
         &mut self,
         now: Instant,
         board: &Board,
         host: &str,
-        overlay: &Overlay,
-        file: &Settings,
+        answers: BTreeMap<String, Acknowledgement>,
     ) -> Map<String, Value> {
         if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
             self.looked = Some(now);
@@ -86,9 +86,7 @@ impl Reported {
             self.facts.insert("oldestPendingTime".into(), json!(store.oldest_pending_time.map(rfc3339)));
         }
         let mut wanted = self.facts.clone();
-        for (name, answer) in overlay.acknowledgements(file) {
-            wanted.insert(name, json!(answer));
-        }
+        wanted.extend(answers.into_iter().map(|(name, answer)| (name, json!(answer))));
         wanted
     }
 
@@ -142,6 +140,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::config::Config;
     use crate::identity::Identity;
+    use crate::settings::{Overlay, Settings};
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_all_the_time_is_looked_at_now_and_then() {
@@ -154,12 +153,13 @@ mod tests {
         board.store.send_modify(|status| status.pending = 1);
         let file = Settings::from_file(&Config::default());
         let overlay = Overlay::of(&Identity { host: "h".into(), device_id: "d".into() });
+        let answers = overlay.acknowledgements(&file, None);
         let begin = Instant::now();
         let mut counts = Vec::new();
         for second in 0..3_600 {
             board.store.send_modify(|status| status.pending += 1);
             let now = begin + Duration::from_secs(second);
-            let wanted = reported.wanted(now, &board, "h", &overlay, &file);
+            let wanted = reported.wanted(now, &board, "h", answers.clone());
             counts.push(wanted["pendingCount"].as_u64().unwrap());
             assert!(reported.due(now) > now);
             assert_eq!(wanted["lastError"], "cloud: the hub was away");
@@ -169,15 +169,10 @@ mod tests {
 
         board.sensor.send_modify(|status| status.reason = Some("no answer at 0x76".into()));
         let now = begin + Duration::from_secs(3_660);
-        let wanted = reported.wanted(now, &board, "h", &overlay, &file);
+        let wanted = reported.wanted(now, &board, "h", answers.clone());
         assert_eq!(wanted["lastError"], "sensor: no answer at 0x76");
         assert_eq!(wanted["hubHost"], "h");
-        let answers = file_answers(&overlay, &file);
         assert!(OWN.iter().all(|name| wanted.contains_key(*name)));
-        assert_eq!(wanted.len(), OWN.len() + answers);
-    }
-
-    fn file_answers(overlay: &Overlay, file: &Settings) -> usize {
-        overlay.acknowledgements(file).len()
+        assert_eq!(wanted.len(), OWN.len() + answers.len());
     }
 }

@@ -1,0 +1,135 @@
+//! The twin's values and a store that is slow or was not read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::super::document::Twin;
+use super::*;
+use crate::clock::{SystemClock, Timekeeper};
+use crate::reading::FromSensor;
+use crate::store::{self, StoreTask};
+
+/// Where the store keeps the text.
+const KEY: &str = "twin.overlay";
+
+struct Bench {
+    desired: Desired,
+    store: StoreHandle,
+    /// Until [`Bench::wake`] the store answers nothing.
+    asleep: Option<StoreTask>,
+    running: Option<JoinHandle<()>>,
+    samples: mpsc::Sender<FromSensor>,
+    incoming: Option<mpsc::Receiver<FromSensor>>,
+}
+
+impl Bench {
+    fn asleep(dir: &Path, kept: Option<Overlay>) -> Self {
+        let mut config = Config::default();
+        config.store.path = dir.join("readings.db");
+        let (task, store) = store::open(&config.store, &timekeeper(), "run".into()).unwrap();
+        let (settings, _) = watch::channel(Settings::from_file(&config));
+        let desired = Desired::new(Arc::new(config), kept, settings, Arc::default(), store.clone());
+        let (samples, incoming) = mpsc::channel(1);
+        Self { desired, store, asleep: Some(task), running: None, samples, incoming: Some(incoming) }
+    }
+
+    fn wake(&mut self) {
+        let (task, incoming) = (self.asleep.take().unwrap(), self.incoming.take().unwrap());
+        let settings = self.desired.settings.subscribe();
+        self.running = Some(tokio::spawn(async move {
+            task.run(incoming, Arc::default(), settings, timekeeper(), Arc::default()).await.unwrap();
+        }));
+    }
+
+    async fn close(self) {
+        drop(self.samples);
+        self.store.close().await.unwrap();
+        self.running.unwrap().await.unwrap();
+    }
+
+    async fn take(&mut self, desired: Value, version: u64) {
+        let desired = desired.as_object().cloned().unwrap();
+        self.desired.take(News::Whole(Twin { desired, version, ..Twin::default() })).await;
+    }
+
+    fn interval(&self) -> Duration {
+        self.desired.settings.borrow().sample_interval
+    }
+
+    fn answer(&self) -> Value {
+        json!(self.desired.acknowledgements()["sampleInterval"])
+    }
+}
+
+fn timekeeper() -> Timekeeper {
+    Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH)
+}
+
+fn roof() -> Identity {
+    Identity { host: "hub.example".into(), device_id: "roof".into() }
+}
+
+/// With the time-outs of a store that does not answer, at once.
+async fn hurried<T>(waiting: impl Future<Output = T>) -> T {
+    tokio::time::pause();
+    let done = waiting.await;
+    tokio::time::resume();
+    done
+}
+
+#[tokio::test]
+async fn a_store_that_is_slow_at_the_start_loses_none_of_the_kept_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::asleep(dir.path(), Some(Overlay::of(&roof())));
+    bench.wake();
+    bench.take(json!({"sampleInterval": 5}), 2).await;
+    let kept = settings::load(&bench.store).await.unwrap();
+    bench.close().await;
+
+    let mut bench = Bench::asleep(dir.path(), None);
+    assert_eq!(hurried(settings::load(&bench.store)).await, None);
+    hurried(bench.desired.belongs_to(&roof())).await;
+    bench.desired.keep().await;
+    assert_eq!(bench.interval(), Duration::from_secs(60), "the file's");
+    bench.wake();
+    assert_eq!(settings::load(&bench.store).await.unwrap(), kept);
+    // The next attempt to connect.
+    bench.desired.belongs_to(&roof()).await;
+    assert_eq!(bench.interval(), Duration::from_secs(5));
+    assert_eq!(settings::load(&bench.store).await.unwrap(), kept);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_value_is_in_force_at_once_and_not_done_before_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::asleep(dir.path(), Some(Overlay::of(&roof())));
+    hurried(bench.take(json!({"sampleInterval": 5}), 2)).await;
+    assert_eq!(bench.interval(), Duration::from_secs(5));
+    let text = "applied; not on the disk yet: a restart may forget it";
+    assert_eq!(bench.answer(), json!({"value": 5, "ac": 202, "av": 2, "ad": text}));
+    bench.wake();
+    bench.desired.keep().await;
+    assert_eq!(bench.answer(), json!({"value": 5, "ac": 200, "av": 2, "ad": "applied"}));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_the_hub_says_is_written_once_and_over_what_could_not_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::asleep(dir.path(), None);
+    bench.wake();
+    bench.take(json!({"sampleInterval": 5}), 2).await;
+    assert_eq!(settings::load(&bench.store).await.unwrap(), bench.desired.overlay);
+    let marked = Some("not written over".to_owned());
+    bench.store.set_value(KEY, marked.clone()).await.unwrap();
+    bench.take(json!({"sampleInterval": 5}), 2).await;
+    assert_eq!(bench.store.value(KEY).await.unwrap(), marked, "the same twin costs no write");
+    bench.take(json!({"sampleInterval": 6}), 3).await;
+    assert_eq!(settings::load(&bench.store).await.unwrap(), bench.desired.overlay);
+    bench.close().await;
+}
