@@ -2,7 +2,7 @@
 
 use super::{Finding, chain};
 use crate::config::{Config, IdentitySource};
-use crate::identity::{self, IdentityError, provision};
+use crate::identity::{self, IdentityError, key_file, provision};
 
 const NAME: &str = "tpm";
 
@@ -21,7 +21,13 @@ fn look(config: &Config) -> Finding {
         Ok(name)
     });
     match signed {
-        Ok(name) => Finding::ok(NAME, format!("{} at {}{}", name.device_id, name.host, chip(config))),
+        Ok(name) => {
+            let detail = format!("{} at {}", name.device_id, name.host);
+            match config.identity.source {
+                IdentitySource::Tpm => Finding::ok(NAME, detail + &chip(config)),
+                IdentitySource::KeyFile => Finding::warning(NAME, detail, key_file::WARNING),
+            }
+        }
         Err(IdentityError::NotProvisioned { .. }) if !config.provisioning.id_scope.is_empty() => {
             Finding::warning(
                 NAME,
@@ -38,9 +44,6 @@ fn look(config: &Config) -> Finding {
 }
 
 fn chip(config: &Config) -> String {
-    if config.identity.source == IdentitySource::KeyFile {
-        return ", signed with a key file: anybody who can read it can be this station".into();
-    }
     match provision::show(&config.identity.tcti, config.identity.slot) {
         Ok(shown) => format!(", TPM {} firmware {}", shown.vendor, shown.firmware),
         Err(error) => format!(", but the TPM cannot be described: {}", chain(&error)),
