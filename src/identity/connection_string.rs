@@ -144,10 +144,22 @@ fn is_host_name(host: &str) -> bool {
     !host.is_empty() && host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
 }
 
-/// The beginning of a rejected value: a whole connection string pasted into the wrong place is not repeated.
+/// Whether a text looks like a device key: base64 of 16 to 64 bytes, padding forgotten or not. A serial number in
+/// hexadecimal digits, of which device ids are made, does not.
+pub fn could_be_a_key(text: &str) -> bool {
+    let text = text.trim().trim_end_matches('=').as_bytes();
+    (22..=86).contains(&text.len())
+        && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        && !text.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// The beginning of a rejected value: a key or a whole connection string in the wrong place is not repeated.
 fn shown(value: &str) -> String {
     if value.to_ascii_lowercase().contains("sharedaccesskey") {
         return "(a connection string)".into();
+    }
+    if could_be_a_key(value) {
+        return "(what could be a key)".into();
     }
     value.chars().take(64).collect()
 }

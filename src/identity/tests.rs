@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 
 use super::key_file::KeyFileSigner;
-use super::provision::{ProvisionRequest, parse_connection_string};
+use super::provision::{ProvisionRequest, could_be_a_key, parse_connection_string};
 use super::{Identity, IdentityError, Signer, sas_token};
 
 const KEY: &str = "Zmlyc3Qga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhISE=";
@@ -110,6 +110,21 @@ fn a_bad_connection_string_is_refused_with_what_is_wrong_and_never_shows_the_key
         assert!(shown.contains(expected), "{text:?} gives {shown}");
         assert!(!shown.contains("Zmlyc") && !shown.contains(&long[..8]), "the key is in: {shown}");
     }
+}
+
+#[test]
+fn a_key_in_the_place_of_host_or_device_is_not_shown() {
+    let slashed = STANDARD.encode([0xFF; 32]);
+    for (host, device_id, key) in [
+        (KEY, "d", KEY),
+        (&KEY[..43], "d/", KEY),
+        ("h", &*slashed, &*slashed),
+        ("h", &slashed[..40], &slashed),
+    ] {
+        let error = ProvisionRequest::new(host, device_id, KEY).unwrap_err().to_string();
+        assert!(!error.contains(&key[..8]), "{error}");
+    }
+    assert!(!could_be_a_key(&"0123456789abcdef".repeat(2)), "a serial number may be shown");
 }
 
 #[test]

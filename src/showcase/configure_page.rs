@@ -7,7 +7,7 @@ use super::configure::Desk;
 use super::origin::Refusal;
 use super::secret_form::SecretForm;
 use crate::identity::Identity;
-use crate::identity::provision::Shown;
+use crate::identity::provision::{Shown, checked_identity, could_be_a_key};
 
 const PAGE: &str = include_str!("page/configuration.html");
 const FORM: &str = include_str!("page/configuration-form.html");
@@ -69,10 +69,18 @@ fn form(desk: &Desk, replace: bool, filled: &SecretForm) -> String {
     } else {
         ""
     };
+    let (host, device_id) = to_repeat(filled);
     FORM.replace("{{replace}}", replace)
         .replace("{{path}}", &escape(&desk.code.path().display().to_string()))
-        .replace("{{host}}", &escape(&filled.host))
-        .replace("{{device}}", &escape(&filled.device_id))
+        .replace("{{host}}", &escape(host))
+        .replace("{{device}}", &escape(device_id))
+}
+
+/// Host and device id go back into the form only if they can be such: what else was typed may be a key.
+fn to_repeat(filled: &SecretForm) -> (&str, &str) {
+    let (host, device_id) = (filled.host.as_str(), filled.device_id.as_str());
+    let harmless = !could_be_a_key(host) && !could_be_a_key(device_id);
+    if harmless && checked_identity(host, device_id).is_ok() { (host, device_id) } else { ("", "") }
 }
 
 fn render(status: StatusCode, notice: &Notice, content: &str) -> Response {
@@ -112,5 +120,23 @@ mod tests {
     #[test]
     fn what_was_typed_cannot_become_html_nor_a_marker() {
         assert_eq!(escape("<b a='\"'>&{{host}}"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;&#123;&#123;host}}");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_field_is_not_repeated() {
+        let key = "Zmlyc3Qga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhISE=";
+        let whole = format!("HostName=h;DeviceId=d;SharedAccessKey={key}");
+        let filled = |host: &str, device_id: &str| SecretForm {
+            host: host.to_owned().into(),
+            device_id: device_id.to_owned().into(),
+            ..SecretForm::default()
+        };
+        for (host, device_id) in
+            [(&*whole, "roof"), ("h.example", &*whole), ("h.example", key), (key, "roof")]
+        {
+            assert_eq!(to_repeat(&filled(host, device_id)), ("", ""), "{host} {device_id}");
+        }
+        let right = filled("h.example", "roof");
+        assert_eq!(to_repeat(&right), ("h.example", "roof"));
     }
 }

@@ -21,19 +21,26 @@ pub const STALL: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub peer: SocketAddr,
+    /// The socket's own end.
+    pub here: SocketAddr,
     streaming: Arc<AtomicBool>,
     // Locked for a push or a take; nobody waits while holding it.
     secrets: Arc<Mutex<Vec<Bytes>>>,
 }
 
 impl Connection {
-    pub fn new(peer: SocketAddr) -> Self {
-        Self { peer, streaming: Arc::default(), secrets: Arc::default() }
+    pub fn new(peer: SocketAddr, here: SocketAddr) -> Self {
+        Self { peer, here, streaming: Arc::default(), secrets: Arc::default() }
     }
 
-    /// True for a peer on this machine (or one that came through `ssh -L`).
-    pub fn is_local(&self) -> bool {
+    /// True for a peer that came over loopback (as `ssh -L` does).
+    pub fn is_loopback(&self) -> bool {
         self.peer.ip().to_canonical().is_loopback()
+    }
+
+    /// True for a peer on this machine, over loopback or by the machine's own address on the network.
+    pub fn is_local(&self) -> bool {
+        self.is_loopback() || self.peer.ip().to_canonical() == self.here.ip().to_canonical()
     }
 
     /// The answer on this connection has no end: the limit on a connection's life does not hold for it.

@@ -58,7 +58,8 @@ async fn converse(socket: TcpStream, peer: SocketAddr, app: Router) {
     // Both are refinements: a kernel that refuses them costs nothing but patience.
     let _ = socket.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS);
-    let connection = Connection::new(peer);
+    let Ok(here) = socket.local_addr() else { return };
+    let connection = Connection::new(peer, here);
     let service = {
         let connection = connection.clone();
         let app = TowerToHyperService::new(app);

@@ -2,6 +2,8 @@
 //! from a page of this station. Host is checked against a name that somebody points at 127.0.0.1 (DNS
 //! rebinding), Origin against another site's form.
 
+use std::net::SocketAddr;
+
 use axum::http::{HeaderMap, header};
 
 use super::connection::Connection;
@@ -30,11 +32,14 @@ pub enum Refusal {
 
 /// Refuses what does not come from this machine's own page or programs.
 pub fn check(connection: &Connection, headers: &HeaderMap, sender: Sender) -> Result<(), Refusal> {
-    if !connection.is_local() {
-        return Err(Refusal::NotLocal);
-    }
-    let host =
-        single(headers, header::HOST).filter(|host| is_loopback_name(host)).ok_or(Refusal::WrongHost)?;
+    let host = match sender {
+        Sender::Program if connection.is_local() && !connection.is_loopback() => {
+            single(headers, header::HOST).filter(|host| is_address(host, connection.here))
+        }
+        _ if connection.is_loopback() => single(headers, header::HOST).filter(|host| is_loopback_name(host)),
+        _ => return Err(Refusal::NotLocal),
+    };
+    let host = host.ok_or(Refusal::WrongHost)?;
     if !headers.contains_key(header::ORIGIN) {
         return if sender == Sender::Program { Ok(()) } else { Err(Refusal::WrongOrigin) };
     }
@@ -44,7 +49,7 @@ pub fn check(connection: &Connection, headers: &HeaderMap, sender: Sender) -> Re
 
 /// The part that holds for a mere look as well: this machine, under a loopback name, which is returned.
 pub fn check_place<'a>(connection: &Connection, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
-    if !connection.is_local() {
+    if !connection.is_loopback() {
         return Err(Refusal::NotLocal);
     }
     single(headers, header::HOST).filter(|host| is_loopback_name(host)).ok_or(Refusal::WrongHost)
@@ -65,12 +70,17 @@ fn is_loopback_name(host: &str) -> bool {
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
+/// The address itself: a name that somebody points at it is none.
+fn is_address(host: &str, address: SocketAddr) -> bool {
+    host.parse::<SocketAddr>().is_ok_and(|host| host.ip().to_canonical() == address.ip().to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn verdict(peer: &str, host: &str, origin: Option<&str>, sender: Sender) -> Result<(), Refusal> {
-        let connection = Connection::new(peer.parse().unwrap());
+        let connection = Connection::new(peer.parse().unwrap(), LAN.parse().unwrap());
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
@@ -80,6 +90,8 @@ mod tests {
     }
 
     const HERE: &str = "127.0.0.1:50000";
+    /// Where the station listens.
+    const LAN: &str = "192.0.2.1:8080";
 
     #[test]
     fn the_station_s_own_page_is_let_in_by_each_loopback_name() {
@@ -94,6 +106,17 @@ mod tests {
     fn another_machine_is_refused() {
         let refused = verdict("192.0.2.7:50000", "127.0.0.1:8080", None, Sender::Program);
         assert_eq!(refused, Err(Refusal::NotLocal));
+    }
+
+    #[test]
+    fn a_program_may_come_by_the_machine_s_own_address_and_a_browser_may_not() {
+        let own = "192.0.2.1:50000";
+        assert_eq!(verdict(own, LAN, None, Sender::Program), Ok(()));
+        assert_eq!(verdict(own, "rebound.example:8080", None, Sender::Program), Err(Refusal::WrongHost));
+        let foreign = verdict(own, LAN, Some("http://evil.example"), Sender::Program);
+        assert_eq!(foreign, Err(Refusal::WrongOrigin));
+        let origin = format!("http://{LAN}");
+        assert_eq!(verdict(own, LAN, Some(&origin), Sender::Browser), Err(Refusal::NotLocal));
     }
 
     #[test]
@@ -116,7 +139,7 @@ mod tests {
 
     #[test]
     fn two_hosts_are_none() {
-        let connection = Connection::new(HERE.parse().unwrap());
+        let connection = Connection::new(HERE.parse().unwrap(), LAN.parse().unwrap());
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, "localhost".parse().unwrap());
         headers.append(header::HOST, "localhost".parse().unwrap());

@@ -22,12 +22,12 @@ pub async fn read(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refusal) = origin::check(&connection, &headers, origin::Sender::Program) {
-        return (StatusCode::FORBIDDEN, format!("{refusal}\n")).into_response();
+        return (StatusCode::FORBIDDEN, error(refusal)).into_response();
     }
     let (reply, answer) = oneshot::channel();
     if shared.sensor.try_send(SensorRequest::ReadNow(reply)).is_err() {
-        let text = "the sensor task is busy with other requests: try again\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response();
+        let busy = error("the sensor task is busy with other requests: try again");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], busy).into_response();
     }
     match answer.await {
         Ok(Ok(sample)) => {
@@ -36,7 +36,12 @@ pub async fn read(
             let altitude = shared.settings.borrow().altitude;
             Json(Observation::of_sample(&sample, &device_id, altitude)).into_response()
         }
-        Ok(Err(reason)) => (StatusCode::BAD_GATEWAY, format!("{reason}\n")).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the sensor task has ended\n").into_response(),
+        Ok(Err(reason)) => (StatusCode::BAD_GATEWAY, error(reason)).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, error("the sensor task has ended")).into_response(),
     }
+}
+
+/// `read` prints it.
+fn error(reason: impl ToString) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "error": reason.to_string() }))
 }

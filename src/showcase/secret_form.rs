@@ -16,8 +16,9 @@ const MOST: usize = 4 * 1024;
 #[derive(Default)]
 pub struct SecretForm {
     pub code: Zeroizing<String>,
-    pub host: String,
-    pub device_id: String,
+    /// Wiped as the key is, which may have been pasted here.
+    pub host: Zeroizing<String>,
+    pub device_id: Zeroizing<String>,
     pub key: Zeroizing<String>,
     /// The box "replace the identity that is there" was ticked.
     pub replace: bool,
@@ -65,8 +66,8 @@ fn parse(form: &[u8]) -> Result<SecretForm, FormError> {
         let value = decode(value)?;
         match name {
             b"code" => fields.code = value,
-            b"host" => value.trim().clone_into(&mut fields.host),
-            b"device" => value.trim().clone_into(&mut fields.device_id),
+            b"host" => fields.host = Zeroizing::new(value.trim().to_owned()),
+            b"device" => fields.device_id = Zeroizing::new(value.trim().to_owned()),
             b"key" => fields.key = value,
             b"replace" => fields.replace = true,
             _ => {}
@@ -113,7 +114,7 @@ mod tests {
     fn a_browser_s_form_is_taken_apart() {
         let form =
             parse(b"code=AB-CD&host=+hub.example+&device=a%2Bb&key=x%2By%2F%3D&replace=on&more=1").unwrap();
-        assert_eq!((&**form.code, &*form.host, &*form.device_id), ("AB-CD", "hub.example", "a+b"));
+        assert_eq!((&**form.code, &**form.host, &**form.device_id), ("AB-CD", "hub.example", "a+b"));
         assert_eq!((&**form.key, form.replace), ("x+y/=", true));
         assert!(!parse(b"").unwrap().replace);
         assert_eq!(parse(b"key=%ff").err(), Some(FormError::Unreadable));
@@ -121,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_short_form_of_the_right_type_is_read() {
-        let connection = Connection::new("127.0.0.1:1".parse().unwrap());
+        let connection = Connection::new("127.0.0.1:1".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
         let mut headers = HeaderMap::new();
         let refused = read(&connection, &headers, Body::from("key=a")).await.err();
         assert_eq!(refused, Some(FormError::WrongType));
