@@ -28,7 +28,8 @@ pub struct Observation<'a> {
     pub time_quality: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<&'static str>,
-    /// Absent where nothing was stored (`read` without a daemon).
+    /// Absent where the store has not numbered it: in what `read` and `readNow` answer, which do not wait for the
+    /// disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

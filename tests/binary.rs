@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "binary/check.rs"]
+mod check;
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,6 +19,11 @@ fn command(dir: &Path, config: &str, arguments: &[&str]) -> Output {
     let file = dir.join("command.toml");
     std::fs::write(&file, config).unwrap();
     binary().arg("--config").arg(&file).args(arguments).output().unwrap()
+}
+
+/// Runs one command beside this station, with its configuration.
+fn command_of(station: &Station, arguments: &[&str]) -> Output {
+    binary().arg("--config").arg(&station.config).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -159,6 +166,30 @@ async fn without_tpm_network_and_identity_the_station_records_and_says_what_is_w
 }
 
 #[tokio::test]
+async fn read_beside_a_station_is_a_reading_of_that_station() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = lonely(dir.path()).replace("interval = \"1s\"", "interval = \"1h\"");
+    let station = Station::start(dir.path(), &config);
+    let stored = async |count: u64| {
+        station
+            .until("it is stored", Duration::from_secs(15), |status| status["store"]["lastSequence"] == count)
+            .await
+    };
+    stored(1).await;
+    let read = command_of(&station, &["read", "--json"]);
+    assert_eq!(read.status.code(), Some(0), "{}", text(&read.stderr));
+    let reading: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
+    let status = stored(2).await;
+    let last = &status["sensor"]["lastReading"];
+    for key in ["time", "currentTemperature", "currentHumidity", "currentPressure"] {
+        assert_eq!(reading[key], last[key], "{key}");
+    }
+    let in_words = text(&command_of(&station, &["read"]).stdout);
+    assert!(in_words.starts_with("time ") && in_words.contains(" kPa\n"), "{in_words}");
+    stored(3).await;
+}
+
+#[tokio::test]
 async fn without_a_sensor_the_station_runs_and_names_the_bus() {
     let dir = tempfile::tempdir().unwrap();
     let config =
@@ -170,6 +201,13 @@ async fn without_a_sensor_the_station_runs_and_names_the_bus() {
         })
         .await;
     assert!(status["sensor"]["reason"].as_str().unwrap().contains("/dev/no-bus"), "{status}");
+    let beside = command_of(&station, &["read"]);
+    let said = text(&beside.stderr);
+    assert_eq!(beside.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the running station could not take a reading") && said.contains("/dev/no-bus"),
+        "{said}"
+    );
     station.terminate();
     assert_eq!(station.wait(Duration::from_secs(10)).await.code(), Some(0));
     let read = command(dir.path(), &config, &["read"]);

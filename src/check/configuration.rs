@@ -1,19 +1,34 @@
-//! Whether the file is well-formed, and which of its values the cloud overrides on the station that runs with it.
+//! Whether the file is well-formed, which of its values the cloud overrides on the station that runs with it, and how
+//! many messages the hub will count.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::Finding;
+use super::{Finding, Station};
+use crate::config::Config;
 
-/// `running`: the status document of the station that runs with this configuration, if one does.
-pub fn check(file: &Path, running: Option<&Value>) -> Finding {
+pub fn check(file: &Path, config: &Config, station: &Station) -> Finding {
     let mut detail = format!("{} is well-formed", file.display());
-    let overridden = running.map(overridden).unwrap_or_default();
+    if let Some(metered) = metered(&super::outlook(config, station)) {
+        detail.push_str(&format!("; {metered}"));
+    }
+    let overridden = station.document().map(overridden).unwrap_or_default();
     if !overridden.is_empty() {
         detail.push_str(&format!("; the twin sets {}", overridden.join(", ")));
     }
     Finding::ok("configuration", detail)
+}
+
+/// From `outlook` of the status document: what the hub will count, and what that needs.
+pub fn metered(outlook: &Value) -> Option<String> {
+    let tier = outlook.get("tier")?.as_str()?;
+    let (key, needs) = match tier {
+        "free" => ("meteredPerDayFree", "the free tier takes them".into()),
+        "S1" | "S2" | "S3" => ("meteredPerDay", format!("one {tier} unit takes them")),
+        more => ("meteredPerDay", format!("they take {more}")),
+    };
+    Some(format!("{:.0} metered messages a day, {needs}", outlook.get(key)?.as_f64()?))
 }
 
 /// `sensor.interval = "5s"` and so on: the keys whose value in force comes from the device twin.
@@ -37,11 +52,27 @@ mod tests {
             "sensor.interval": {"value": "5s", "from": "twin"},
             "store.keep": {"value": "400d", "from": "default"},
         }});
-        let finding = check(Path::new("/etc/station.toml"), Some(&running));
+        let finding = check(Path::new("/etc/station.toml"), &Config::default(), &Station::Says(running));
         assert_eq!(
             finding.detail,
-            "/etc/station.toml is well-formed; the twin sets sensor.interval = \"5s\""
+            "/etc/station.toml is well-formed; 1440 metered messages a day, the free tier takes them; \
+             the twin sets sensor.interval = \"5s\""
         );
-        assert_eq!(check(Path::new("f"), None).detail, "f is well-formed");
+    }
+
+    #[test]
+    fn what_the_hub_counts_is_told_by_the_file_or_by_the_running_station() {
+        let mut config = Config::default();
+        config.sensor.interval = std::time::Duration::from_secs(1);
+        let says = |station: &Station| check(Path::new("f"), &config, station).detail;
+        assert_eq!(
+            says(&Station::Absent),
+            "f is well-formed; 86400 metered messages a day, one S1 unit takes them"
+        );
+        let running = json!({"outlook": {"tier": "several S3 units", "meteredPerDay": 4e8}});
+        assert!(
+            says(&Station::Says(running))
+                .ends_with("400000000 metered messages a day, they take several S3 units")
+        );
     }
 }

@@ -1,17 +1,26 @@
-//! The disk: a folder that can be written, room for the store's full size, a store that is well.
+//! The disk: a folder that can be written, room for the store's full size, a store that is well, how long a synced
+//! write takes and how long the card lasts.
 
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, Mode, OFlags, access, fdatasync, open, statvfs};
+use rustix::io::pwrite;
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::{Finding, text};
-use crate::config;
+use super::{Finding, Station, text};
+use crate::config::{self, Config};
+use crate::outlook::Disk;
 
 const NAME: &str = "disk";
 
-pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
-    if let Some(document) = running
+/// Slower than this, a reading a second cannot be synced one by one.
+const TOO_SLOW: Duration = Duration::from_secs(1);
+
+pub fn check(config: &Config, station: &Station) -> Finding {
+    let store = &config.store;
+    if let Some(document) = station.document()
         && text(document, "/store/state") == Some("failing")
     {
         let reason =
@@ -22,13 +31,10 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
             "see `journalctl -u weather-station`; readings are kept in memory meanwhile",
         );
     }
-    let folder = match store.path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(store);
     let shown = folder.display();
     // A running station writes there as its own user; this command may be somebody else's.
-    if running.is_none()
+    if matches!(station, Station::Absent)
         && let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK)
     {
         return Finding::failed(
@@ -38,7 +44,7 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
         );
     }
     let free = match statvfs(folder) {
-        Ok(disk) => disk.f_bavail * disk.f_frsize,
+        Ok(disk) => of(&disk).free,
         Err(error) => {
             let detail = format!("could not ask how much room there is in {shown}: {error}");
             return Finding::failed(NAME, detail, "see whether the file system is mounted");
@@ -55,12 +61,22 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
         .sum();
     let wanted = store.max_size.saturating_sub(used);
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let detail = format!(
+    let mut detail = format!(
         "{:.0} MB free in {shown}, the store has {:.1} MB of at most {:.0} MB",
         megabytes(free),
         megabytes(used),
         megabytes(store.max_size),
     );
+    let synced = synced_write(folder);
+    if let Some(time) = synced {
+        detail.push_str(&format!("; a synced write of 4 KiB takes {:.1} ms", time.as_secs_f64() * 1e3));
+    }
+    if let Some(years) = super::outlook(config, station).get("cardLifeYears").and_then(Value::as_f64) {
+        detail.push_str(&match years {
+            ..100.0 => format!("; a cheap card lasts {years:.0} years"),
+            _ => "; a cheap card lasts longer than 100 years".into(),
+        });
+    }
     if free < wanted {
         return Finding::warning(
             NAME,
@@ -68,7 +84,42 @@ pub fn check(store: &config::Store, running: Option<&Value>) -> Finding {
             "lower `store.max_size` or make room: a full disk costs the oldest readings",
         );
     }
+    if synced.is_some_and(|time| time > TOO_SLOW) {
+        return Finding::warning(NAME, detail, "replace the card: it is worn or broken, see `dmesg`");
+    }
     Finding::ok(NAME, detail)
+}
+
+fn folder(store: &config::Store) -> &Path {
+    match store.path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The file system that the store is, or will be, on.
+pub fn size(store: &config::Store) -> Option<Disk> {
+    statvfs(folder(store)).ok().map(|disk| of(&disk))
+}
+
+fn of(disk: &rustix::fs::StatVfs) -> Disk {
+    Disk { size: disk.f_blocks * disk.f_frsize, free: disk.f_bavail * disk.f_frsize }
+}
+
+/// The median of some writes of 4 KiB with fdatasync, to a file that never gets a name. `None` where this user, or
+/// this file system, cannot make one.
+fn synced_write(folder: &Path) -> Option<Duration> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+    let mut times = Vec::new();
+    for page in 0..5 {
+        let begin = Instant::now();
+        pwrite(&file, &[0x5A; 4096], page * 4096).ok().filter(|written| *written == 4096)?;
+        fdatasync(&file).ok()?;
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    Some(times[times.len() / 2])
 }
 
 #[cfg(test)]
@@ -76,26 +127,33 @@ mod tests {
     use super::super::Status;
     use super::*;
 
-    fn store(path: &Path, max_size: u64) -> config::Store {
-        config::Store { path: path.to_owned(), max_size, ..config::Store::default() }
+    fn config(path: &Path, max_size: u64) -> Config {
+        let store = config::Store { path: path.to_owned(), max_size, ..config::Store::default() };
+        Config { store, ..Config::default() }
     }
 
     #[test]
     fn a_missing_folder_fails_and_too_little_room_warns() {
         let folder = tempfile::tempdir().unwrap();
-        let good = check(&store(&folder.path().join("r.db"), 1 << 20), None);
+        let good = check(&config(&folder.path().join("r.db"), 1 << 20), &Station::Absent);
         assert_eq!(good.status, Status::Ok, "{good:?}");
-        let narrow = check(&store(&folder.path().join("r.db"), u64::MAX), None);
+        assert!(good.detail.contains("a synced write of 4 KiB takes "), "{good:?}");
+        assert!(good.detail.contains("a cheap card lasts "), "{good:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+        let narrow = check(&config(&folder.path().join("r.db"), u64::MAX), &Station::Absent);
         assert_eq!(narrow.status, Status::Warning);
-        let missing = check(&store(&folder.path().join("no/r.db"), 1 << 20), None);
+        let missing = check(&config(&folder.path().join("no/r.db"), 1 << 20), &Station::Absent);
         assert_eq!(missing.status, Status::Failed);
         assert!(missing.detail.contains("No such file"), "{missing:?}");
     }
 
     #[test]
     fn what_the_running_station_says_of_its_store_comes_first() {
-        let document = serde_json::json!({"store": {"state": "failing", "reason": "the disk is full"}});
-        let finding = check(&store(Path::new("/tmp/r.db"), 1 << 20), Some(&document));
+        let failing = serde_json::json!({"store": {"state": "failing", "reason": "the disk is full"}});
+        let finding = check(&config(Path::new("/tmp/r.db"), 1 << 20), &Station::Says(failing));
         assert_eq!((finding.status, finding.detail.as_str()), (Status::Failed, "the disk is full"));
+        let worn = serde_json::json!({"outlook": {"cardLifeYears": 3.4}});
+        let finding = check(&config(Path::new("/tmp/r.db"), 1 << 20), &Station::Says(worn));
+        assert!(finding.detail.contains("a cheap card lasts 3 years"), "{finding:?}");
     }
 }

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Finding, chain, text};
+use super::{Finding, Station, chain, text};
 use crate::clock::{ClockState, SystemClock, Timekeeper};
+use crate::cloud::{self, Reached, Stopped};
 use crate::config::Config;
-use crate::{cloud, identity, station};
+use crate::identity;
+use crate::station::build_date;
 
 const NAME: &str = "hub";
-const REMEDY: &str = "readings are kept and sent later; let TCP 5671 or 443 out to the hub";
+const KEPT: &str = "readings are kept and sent later; let TCP 5671 or 443 out to the hub";
 
-pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
-    if let Some(document) = running {
-        return ask(document);
+pub async fn check(config: &Config, station: &Station) -> Finding {
+    match station {
+        Station::Says(document) => return ask(document),
+        Station::Mute { why, remedy } => return Finding::warning(NAME, why, *remedy),
+        Station::Absent => {}
     }
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
     if timekeeper.state() == ClockState::Wrong {
         return Finding::failed(
             NAME,
@@ -30,9 +34,39 @@ pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
         return Finding::failed(NAME, "not tried: the station has no identity", "see the TPM above");
     };
     match cloud::probe(config, &timekeeper).await {
-        Ok(way) => Finding::ok(NAME, format!("{} lets {} in, by {way}", name.host, name.device_id)),
-        Err(error) => Finding::failed(NAME, chain(&error), REMEDY),
+        Ok(way) => {
+            let (host, device) = (name.host, name.device_id);
+            Finding::ok(
+                NAME,
+                format!("{host} lets {device} in, by {way}: name, port, TLS and token are right"),
+            )
+        }
+        Err(stopped) => stopped_at(&name.host, &stopped),
     }
+}
+
+/// How far it came, why not further, and what is to be done there.
+fn stopped_at(host: &str, stopped: &Stopped) -> Finding {
+    let (reached, remedy) = match stopped.reached {
+        Reached::Here => ("it was not asked", "see the TPM above, and `hub.ca_file`"),
+        Reached::Resolver => (
+            "its name is not found",
+            "readings are kept and sent later; see whether there is a network and a resolver (`resolvectl status`), \
+             and whether this is the name of the hub",
+        ),
+        Reached::Name => ("its name is found, its port does not answer", KEPT),
+        Reached::Port => (
+            "name and port are right, TLS is not",
+            "readings are kept and sent later; keep `ca-certificates` up to date, or put the root that the hub has, \
+             or a proxy on the way, into `hub.ca_file`",
+        ),
+        Reached::Tls => (
+            "name, port and TLS are right, but it does not let this device in",
+            "readings are kept and sent later; see in the portal whether the device is there and enabled, and \
+             provision its key again with `--force`",
+        ),
+    };
+    Finding::failed(NAME, format!("{host}: {reached}: {}", chain(&stopped.error)), remedy)
 }
 
 fn ask(document: &Value) -> Finding {
@@ -42,7 +76,7 @@ fn ask(document: &Value) -> Finding {
         state => {
             let reason = text(document, "/cloud/reason").unwrap_or("no reason given");
             let state = state.unwrap_or("unknown");
-            Finding::failed(NAME, format!("{host} is {state}: {reason}"), REMEDY)
+            Finding::failed(NAME, format!("{host} is {state}: {reason}"), KEPT)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What `weather-station check` looks at, one file a check: configuration, sensor, TPM, clock, disk, hub in turn.
-//! Reads everything, changes nothing. Where the station runs, the parts that it holds are asked of it.
+//! Changes nothing (a file without a name is written to time the disk, and is gone with its descriptor). Where the
+//! station runs, the parts that it holds are asked of it: a second user would disturb it.
 
 mod clock;
 pub mod configuration;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::outlook::Outlook;
 
 /// One result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,20 +51,59 @@ impl Finding {
     }
 }
 
-/// Everything behind the configuration, in turn; `report` is called as each is known. `running` is the status
-/// document of the station that runs with this configuration, if one does.
-pub async fn all(config: &Config, running: Option<&Value>, mut report: impl FnMut(&Finding)) -> Vec<Finding> {
+/// The station that runs with this configuration.
+#[derive(Debug)]
+pub enum Station {
+    /// None does.
+    Absent,
+    /// One does, or nobody can tell, and it cannot be asked.
+    Mute { why: String, remedy: &'static str },
+    /// Its status document.
+    Says(Value),
+}
+
+impl Station {
+    const MUTE: &str = "set `showcase.listen`, restart the station and check again";
+
+    /// One that holds its store, or the sensor's bus, and does not answer.
+    pub fn mute() -> Self {
+        Self::Mute { why: "a station runs but cannot be asked".into(), remedy: Self::MUTE }
+    }
+
+    /// What it says of itself.
+    pub fn document(&self) -> Option<&Value> {
+        match self {
+            Self::Says(document) => Some(document),
+            Self::Absent | Self::Mute { .. } => None,
+        }
+    }
+}
+
+/// Everything behind the configuration, in turn; `report` is called as each is known.
+pub async fn all(config: &Config, station: &Station, mut report: impl FnMut(&Finding)) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |finding: Finding| {
         report(&finding);
         findings.push(finding);
     };
-    add(sensor::check(config, running).await);
+    add(sensor::check(config, station).await);
     add(identity::check(config).await);
-    add(clock::check(running));
-    add(disk::check(&config.store, running));
-    add(hub::check(config, running).await);
+    add(clock::check(station.document()));
+    add(disk::check(config, station));
+    add(hub::check(config, station).await);
     findings
+}
+
+/// What the settings in force cost: as the running station says, or by the file.
+pub fn outlook(config: &Config, station: &Station) -> Value {
+    if let Some(outlook) =
+        station.document().and_then(|document| document.get("outlook")).filter(|o| !o.is_null())
+    {
+        return outlook.clone();
+    }
+    let (per_message, max_loss) = (config.telemetry.readings_per_message, config.store.max_loss);
+    let outlook = Outlook::of(config.sensor.interval, per_message, max_loss, disk::size(&config.store));
+    serde_json::to_value(outlook).unwrap_or_default()
 }
 
 /// The chain of an error in one line.

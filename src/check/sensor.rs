@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::{Finding, chain, text};
+use super::{Finding, Station, chain, text};
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::{Config, SensorSource};
-use crate::{sensor, station};
+use crate::sensor;
+use crate::sensor::SensorError;
+use crate::station::build_date;
 
 const NAME: &str = "sensor";
 const REMEDY: &str = "see the wiring in hardware/ and `i2cdetect -y 1`; the station records again by itself once the sensor answers";
 
-pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
-    if let Some(document) = running {
+pub async fn check(config: &Config, station: &Station) -> Finding {
+    if let Station::Mute { why, remedy } = station {
+        return Finding::warning(NAME, why, *remedy);
+    }
+    if let Some(document) = station.document() {
         let chip = text(document, "/sensor/chip").unwrap_or("a sensor");
         return match text(document, "/sensor/state") {
             Some("ok") => Finding::ok(NAME, format!("{chip}, read by the running station")),
@@ -24,7 +27,7 @@ pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
             }
         };
     }
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
     match sensor::read_once(&config.sensor, &timekeeper).await {
         Ok((sample, chip)) => {
             let measured = sample.measurement;
@@ -41,6 +44,8 @@ pub async fn check(config: &Config, running: Option<&Value>) -> Finding {
                 ),
             }
         }
+        // Another process holds the bus: a station, of this configuration or of another one.
+        Err(error @ SensorError::Locked { .. }) => Finding::warning(NAME, chain(&error), Station::MUTE),
         Err(error) => Finding::failed(NAME, chain(&error), REMEDY),
     }
 }

@@ -1,14 +1,12 @@
 //! `check`: prints what [`crate::check`] finds, as it is found.
 
 use std::path::Path;
-use std::time::Duration;
 
-use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output};
 use crate::check::{self, Finding, Status};
-use crate::config::{self, Config};
+use crate::config;
 
 /// 0 when nothing failed (warnings allowed), 1 when something did, 78 when the configuration is wrong.
 pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
@@ -23,23 +21,15 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
         }
     };
     let runtime = daemon::runtime()?;
-    let running = runtime.block_on(running(&config));
-    let mut findings = vec![check::configuration::check(file, running.as_ref())];
+    let station = runtime.block_on(daemon::station(&config));
+    let mut findings = vec![check::configuration::check(file, &config, &station)];
     show(&findings[0], json);
-    findings.extend(runtime.block_on(check::all(&config, running.as_ref(), |finding| show(finding, json))));
+    findings.extend(runtime.block_on(check::all(&config, &station, |finding| show(finding, json))));
     // A device that hangs must not hold up the end.
     runtime.shutdown_background();
     finish(&findings, json)?;
     let failed = findings.iter().any(|finding| finding.status == Status::Failed);
     Ok(if failed { FAILED } else { DONE })
-}
-
-/// The status document of the station that runs with this configuration.
-async fn running(config: &Config) -> Option<Value> {
-    let address = daemon::address(config)?;
-    let answer = daemon::ask(address, Method::GET, "/api/status", Duration::from_secs(5)).await.ok()?;
-    let document: Value = serde_json::from_slice(&answer.body).ok()?;
-    document.pointer("/station/storeId").is_some().then_some(document)
 }
 
 fn show(finding: &Finding, json: bool) {

@@ -8,8 +8,11 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 
+use crate::check::Station;
 use crate::config::Config;
+use crate::store;
 
 /// What the station answered.
 pub struct Answer {
@@ -64,6 +67,35 @@ async fn exchange(address: SocketAddr, method: Method, path: &str) -> anyhow::Re
             end.with_context(|| format!("{address} ended the connection"))?;
             talk.await
         }
+    }
+}
+
+/// The station that runs with this configuration: what it says, or that it is there and says nothing.
+pub async fn station(config: &Config) -> Station {
+    match document(config).await {
+        Some(document) => Station::Says(document),
+        None => unasked(config).unwrap_or(Station::Absent),
+    }
+}
+
+async fn document(config: &Config) -> Option<Value> {
+    let answer = ask(address(config)?, Method::GET, "/api/status", Duration::from_secs(5)).await.ok()?;
+    let document: Value = serde_json::from_slice(&answer.body).ok()?;
+    document.pointer("/station/storeId").is_some().then_some(document)
+}
+
+/// A running station holds its store, whether it listens or not.
+fn unasked(config: &Config) -> Option<Station> {
+    match store::is_held(&config.store.path) {
+        Ok(false) => None,
+        Ok(true) => Some(Station::mute()),
+        Err(error) => Some(Station::Mute {
+            why: format!(
+                "whether a station runs cannot be told from the lock beside {}: {error}",
+                config.store.path.display()
+            ),
+            remedy: "run this as root or as the user of the station",
+        }),
     }
 }
 

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{DONE, daemon, output};
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
 use crate::observation::Observation;
-use crate::{identity, sensor, station};
+use crate::{identity, sensor, station, store};
 
 /// A reading takes 113 ms at most; retries and a busy bus take longer.
 const LIMIT: Duration = Duration::from_secs(10);
+
+const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     let runtime = daemon::runtime()?;
@@ -35,31 +37,43 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     Ok(DONE)
 }
 
-/// Asks the running station; `None` where none listens.
+/// Asks the running station; `None` where none runs. Beside one that runs nothing else may be measured, so whatever
+/// it answers is the answer.
 async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
-    let Some(address) = daemon::address(config) else { return Ok(None) };
-    let Ok(answer) = daemon::ask(address, Method::POST, "/api/read", LIMIT).await else { return Ok(None) };
+    let runs = store::is_held(&config.store.path).unwrap_or(false);
+    let Some(address) = daemon::address(config) else {
+        if runs {
+            bail!(UNASKED);
+        }
+        return Ok(None);
+    };
+    let answer = match daemon::ask(address, Method::POST, "/api/read", LIMIT).await {
+        Err(error) if runs => return Err(error.context(UNASKED)),
+        Err(_) => return Ok(None),
+        Ok(answer) if answer.status == StatusCode::NOT_FOUND && !runs => return Ok(None),
+        Ok(answer) => answer,
+    };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if answer.status == 200 && body.get("currentTemperature").is_some() {
+    if answer.status == StatusCode::OK && body.get("currentTemperature").is_some() {
         return Ok(Some(body));
     }
     match body.get("error").and_then(Value::as_str) {
         Some(error) => bail!("the running station could not take a reading: {error}"),
-        // Something else listens there.
-        None => Ok(None),
+        None => bail!(
+            "{address} answered {}: the station is overloaded, or something else listens there (`showcase.listen`)",
+            answer.status
+        ),
     }
 }
 
 async fn measure(config: &Config) -> anyhow::Result<Value> {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
     let (sample, _chip) =
-        sensor::read_once(&config.sensor, &timekeeper).await.map_err(|error| {
-            match error {
-        sensor::SensorError::Locked { .. } => anyhow::Error::new(error).context(
-            "the running station holds the sensor and cannot be asked: set `showcase.listen` and restart it",
-        ),
-        error => anyhow::Error::new(error).context("could not read the sensor: see `weather-station check`"),
-    }
+        sensor::read_once(&config.sensor, &timekeeper).await.map_err(|error| match error {
+            sensor::SensorError::Locked { .. } => anyhow::Error::new(error).context(UNASKED),
+            error => {
+                anyhow::Error::new(error).context("could not read the sensor: see `weather-station check`")
+            }
         })?;
     let (altitude, identity) = (config.station.altitude, config.identity.clone());
     // A reading needs no identity; where there is one, it is named.
@@ -80,7 +94,6 @@ fn in_words(reading: &Value) -> String {
         ("dew point", "dewPoint", " degC"),
         ("time quality", "timeQuality", ""),
         ("quality", "quality", ""),
-        ("sequence", "sequence", ""),
     ];
     lines
         .iter()

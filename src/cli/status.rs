@@ -104,6 +104,9 @@ fn in_words(document: &Value) -> String {
     if let Some(expires) = text("/cloud/tokenExpires") {
         part("token", format!("expires {expires}"));
     }
+    if let Some(metered) = document.get("outlook").and_then(check::configuration::metered) {
+        part("messages", metered);
+    }
     part("clock", format!("{}{}", get("/clock/state"), because("/clock/reason")));
     let overridden = check::configuration::overridden(document);
     if !overridden.is_empty() {

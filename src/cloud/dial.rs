@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+
 use super::deadline::{Limits, within};
 use super::error::{Cause, CloudError};
 use super::stream::Wire;
@@ -12,8 +14,6 @@ use crate::config::{Hub, Transport};
 
 /// So often a station on a WebSocket looks whether AMQP's port is open again.
 const AMQP_AGAIN: Duration = Duration::from_secs(600);
-
-const SET_UP: &str = "set TLS up with the hub";
 
 /// A way to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,24 +73,45 @@ impl Dialer {
         tls: &Tls,
         limits: &Limits,
     ) -> Result<Box<dyn Wire>, CloudError> {
+        let tcp = self.reach(way, host, tls, limits).await?;
+        self.secure(way, host, tls, limits, tcp).await
+    }
+
+    /// The name and the port.
+    pub async fn reach(
+        &self,
+        way: Way,
+        host: &str,
+        tls: &Tls,
+        limits: &Limits,
+    ) -> Result<TcpStream, CloudError> {
         let limit = limits.connect * 4;
         match way {
             Way::Amqp => {
-                let connecting = tls::tcp(host, self.hub.port, limits.connect);
-                let tcp = within("connect to the hub", limit, connecting).await?;
-                let stream = within(SET_UP, limits.handshake, tls.connect(host, tcp)).await?;
-                Ok(Box::new(stream))
+                within("connect to the hub", limit, tls::tcp(host, self.hub.port, limits.connect)).await
             }
             Way::Websocket => {
-                let port = self.hub.websocket_port;
-                let connecting = tls.reach(host, port, limits.connect);
-                let tcp = within("connect to the hub", limit, connecting).await?;
-                let stream = within(SET_UP, limits.handshake, tls.connect(host, tcp)).await?;
-                let upgrade = websocket::connect(host, port, stream);
-                let stream = within("open a WebSocket to the hub", limits.handshake, upgrade).await?;
-                Ok(Box::new(stream))
+                let connecting = tls.reach(host, self.hub.websocket_port, limits.connect);
+                within("connect to the hub", limit, connecting).await
             }
         }
+    }
+
+    /// TLS on what was reached, and the WebSocket where it is one.
+    pub async fn secure(
+        &self,
+        way: Way,
+        host: &str,
+        tls: &Tls,
+        limits: &Limits,
+        tcp: TcpStream,
+    ) -> Result<Box<dyn Wire>, CloudError> {
+        let stream = within("set TLS up with the hub", limits.handshake, tls.connect(host, tcp)).await?;
+        if way == Way::Amqp {
+            return Ok(Box::new(stream));
+        }
+        let upgrade = websocket::connect(host, self.hub.websocket_port, stream);
+        Ok(Box::new(within("open a WebSocket to the hub", limits.handshake, upgrade).await?))
     }
 
     /// Returns when a station that goes by WebSocket although it would rather not can go by AMQP again.

@@ -54,7 +54,7 @@ mod window;
 
 pub use self::assignment::visit as visit_provisioning_service;
 pub use self::deadline::Limits;
-pub use self::probe::probe;
+pub use self::probe::{Reached, Stopped, probe};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::steering::{MODEL_ID, Method, Parts, REPORTED, Steering};
 pub use self::task::Task;

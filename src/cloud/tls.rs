@@ -6,6 +6,7 @@
 //! station's own idea of the time, so that a Pi without a clock is not locked out once it has the hub's time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,13 +98,8 @@ impl Tls {
 /// Connects TCP: each address in turn, for at most `limit` each, and sets the socket up so that a dead peer is
 /// noticed by the kernel too.
 pub async fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
-    let slow = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
-    let host = bare(host);
-    let addresses = tokio::time::timeout(limit, tokio::net::lookup_host((host, port)))
-        .await
-        .map_err(|_| slow(format!("looking up {host} took longer than {} s", limit.as_secs_f64())))?
-        .map_err(|error| io::Error::new(error.kind(), format!("looking up {host}: {error}")))?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    let addresses = look_up(host, port, limit).await?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", bare(host)));
     for address in addresses {
         match tokio::time::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return set_up(stream),
@@ -112,6 +108,19 @@ pub async fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream
         }
     }
     Err(last)
+}
+
+/// The addresses of a name.
+pub async fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<impl Iterator<Item = SocketAddr>> {
+    let host = bare(host);
+    tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port)))
+        .await
+        .map_err(|_| slow(format!("looking up {host} took longer than {} s", limit.as_secs_f64())))?
+        .map_err(|error| io::Error::new(error.kind(), format!("looking up {host}: {error}")))
+}
+
+fn slow(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
 /// Keep-alive from 30 s of silence; unacknowledged bytes end the connection after 30 s (RFC 5482).

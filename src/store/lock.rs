@@ -2,6 +2,7 @@
 //! drop SQLite's own locks on it (POSIX), and the database may be set aside while the lock stays.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,6 +14,21 @@ use super::StoreError;
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+}
+
+/// Whether a station holds this store. Makes no file and keeps no lock.
+pub fn is_held(database: &Path) -> io::Result<bool> {
+    let file = match File::open(super::database::beside(database, ".lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // Shared: two that ask at the same moment do not take each other for a station.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 impl Lock {

@@ -55,6 +55,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::handle::StoreHandle;
+pub use self::lock::is_held;
 pub use self::task::{StoreTask, open};
 use crate::reading::{Celsius, Hectopascal, Percent, Reading};
 

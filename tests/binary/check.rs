@@ -1,0 +1,111 @@
+//! `check`: what it says of each part that is missing or wrong, and that it leaves a running station alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hub_emulator::{Emulator, Options};
+use serde_json::Value;
+
+use super::support::station::{Station, free_port};
+use super::support::swtpm::Swtpm;
+use super::{command, lonely, text, with_key_file};
+
+/// `check --json`: the exit status, and the findings by name.
+fn check(dir: &Path, config: &str) -> (Option<i32>, Value) {
+    let output = command(dir, config, &["check", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)));
+    (output.status.code(), document["checks"].clone())
+}
+
+fn finding<'a>(checks: &'a Value, name: &str) -> &'a Value {
+    let mut found = checks.as_array().unwrap().iter().filter(|finding| finding["name"] == name);
+    found.next().unwrap_or_else(|| panic!("no {name} in {checks}"))
+}
+
+/// Status, and a part of detail or remedy.
+fn assert_says(checks: &Value, name: &str, status: &str, part: &str) {
+    let finding = finding(checks, name);
+    assert_eq!(finding["status"], status, "{checks}");
+    let said = format!("{} {}", finding["detail"], finding["remedy"]);
+    assert!(said.contains(part), "{name} says {said}, expected {part:?}");
+    assert_eq!(finding["remedy"].is_string(), status != "ok", "a remedy wherever something is to be done");
+}
+
+#[test]
+fn each_part_that_is_missing_or_wrong_is_found_with_how_far_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let tpm = Swtpm::new();
+    let good = with_key_file(dir.path(), &hub) + "[showcase]\nlisten = \"\"\n";
+    let no_tpm = lonely(dir.path());
+    let empty_tpm = no_tpm.replace("device:/dev/no-tpm", &tpm.tcti());
+    let refused = good.replace(&format!("port = {}", hub.port()), &format!("port = {}", free_port()));
+    let unknown_root = good.replace("ca_file", "# ca_file");
+    // (configuration, exit status, finding, its status, what it says)
+    let cases = [
+        (&good, 0, "hub", "ok", "localhost lets roof in, by amqp: name, port, TLS and token are right"),
+        (&good, 0, "tpm", "warning", "whoever reads the card can copy the key"),
+        (&good, 0, "configuration", "ok", "86400 metered messages a day, one S1 unit takes them"),
+        (&good, 0, "disk", "ok", "a synced write of 4 KiB takes "),
+        (&no_tpm, 1, "tpm", "failed", "there is no /dev/no-tpm"),
+        (&no_tpm, 1, "hub", "failed", "not tried: the station has no identity"),
+        (&empty_tpm, 1, "tpm", "failed", "run `weather-station provision`"),
+        (&refused, 1, "hub", "failed", "its name is found, its port does not answer: could not connect"),
+        (&unknown_root, 1, "hub", "failed", "name and port are right, TLS is not: could not set TLS up"),
+        (&unknown_root, 1, "hub", "failed", "into `hub.ca_file`"),
+    ];
+    for (config, code, name, status, part) in cases {
+        let (ended, checks) = check(dir.path(), config);
+        assert_eq!(ended, Some(code), "{checks}");
+        assert_says(&checks, name, status, part);
+        let names: Vec<_> = checks.as_array().unwrap().iter().map(|finding| &finding["name"]).collect();
+        assert_eq!(names, ["configuration", "sensor", "tpm", "clock", "disk", "hub"]);
+    }
+
+    let key_file = dir.path().join("identity");
+    let right = std::fs::read_to_string(&key_file).unwrap();
+    std::fs::write(&key_file, right.replace("localhost", "no-such-hub.invalid")).unwrap();
+    let (ended, checks) = check(dir.path(), &good);
+    assert_eq!(ended, Some(1));
+    assert_says(&checks, "hub", "failed", "no-such-hub.invalid: its name is not found");
+    let key = right.split("SharedAccessKey=").nth(1).unwrap().trim();
+    std::fs::write(&key_file, right.replace(key, "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")).unwrap();
+    let (ended, checks) = check(dir.path(), &good);
+    assert_eq!(ended, Some(1));
+    assert_says(&checks, "hub", "failed", "name, port and TLS are right, but it does not let this device in");
+    assert_says(&checks, "hub", "failed", "401");
+
+    let (ended, checks) = check(dir.path(), "[sensor]\ninterval = \"0s\"\n");
+    assert_eq!((ended, checks.as_array().unwrap().len()), (Some(78), 1), "nothing is opened: {checks}");
+    assert_says(&checks, "configuration", "failed", "line 2: `sensor.interval`");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_cannot_be_asked_keeps_its_sensor_and_its_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let config = with_key_file(dir.path(), &hub);
+    let station = Station::start(dir.path(), &config);
+    let online = |status: &Value| status["cloud"]["state"] == "online";
+    let before = station.until("it is online", Duration::from_secs(20), online).await;
+    let (ended, checks) = check(dir.path(), &(config.clone() + "[showcase]\nlisten = \"\"\n"));
+    assert_eq!(ended, Some(0), "{checks}");
+    for name in ["sensor", "hub"] {
+        assert_says(&checks, name, "warning", "a station runs but cannot be asked");
+        assert_says(&checks, name, "warning", "set `showcase.listen`");
+    }
+    let after = station.until("it is online", Duration::from_secs(5), online).await;
+    assert!(before["cloud"]["connections"].is_number(), "{before}");
+    assert_eq!(after["cloud"]["connections"], before["cloud"]["connections"]);
+    // Asked, it tells.
+    let listening = format!("{config}[showcase]\nlisten = \"{}\"\n", station.page);
+    let (_, checks) = check(dir.path(), &listening);
+    assert_says(&checks, "sensor", "ok", "read by the running station");
+    assert_says(&checks, "hub", "ok", "localhost is online, says the running station");
+    assert_says(&checks, "disk", "ok", "a cheap card lasts ");
+    // `read` measures nothing beside it either.
+    let read = command(dir.path(), &(config + "[showcase]\nlisten = \"\"\n"), &["read"]);
+    assert_eq!(read.status.code(), Some(1), "{}", text(&read.stdout));
+    assert!(text(&read.stderr).contains("the running station cannot be asked"), "{}", text(&read.stderr));
+}
