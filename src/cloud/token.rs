@@ -36,7 +36,7 @@ impl SignerDesk {
         self.ask("find out who the station is", |signer| signer.identity()).await
     }
 
-    /// A fresh token.
+    /// A fresh token for this identity; an error when the signer has another one.
     pub async fn token(
         &mut self,
         identity: Identity,
@@ -45,8 +45,11 @@ impl SignerDesk {
     ) -> Result<SasToken, CloudError> {
         let now = timekeeper.now();
         self.ask("sign a token", move |signer| {
-            // A signer signs for the identity it was last asked about.
-            signer.identity()?;
+            // A signer signs for the identity it was last asked about, which may be another one by now.
+            let holds = signer.identity()?;
+            if holds != identity {
+                return Err(IdentityError::Replaced { asked: identity, holds });
+            }
             sas_token::for_device(signer, &identity, now, lifetime)
         })
         .await
@@ -108,6 +111,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     const KEY: &str =
         "HostName=hub;DeviceId=roof;SharedAccessKey=c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=";
@@ -122,6 +126,10 @@ mod tests {
     }
 
     fn write(path: &Path) {
+        write_text(path, KEY);
+    }
+
+    fn write_text(path: &Path, text: &str) {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -129,7 +137,7 @@ mod tests {
             .mode(0o600)
             .open(path)
             .unwrap();
-        file.write_all(KEY.as_bytes()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
     }
 
     #[tokio::test]
@@ -150,6 +158,30 @@ mod tests {
         desk.identity().await.unwrap_err();
         write(&key_file);
         assert_eq!(desk.identity().await.unwrap().device_id, "roof");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_replaced_signs_nothing_for_the_old_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("key");
+        write(&key_file);
+        let mut desk = desk(&key_file);
+        let timekeeper =
+            Timekeeper::new(std::sync::Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let life = Duration::from_secs(600);
+        let roof = desk.identity().await.unwrap();
+        write_text(&key_file, &KEY.replace("roof", "cellar"));
+        let error = desk.token(roof.clone(), &timekeeper, life).await.unwrap_err();
+        assert!(matches!(error.cause, Cause::Identity(IdentityError::Replaced { .. })), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "could not sign a token: signing for roof at hub: the signer now holds cellar at hub; the station reads \
+             the identity anew and signs in again"
+        );
+        let cellar = desk.identity().await.unwrap();
+        assert_eq!(desk.token(cellar, &timekeeper, life).await.unwrap().resource, "hub%2Fdevices%2Fcellar");
+        write(&key_file);
+        assert_eq!(desk.token(roof, &timekeeper, life).await.unwrap().resource, "hub%2Fdevices%2Froof");
     }
 
     #[tokio::test]

@@ -52,6 +52,12 @@ pub enum IdentityError {
     /// The TPM holds no key or no name in this slot.
     #[error("{what} in slot {slot} is not there: run `weather-station provision`")]
     NotProvisioned { slot: u8, what: &'static str },
+    /// The signer was given another identity since it was asked.
+    #[error(
+        "signing for {} at {}: the signer now holds {} at {}; the station reads the identity anew and signs in again",
+        .asked.device_id, .asked.host, .holds.device_id, .holds.host
+    )]
+    Replaced { asked: Identity, holds: Identity },
     /// Anything else, with its remedy in the text.
     #[error("{doing}: {remedy}")]
     Failed {
