@@ -39,6 +39,8 @@ pub struct Limits {
     pub turn: Duration,
     /// One answer of the signer (a TPM on SPI takes tens of milliseconds).
     pub sign: Duration,
+    /// A station that the hub refused looks this often whether it was given another identity or key.
+    pub look: Duration,
     /// Waiting for a synchronised clock before the first token.
     pub clock: Duration,
     /// Divides every wait between two attempts: 1 in the field, more where a test cannot wait for minutes.
@@ -63,6 +65,7 @@ impl Default for Limits {
             keep_alive: seconds(60),
             turn: seconds(5),
             sign: seconds(20),
+            look: seconds(15),
             clock: seconds(10),
             hurry: 1,
         }

@@ -63,12 +63,13 @@ impl Reporter {
 
     /// Connected, and yet nothing can be sent at the moment.
     pub fn held_up(&self, error: &CloudError) {
-        let reason = explain(error);
+        let reason = explain(error, error.class());
         self.board.cloud.send_modify(|status| status.reason = Some(reason));
     }
 
-    pub fn offline(&self, error: &CloudError) {
-        self.state(CloudState::Offline, Some(explain(error)), None);
+    /// Not connected, and what the failure was found to mean.
+    pub fn offline(&self, error: &CloudError, class: Class) {
+        self.state(CloudState::Offline, Some(explain(error, class)), None);
     }
 
     pub fn stopped(&self) {
@@ -152,8 +153,8 @@ impl Reporter {
 }
 
 /// Says it in a sentence, with what to do where a human can do something.
-fn explain(error: &CloudError) -> String {
-    let advice = match error.class() {
+fn explain(error: &CloudError, class: Class) -> String {
+    let advice = match class {
         Class::Stolen => {
             "; another station signs in with this identity: give each station its own (`provision`)"
         }

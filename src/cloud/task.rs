@@ -279,7 +279,7 @@ impl Running {
             Some(wait) => wait.max(crate::backoff::LEAST),
             None => self.backoff.after_failure(class.range()),
         } / self.task.limits.hurry;
-        self.shared.report.offline(&error);
+        self.shared.report.offline(&error, class);
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
         let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
@@ -288,7 +288,30 @@ impl Running {
                 Err(error) => tracing::warn!(%error, "the provisioning service did not help"),
             }
         }
-        self.wait(wait).await;
+        if matches!(class, Class::Identity | Class::Stolen) {
+            self.wait_for_identity(wait).await;
+        } else {
+            self.wait(wait).await;
+        }
+    }
+
+    /// Waits until a person may have mended it: nobody tells a running station that its key was replaced.
+    async fn wait_for_identity(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until && !self.shared.is_stopping() {
+            let look = self.task.limits.look.min(until.saturating_duration_since(Instant::now()));
+            if self.wait(look).await {
+                return;
+            }
+            let mut stop = self.shared.stop.clone();
+            tokio::select! {
+                replaced = self.desk.was_replaced() => if replaced {
+                    tracing::info!("the signer has another identity or key: signing in with it");
+                    return;
+                },
+                () = stopped(&mut stop) => return,
+            }
+        }
     }
 
     /// A token that is refused when it is fresh may have been made with a wrong clock.
@@ -314,8 +337,8 @@ impl Running {
         Ok(())
     }
 
-    /// Waits, turning; ends early when the station stops or was given an identity.
-    async fn wait(&mut self, wait: Duration) {
+    /// Waits, turning; ends early when the station stops, or (true) when the page's form has put an identity in.
+    async fn wait(&mut self, wait: Duration) -> bool {
         let mut provisioned = self.task.board.provisioned.subscribe();
         let until = Instant::now() + wait;
         while Instant::now() < until && !self.shared.is_stopping() {
@@ -324,9 +347,10 @@ impl Running {
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
                 () = stopped(&mut self.shared.stop) => {}
-                _ = provisioned.changed() => return,
+                _ = provisioned.changed() => return true,
             }
         }
+        false
     }
 }
 

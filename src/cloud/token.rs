@@ -17,7 +17,15 @@ pub struct SignerDesk {
     state: State,
     /// One answer of the signer may take this long.
     limit: Duration,
+    /// What the last token was made with.
+    signed_with: Option<Likeness>,
 }
+
+/// A name, and what its key makes of [`MARK`]: enough to tell two keys apart.
+type Likeness = (Identity, [u8; 32]);
+
+/// No token: a resource and an expiry would stand here, with a line feed between them.
+const MARK: &[u8] = b"which key is this";
 
 enum State {
     Closed,
@@ -28,7 +36,7 @@ enum State {
 
 impl SignerDesk {
     pub fn new(config: config::Identity, limit: Duration) -> Self {
-        Self { config, state: State::Closed, limit }
+        Self { config, state: State::Closed, limit, signed_with: None }
     }
 
     /// Who the station is at this moment: a replacing provision is picked up.
@@ -44,15 +52,31 @@ impl SignerDesk {
         lifetime: Duration,
     ) -> Result<SasToken, CloudError> {
         let now = timekeeper.now();
-        self.ask("sign a token", move |signer| {
+        let made = self.ask("sign a token", move |signer| {
             // A signer signs for the identity it was last asked about, which may be another one by now.
             let holds = signer.identity()?;
             if holds != identity {
                 return Err(IdentityError::Replaced { asked: identity, holds });
             }
-            sas_token::for_device(signer, &identity, now, lifetime)
-        })
-        .await
+            let token = sas_token::for_device(signer, &identity, now, lifetime)?;
+            Ok((token, (identity, signer.sign(MARK)?)))
+        });
+        let (token, signed_with) = made.await?;
+        self.signed_with = Some(signed_with);
+        Ok(token)
+    }
+
+    /// Whether the signer has another name or another key than the last token was made with; one that is away has not.
+    pub async fn was_replaced(&mut self) -> bool {
+        let holds = self
+            .ask("see whether the key was replaced", |signer| Ok((signer.identity()?, signer.sign(MARK)?)));
+        match holds.await {
+            Ok(holds) => self.signed_with.as_ref() != Some(&holds),
+            Err(error) => {
+                tracing::debug!(%error, "the signer is away");
+                false
+            }
+        }
     }
 
     async fn ask<T: Send + 'static>(
@@ -182,6 +206,26 @@ mod tests {
         assert_eq!(desk.token(cellar, &timekeeper, life).await.unwrap().resource, "hub%2Fdevices%2Fcellar");
         write(&key_file);
         assert_eq!(desk.token(roof, &timekeeper, life).await.unwrap().resource, "hub%2Fdevices%2Froof");
+    }
+
+    #[tokio::test]
+    async fn another_name_and_another_key_under_the_same_name_are_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("key");
+        write(&key_file);
+        let mut desk = desk(&key_file);
+        let timekeeper =
+            Timekeeper::new(std::sync::Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        assert!(desk.was_replaced().await, "there was no token yet");
+        for text in [KEY.to_owned(), KEY.replace("TEyMzQ=", "TEyMzU="), KEY.replace("roof", "cellar")] {
+            write_text(&key_file, &text);
+            assert!(desk.was_replaced().await);
+            let identity = desk.identity().await.unwrap();
+            desk.token(identity, &timekeeper, Duration::from_secs(600)).await.unwrap();
+            assert!(!desk.was_replaced().await);
+        }
+        std::fs::remove_file(&key_file).unwrap();
+        assert!(!desk.was_replaced().await, "it is away");
     }
 
     #[tokio::test]

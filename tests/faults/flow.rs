@@ -38,6 +38,8 @@ fn the_limits_of_the_field() {
     assert!(limits.write < seconds(75) && limits.outcome < seconds(75) && limits.send < seconds(75));
     // The hub forgets a silent peer after 120 s; some box on the way after 240 s.
     assert!(limits.keep_alive <= seconds(60));
+    // "A running station picks a new identity up within a minute."
+    assert!(limits.look + limits.sign < seconds(60));
     assert_eq!(limits.hurry, 1);
 }
 

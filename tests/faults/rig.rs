@@ -41,6 +41,7 @@ pub fn quick() -> Limits {
         keep_alive: Duration::from_secs(4),
         turn: Duration::from_millis(500),
         sign: Duration::from_secs(5),
+        look: Duration::from_millis(500),
         clock: Duration::ZERO,
         hurry: 20,
     }

@@ -137,6 +137,27 @@ async fn a_station_without_an_identity_says_so_and_signs_in_when_it_gets_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_station_is_online_moments_after_the_right_key_was_put_in() {
+    let hub = strict_hub();
+    // The right key for the same name, and another name.
+    for device in ["wall", "roof"] {
+        let mut plan = Plan { device: "wall".into(), ..Plan::new(&hub) };
+        // Unhurried and with this seed it waits for 59 s after the second refusal.
+        (plan.limits.hurry, plan.seed) = (1, 14);
+        let mut rig = Rig::start(&hub, plan);
+        rig.until("it waits for a human", seconds(15), |s| {
+            s.reason.as_ref().is_some_and(|reason| reason.contains("or provision it again"))
+        })
+        .await;
+        hub.add_device(device);
+        write_key(&rig.key_file, &hub.connection_string(device).unwrap());
+        rig.online(seconds(4)).await;
+        rig.stop_cloud().await;
+        hub.remove_device("wall");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replaced_identity_is_picked_up_on_the_open_connection() {
     let hub = strict_hub();
     hub.add_device("attic");
