@@ -192,6 +192,17 @@ mod tests {
     }
 
     #[test]
+    fn each_class_waits_as_long_as_it_deserves() {
+        let cap = |class: Class| (class.range().floor.as_secs(), class.range().cap.as_secs());
+        assert_eq!(cap(Class::Soon), (1, 60));
+        assert_eq!(cap(Class::Slowly), (5, 30));
+        assert_eq!(cap(Class::Quota), (5, 300));
+        assert_eq!(cap(Class::Identity), (5, 300));
+        assert_eq!(cap(Class::Here), (1, 15));
+        assert_eq!(cap(Class::Stolen), (120, 600));
+    }
+
+    #[test]
     fn an_error_says_what_was_being_done_and_why_it_failed() {
         let error = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "127.0.0.1:5671: refused");
         let error = CloudError::new("connect to the hub", error);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use hub_emulator::{Cut, Emulator, Fault, HubError, Options, TokenAnswer};
+use hub_emulator::{Cut, Emulator, Fault, HubError, LinkKind, Options, TokenAnswer};
 use tokio::time::Instant;
 use weather_station::cloud::Limits;
 use weather_station::status::CloudState;
@@ -91,8 +91,8 @@ async fn a_message_that_is_not_full_goes_after_as_many_intervals_as_it_has_readi
     let hub = hub();
     let mut plan = still(&hub);
     plan.config.telemetry.readings_per_message = 10;
+    plan.config.sensor.interval = Duration::from_millis(100);
     let mut rig = Rig::start(&hub, plan);
-    rig.settings.send_modify(|settings| settings.sample_interval = Duration::from_millis(100));
     rig.online(seconds(10)).await;
     let appended = Instant::now();
     rig.append(3).await;
@@ -251,6 +251,60 @@ async fn a_store_that_cannot_be_written_breaks_no_connection() {
     let account = rig.finish(&hub, seconds(10)).await;
     assert_eq!((account.readings, account.duplicates), (150, 0));
     assert_eq!(hub.events_of("connect").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hubs_own_hint_is_waited_for() {
+    let hub = hub();
+    let mut rig = Rig::start(&hub, still(&hub));
+    rig.online(seconds(10)).await;
+    // A minute in the field, three seconds at this pace; without the hint it would be half a second at most.
+    hub.fault(Fault::Throttle { retry_after: Some(60) }.times(1));
+    rig.append(10).await;
+    let throttled = hub.wait_for_events(1, seconds(5), |event| event.kind == "rejected").await.unwrap();
+    hub.wait_for(10, seconds(10)).await.unwrap();
+    let received: DateTime<Utc> = hub.messages()[0].received.parse().unwrap();
+    let waited = received - throttled[0].time.parse::<DateTime<Utc>>().unwrap();
+    assert!(waited >= chrono::TimeDelta::milliseconds(2_900), "{waited}");
+    assert_eq!(hub.events_of("connect").len(), 1);
+    rig.finish(&hub, seconds(5)).await;
+}
+
+/// A hub that ends the link for what is in a transfer would end it for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_link_is_detached_for_is_set_aside() {
+    let hub = hub();
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 1;
+    let mut rig = Rig::start(&hub, plan);
+    rig.online(seconds(10)).await;
+    let never = hub.fault(Fault::DispositionNever);
+    rig.append(20).await;
+    hub.wait_for(1, seconds(5)).await.unwrap();
+    let error = HubError::new("amqp:link:message-size-exceeded");
+    hub.fault(Fault::DetachLinks { link: Some(LinkKind::Telemetry), error });
+    hub.clear_fault(never);
+    rig.until_aside(1, seconds(5)).await;
+    rig.finish(&hub, seconds(10)).await;
+    assert_eq!(hub.events_of("connect").len(), 2, "not again and again");
+}
+
+/// The process died between setting them aside and moving the watermark over them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readings_set_aside_at_the_head_of_the_queue_do_not_hold_it_up() {
+    let hub = hub();
+    let down = hub.fault(Fault::Refuse);
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 1;
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(10).await;
+    rig.until_stored(10, seconds(5)).await;
+    let head = rig.store.pending(None, 3).await.unwrap();
+    let positions = head.readings.iter().map(|(position, _)| *position).collect();
+    rig.store.dead_letter(positions, "amqp:decode-error".into()).await.unwrap();
+    hub.clear_fault(down);
+    let account = rig.finish(&hub, seconds(10)).await;
+    assert_eq!((account.readings, account.missing), (7, vec![1, 2, 3]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod account;
 mod every;
 mod flow;
 mod forms;
+mod memory;
 mod rig;
 mod soak;
 mod speed;
