@@ -181,7 +181,7 @@ impl Rig {
         let (flush, turns) = (Arc::new(Notify::new()), counter());
         let steering = cloud::Steering::new(cloud::Parts {
             config: Arc::new(plan.config.clone()),
-            overlay: Overlay::default(),
+            overlay: Some(Overlay::default()),
             settings: settings.clone(),
             board: board.clone(),
             timekeeper: timekeeper.clone(),
