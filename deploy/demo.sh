@@ -119,8 +119,10 @@ start_hub() {
     --device "$device=$dir/device.key" --record "$dir/messages.jsonl" >"$dir/hub.json" 2>>"$dir/hub.log" </dev/null &
   hub_pid=$!
   wait_until "the hub" test -s "$dir/hub.json"
-  hub_port=$(jq -r .port "$dir/hub.json") web_port=$(jq -r '.https // 0' "$dir/hub.json")
-  control_port=$(jq -r .control "$dir/hub.json")
+  # -e: a name that the emulator does not print ends the demo, instead of moving the port at the next start.
+  hub_port=$(jq -er .port "$dir/hub.json")
+  web_port=$(jq -er .httpsPort "$dir/hub.json")
+  control_port=$(jq -er .control "$dir/hub.json")
 }
 start_hub
 
@@ -140,7 +142,7 @@ tcti = "$tcti"
 [hub]
 transport = "amqp"
 port = $hub_port
-websocket_port = $((web_port > 0 ? web_port : 443))
+websocket_port = $web_port
 ca_file = "$dir/hub/ca.pem"
 [store]
 path = "$dir/readings.db"
