@@ -38,6 +38,10 @@ done
 if [ -d "$package" ]; then package=$(find "$package" -maxdepth 1 -name 'weather-station_*_arm64.deb' -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-); fi
 [ -r "$package" ] || fail "no arm64 package: build one with deploy/build.sh arm64"
 [ "$(wc -l <"$boot/cmdline.txt")" -le 1 ] || fail "$boot/cmdline.txt has more than one line: is this the boot partition of Raspberry Pi OS?"
+if grep -q 'systemd.run=' "$boot/cmdline.txt"; then
+    fail "$boot/cmdline.txt runs something else at the first start already: let the card start once, then run this again"
+fi
+# Nothing is written before this line: a card that is refused stays as it was.
 
 mkdir -p "$boot/weather-station"
 cp "$package" "$boot/weather-station/weather-station.deb"
@@ -54,7 +58,6 @@ done
 [ -z "$lines" ] || printf '\n# weather-station\n[all]\n%s' "$lines" >>"$boot/config.txt"
 
 # systemd.run is how the Imager's own firstrun works; /boot/firmware is where this partition is mounted on the Pi.
-grep -q 'systemd.run=' "$boot/cmdline.txt" && fail "$boot/cmdline.txt runs something else at the first start already: let the card start once, then run this again"
 cp "$boot/cmdline.txt" "$boot/weather-station/cmdline.txt.before"
 sed -i '1s|[[:space:]]*$| systemd.run=/boot/firmware/weather-station/firstrun.sh systemd.run_success_action=reboot systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target|' "$boot/cmdline.txt"
 sync -f "$boot" 2>/dev/null || true

@@ -27,7 +27,11 @@ refuse "a folder that is no boot partition is refused" deploy/card.sh --package 
 prove "card.sh prepares the card" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
 prove "config.txt turns on I2C and the TPM for every model" bash -c "sed -n '/^\[all\]/,\$p' '$card/config.txt' | grep -c 'i2c_arm=on\|tpm-slb9670' | grep -qx 2"
 prove "the command line is still one line and runs firstrun.sh" bash -c "[ \$(wc -l < '$card/cmdline.txt') = 1 ] && grep -q 'rootwait quiet systemd.run=/boot/firmware/weather-station/firstrun.sh ' '$card/cmdline.txt'"
-refuse "a card that runs something else already is left alone" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
+contents() { (cd "$card" && find . -type f -exec sha256sum {} + | sort); }
+contents >"$run/contents.before"
+printf '# another configuration\n' | cat "$run/station.toml" - >"$run/another.toml"
+refuse "a card that runs something else already is refused" deploy/card.sh --package "$run/package" --config "$run/another.toml" "$card"
+prove "and not a byte of it has changed" diff "$run/contents.before" <(contents)
 refuse "no key is on the card" grep -rqi 'SharedAccessKey' "$card"
 
 machine pi 1
