@@ -17,8 +17,8 @@
 #
 # A station is healthy when it answers `status --json` with the version of the package, has taken a new reading since, and
 # the hub has accepted a message since. One that does not become healthy goes back to its previous package and configuration
-# and is checked again. Interrupted, it goes on where it stopped when started again with the same package and configuration.
-# At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
+# and is checked again, for what was well before. Interrupted, it goes on where it stopped when started again with the same
+# package and configuration. At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=deploy/common.sh
@@ -68,9 +68,14 @@ rollout=$(cat "${packages[@]}" ${config:+"$config"} | sha256sum | cut -c1-16)
 # A file name for a host: ssh://pi@x:22 has slashes. Different hosts must not share one.
 slot() { printf '%s/%s' "$state" "$(printf '%s' "$1" | tr -c 'A-Za-z0-9._@-' '_')-$(printf '%s' "$1" | cksum | cut -d' ' -f1)"; }
 
-# record HOST RESULT DETAIL: atomically, so that an interrupted run leaves no half a file.
+# record HOST RESULT DETAIL: atomically, so that an interrupted run leaves no half a file. A dry run says it and keeps what
+# earlier runs have recorded.
 record() {
     local file
+    if [ "$dry_run" = yes ]; then
+        say "$1: $3"
+        return
+    fi
     file=$(slot "$1").json
     jq -n --arg host "$1" --arg rollout "$rollout" --arg result "$2" --arg detail "$3" --arg before "${before:-}" --arg after "${after:-}" \
         --argjson seconds $((SECONDS - begun)) '$ARGS.named' >"$file.new"
@@ -87,7 +92,7 @@ progress() {
 # --- one host; runs in its own process, its output in HOST.log ---
 status_json() { root 'weather-station status --json' </dev/null 2>/dev/null; }
 
-# healthy VERSION: waits until the station is; says in $why what is missing.
+# healthy VERSION: waits until the station is; says in $why what is missing. $hub and $sensor: whether it is asked for these.
 healthy() {
     local first now end=$((SECONDS + timeout)) first_sequence='' first_accepted=''
     why='it does not answer "weather-station status --json"'
@@ -98,10 +103,10 @@ healthy() {
                 first_sequence=$(jq -r '.store.lastSequence' <<<"$first")
                 first_accepted=$(jq -r '.cloud.lastAcceptedSequence // 0' <<<"$first")
             fi
-            why=$(jq -r --arg version "$1" --arg hub "$hub" --argjson sequence "$first_sequence" --argjson accepted "$first_accepted" '
+            why=$(jq -r --arg version "$1" --arg hub "$hub" --arg sensor "$sensor" --argjson sequence "$first_sequence" --argjson accepted "$first_accepted" '
                 if .version != $version then "it runs version \(.version), expected \($version)"
-                elif .sensor.state != "ok" then "sensor \(.sensor.state): \(.sensor.reason // "no reason given")"
-                elif .store.lastSequence <= $sequence then "no new reading since it started"
+                elif $sensor == "yes" and .sensor.state != "ok" then "sensor \(.sensor.state): \(.sensor.reason // "no reason given")"
+                elif $sensor == "yes" and .store.lastSequence <= $sequence then "no new reading since it started"
                 elif $hub == "yes" and .cloud.state != "online" then "hub: \(.cloud.state), \(.cloud.reason // "no reason given")"
                 elif $hub == "yes" and (.cloud.lastAcceptedSequence // 0) <= $accepted then "the hub has accepted no new reading"
                 else "" end' <<<"$now")
@@ -113,7 +118,7 @@ healthy() {
 }
 
 one_host() {
-    local host=$1 begun=$SECONDS before='' after='' why='' file architecture wanted
+    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes file architecture wanted installed=0
     target=$host
     ssh_options+=(-o BatchMode=yes)
     if ! (open_target) >/dev/null 2>&1; then
@@ -134,27 +139,42 @@ one_host() {
         say "$host: ${before:-nothing} -> $wanted${config:+, configuration}"
         return
     fi
-    # The way back is made before anything is changed: the package that is installed, and the configuration in force.
-    # An interrupted attempt has made it already, and must not overwrite it with what that attempt installed.
+    # The way back is made before anything is changed: the package that is installed, the configuration in force, and how the
+    # station was. An interrupted attempt has made it already, and must not overwrite it with what that attempt installed.
+    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name.
     if ! root "
-        cd /etc/weather-station 2>/dev/null || exit 0
-        [ ! -e /var/cache/weather-station/fleet-$rollout ] || exit 0
-        mkdir -p /var/cache/weather-station && cd /var/cache/weather-station && rm -rf fleet-* && mkdir fleet-new
-        cp -p /etc/weather-station/station.toml fleet-new/
+        set -e
+        [ -d /etc/weather-station ] && [ ! -e /var/cache/weather-station/fleet-$rollout ] || exit 0
+        mkdir -p /var/cache/weather-station
+        cd /var/cache/weather-station
+        rm -rf fleet-*
+        mkdir fleet-new
+        [ ! -e /etc/weather-station/station.toml ] || cp -p /etc/weather-station/station.toml fleet-new/
         [ ! -e current.deb ] || cp -p current.deb fleet-new/back.deb
+        weather-station status --json > fleet-new/status.json 2>/dev/null || true
+        sync -f fleet-new
         mv fleet-new fleet-$rollout" </dev/null; then
         record "$host" failed "could not keep the present state (disk full or read-only?)"
         return
     fi
-    if [ -n "$before" ] && ! root "test -e /var/cache/weather-station/fleet-$rollout/back.deb" </dev/null; then
-        record "$host" failed "no way back: $before was not installed by install.sh or fleet.sh; run deploy/install.sh with that version first"
-        return
+    if [ -n "$before" ]; then
+        if ! root "test -e /var/cache/weather-station/fleet-$rollout/back.deb" </dev/null; then
+            record "$host" failed "no way back: $before was not installed by install.sh or fleet.sh; run deploy/install.sh with that version first"
+            return
+        fi
+        # After an interrupted attempt dpkg may name the new version already.
+        before=$(root "dpkg-deb --field /var/cache/weather-station/fleet-$rollout/back.deb Version" </dev/null)
     fi
     record "$host" working "installing $wanted"
 
     why=''
-    # Half an hour: a host that answers but hangs must not hold its batch for ever.
-    if ! timeout 1800 "$here/install.sh" --package "$file" ${config:+--config "$config"} "$host"; then
+    # Half an hour: a host that answers but hangs must not hold its batch for ever. `timeout` makes a process group of its own,
+    # which an interrupt of this host's group does not reach: it is passed on, and the installation's end waited for.
+    trap 'jobs -p | xargs -r kill -TERM; wait; exit 143' INT TERM
+    timeout --kill-after=20 1800 "$here/install.sh" --package "$file" ${config:+--config "$config"} "$host" &
+    wait $! || installed=$?
+    trap - INT TERM
+    if [ "$installed" != 0 ]; then
         why="installation failed (see $(basename "$(slot "$host")").log)"
     elif [ "$dps" = yes ] && ! "$here/provision.sh" --dps "$host"; then
         why='provisioning by the service failed'
@@ -177,21 +197,31 @@ one_host() {
         fi
         return
     fi
+    # Going back heals what the new version broke, not what was broken before: of a station whose sensor was dead no reading is
+    # asked, and of none that the hub accepts (a dead network). Where it is not known how the station was, its sensor counts.
+    hub=no
+    if root "cat /var/cache/weather-station/fleet-$rollout/status.json" </dev/null 2>/dev/null | jq -e '.sensor.state != "ok"' >/dev/null 2>&1; then sensor=no; fi
+    # What was kept has done its work then: a later attempt must not go back beyond what somebody repaired in between.
     if ! root "
-        cd /var/cache/weather-station/fleet-$rollout &&
-        DEBIAN_FRONTEND=noninteractive dpkg --force-downgrade --force-confold -i back.deb &&
-        cp -p station.toml /etc/weather-station/station.toml && cp -p back.deb ../current.deb &&
-        systemctl restart weather-station.service" </dev/null; then
+        set -e
+        cd /var/cache/weather-station/fleet-$rollout
+        DEBIAN_FRONTEND=noninteractive dpkg --force-downgrade --force-confold -i back.deb
+        [ ! -e station.toml ] || cp -p station.toml /etc/weather-station/station.toml
+        cp -p back.deb ../back.deb
+        mv ../back.deb ../current.deb
+        systemctl restart weather-station.service
+        cd ..
+        rm -rf fleet-$rollout" </dev/null; then
         record "$host" lost "$first; and the way back failed"
         return
     fi
     after=$before
-    # Going back heals what the new version broke, not what was broken before (a dead sensor, a dead network).
-    hub=no
-    if healthy "${before%-*}"; then
+    if ! healthy "${before%-*}"; then
+        record "$host" lost "$first; back on $before, but: $why"
+    elif [ "$sensor" = yes ]; then
         record "$host" back "$first; back on $before and taking readings"
     else
-        record "$host" lost "$first; back on $before, but: $why"
+        record "$host" back "$first; back on $before, with the sensor that was not well before either"
     fi
 }
 
@@ -272,23 +302,25 @@ if [ "$dry_run" = yes ]; then
     exit 0
 fi
 
-waiting=()
+# The canaries are the first hosts of the file; those that an earlier run has finished are not waited for again.
+waiting=() pending_canaries=0 place=0
 for host in "${hosts[@]}"; do
-    if [ "$(result_of "$host")" = 'done' ]; then progress "$host: done before"; else waiting+=("$host"); fi
+    if [ "$(result_of "$host")" = 'done' ]; then progress "$host: done before"; else
+        waiting+=("$host")
+        [ "$place" -ge "$canaries" ] || pending_canaries=$((pending_canaries + 1))
+    fi
+    place=$((place + 1))
 done
-first=yes
 while [ "${#waiting[@]}" -gt 0 ]; do
-    size=$batch
-    # The canaries are the first hosts of the file; when they were done in an earlier run there are none to wait for.
-    if [ "$first" = yes ] && [ "$((${#hosts[@]} - ${#waiting[@]}))" -lt "$canaries" ]; then size=$canaries; fi
+    size=$batch canary=no
+    if [ "$pending_canaries" -gt 0 ]; then size=$pending_canaries canary=yes pending_canaries=0; fi
     now=("${waiting[@]:0:$size}")
     waiting=("${waiting[@]:$size}")
     run_batch "${now[@]}"
-    if [ "$failed" -gt "$failures" ] || { [ "$first" = yes ] && [ "$failed" -gt 0 ]; }; then
+    if [ "$failed" -gt "$failures" ] || { [ "$canary" = yes ] && [ "$failed" -gt 0 ]; }; then
         [ "${#waiting[@]}" = 0 ] || say "stopped: $failed failed; ${#waiting[@]} hosts are not touched"
         break
     fi
-    first=no
 done
 report
 table

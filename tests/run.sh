@@ -24,7 +24,7 @@ packages=(
   shellcheck chromium python3          # scripts, the page in a real browser, small peers
   nodejs npm                           # Microsoft's own SDK as a peer
   systemd                              # systemd-analyze on the unit
-  iproute2 openssh-server              # network namespaces, deployment over ssh
+  iproute2 openssh-server bsdextrautils # network namespaces, deployment over ssh, its table
 )
 [ -z "$all" ] || packages+=(debootstrap mmdebstrap e2fsprogs lintian)
 absent=()
@@ -64,6 +64,7 @@ run "the page in Chromium" cargo test --workspace --locked --quiet --test showca
 run "the station's frames, read by rhea" cargo test --workspace --locked --quiet --test wire -- --ignored
 run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
 run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
+run "roll-outs over played hosts" tests/field/rollout.sh
 run "the demo, 20 seconds" deploy/demo.sh --seconds 20
 run "figures, generous margins" tests/bench.sh --gate
 

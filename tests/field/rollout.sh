@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# fleet.sh, install.sh and provision.sh against hosts that are folders: ssh, dpkg, apt-get, systemctl and the station are played.
+# What is tried is what the scripts decide; that the real ones behave so is fleet.sh's and ssh.sh's affair. Quick, needs no root.
+# shellcheck disable=SC2016,SC2119,SC2120  # what the other side shall expand is in single quotes on purpose
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/field/machines.sh
+. tests/field/machines.sh
+need_packages jq bsdextrautils
+
+# --- the play: a host is a folder with etc, cache, version; sensor, hang, full, gone say what is wrong with it ---
+export PLAY=$run/hosts
+mkdir -p "$run/bin" "$run/played"
+export PATH=$run/bin:$PATH
+cat >"$run/bin/ssh" <<'SH'
+#!/usr/bin/env bash
+for word in "$@"; do [ "$word" != -O ] || exit 0; done
+export HOST=$PLAY/${*: -2:1}
+[ -d "$HOST" ] && [ ! -e "$HOST/gone" ] || exit 255
+[ ! -e "$HOST/full" ] || ulimit -f 40 # KiB in one file: as a full disk, cp ends in the middle
+export PATH=$PLAY/../played:$PATH
+sh -c "$(sed "s|/etc/weather-station|$HOST/etc|g; s|/var/cache/weather-station|$HOST/cache|g; s|/run/systemd/system|$HOST|g" <<<"${*: -1}")"
+SH
+cat >"$run/played/id" <<'SH'
+#!/bin/sh
+echo 0
+SH
+cat >"$run/played/dpkg" <<'SH'
+#!/usr/bin/env bash
+case $1 in
+--print-architecture) echo amd64 ;;
+-s) [ -e "$HOST/version" ] && printf 'Status: install ok installed\nVersion: %s\n' "$(cat "$HOST/version")" ;;
+--force-downgrade) dpkg-deb --contents "${*: -1}" >/dev/null && dpkg-deb --field "${*: -1}" Version >"$HOST/version" ;;
+esac
+SH
+# As apt: without --reinstall a package of the version that is there is not installed.
+cat >"$run/played/apt-get" <<'SH'
+#!/usr/bin/env bash
+if [ -e "$HOST/hang" ]; then
+    echo $$ >"$HOST/hanging"
+    exec sleep 300
+fi
+version=$(dpkg-deb --field "${*: -1}" Version)
+case " $* " in *" --reinstall "*) ;; *) [ "$version" != "$(cat "$HOST/version" 2>/dev/null)" ] || exit 0 ;; esac
+echo "$version" >"$HOST/version"
+sha256sum <"${*: -1}" >"$HOST/installed"
+SH
+cat >"$run/played/systemctl" <<'SH'
+#!/bin/sh
+[ "$1" != is-active ] || [ ! -e "$HOST/dead" ]
+SH
+cat >"$run/played/weather-station" <<'SH'
+#!/usr/bin/env bash
+case "$*" in
+'status --json')
+    n=$(($(cat "$HOST/sequence" 2>/dev/null || echo 0) + 1))
+    echo "$n" >"$HOST/sequence"
+    version=$(sed 's/-.*//' "$HOST/version")
+    [ ! -e "$HOST/deaf-$version" ] || exit 1
+    jq -n --arg version "$version" --arg sensor "$(cat "$HOST/sensor" 2>/dev/null || echo ok)" --argjson n "$n" \
+        '{$version, sensor: {state: $sensor, reason: "played"}, store: {lastSequence: $n}, cloud: {state: "online", lastAcceptedSequence: $n}}' ;;
+status)
+    if [ -e "$HOST/page-off" ]; then
+        echo 'error: the running station cannot be asked: `showcase.listen` is empty; set it to an address' >&2
+        exit 1
+    fi
+    # Three answers under the old identity, as a running station that has not noticed the new one yet.
+    left=$(cat "$HOST/old-answers" 2>/dev/null || echo 0)
+    echo $((left - 1)) >"$HOST/old-answers"
+    printf 'identity      %s at hub (tpm)\ncloud         online since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)" ;;
+provision*) cat >/dev/null && echo "slot 0 of the TPM is new at hub" ;;
+esac
+SH
+chmod +x "$run"/bin/* "$run"/played/*
+
+deb() { # VERSION FILE: a package of 64 KiB that cannot be packed
+    mkdir -p "$run/tree/DEBIAN"
+    head -c 65536 /dev/urandom >"$run/tree/file"
+    printf 'Package: weather-station\nVersion: %s\nArchitecture: amd64\nMaintainer: nobody <nobody@example.org>\nDescription: played\n' "$1" >"$run/tree/DEBIAN/control"
+    dpkg-deb --root-owner-group -b "$run/tree" "$2" >/dev/null
+}
+deb 1.0-1 "$run/old.deb"
+deb 2.0-1 "$run/new.deb"
+host() { # NAME: with the old version, installed by install.sh
+    rm -rf "${PLAY:?}/$1"
+    mkdir -p "$PLAY/$1/etc" "$PLAY/$1/cache"
+    echo 'the configuration' >"$PLAY/$1/etc/station.toml"
+    cp "$run/old.deb" "$PLAY/$1/cache/current.deb"
+    echo 1.0-1 >"$PLAY/$1/version"
+}
+fleet() { deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" "$@" "$run/list"; }
+anew() { # NAME...: these hosts, and no memory of earlier runs
+    rm -rf "$run/state"
+    printf '%s\n' "$@" >"$run/list"
+    local name
+    for name in "$@"; do host "$name"; done
+}
+is() { # NAME RESULT [WORD OF THE DETAIL]
+    jq -e --arg host "$1" --arg result "$2" --arg word "${3:-}" 'any(.hosts[]; .host == $host and .result == $result and (.detail | contains($word)))' "$run/state/report.json" >/dev/null ||
+        { jq -c '.hosts[] | [.host, .result, .detail]' "$run/state/report.json"; return 1; }
+}
+runs() { [ "$(cat "$PLAY/$1/version")" = "$2" ]; }
+
+# --- a dry run ---
+anew ash beech
+prove "a roll-out over both" fleet
+prove "both are done" jq -e '.counts.done == 2' "$run/state/report.json"
+touch "$PLAY/beech/gone"
+prove "a dry run with a host that is gone" fleet --dry-run
+prove "it says that the host cannot be reached" said 'beech: unreachable'
+prove "and forgets nothing of what was done" fleet
+prove "both were done before" said 'beech: done before'
+
+# --- who is a canary ---
+anew ash beech cherry dogwood
+prove "the canary alone" fleet --canaries 1 --failures 9
+host beech && host cherry && host dogwood
+rm "$run"/state/beech* "$run"/state/cherry* "$run"/state/dogwood*
+touch "$PLAY/beech/gone"
+refuse "on a resume with the canary done a host of the first batch fails" fleet --failures 9 --batch 1
+prove "it stops nothing" is cherry 'done'
+anew ash beech cherry
+touch "$PLAY/ash/gone"
+refuse "a canary that fails" fleet --failures 9
+prove "stops all" is beech 'not started'
+
+# --- the way back ---
+anew ash
+echo failing >"$PLAY/ash/sensor"
+refuse "a station whose sensor was dead before does not become healthy" fleet
+prove "it went back" is ash back 'not well before either'
+prove "to its version" runs ash 1.0-1
+anew ash
+touch "$PLAY/ash/deaf-2.0"
+refuse "a new version that does not answer" fleet
+prove "went back, and takes readings" is ash back 'taking readings'
+echo 'a repair' >"$PLAY/ash/etc/station.toml"
+refuse "once more, after a repair" fleet
+prove "what was repaired in between is not undone by going back" grep -qx 'a repair' "$PLAY/ash/etc/station.toml"
+anew ash
+touch "$PLAY/ash/full"
+refuse "room for half a package" fleet
+prove "failed before anything was changed" is ash failed 'could not keep the present state'
+prove "still on its version" runs ash 1.0-1
+rm "$PLAY/ash/full"
+prove "with room again it is brought up" fleet
+
+# --- an interrupt ---
+anew ash
+touch "$PLAY/ash/hang"
+deploy/fleet.sh --state "$run/state" --package "$run/new.deb" "$run/list" >"$run/interrupted" 2>&1 &
+roller=$!
+# The played apt-get, which install.sh waits for.
+until_true 20 test -s "$PLAY/ash/hanging"
+kill -TERM "$roller"
+status=0
+wait "$roller" || status=$?
+prove "an interrupt ends fleet.sh with status 130" test "$status" = 130
+alive() { [ -e "/proc/$1" ] && ! grep -q "^State:.Z" "/proc/$1/status"; } # a zombie waits for its parent only
+refuse "and the installation with it" alive "$(cat "$PLAY/ash/hanging")"
+refuse "no install.sh runs on" pgrep -f "install.sh --package $run/new.deb"
+prove "it leaves a report" jq -e '.complete | not' "$run/state/report.json"
+rm "$PLAY/ash/hang"
+prove "started again it completes" fleet
+
+# --- install.sh and provision.sh ---
+host ash
+prove "install.sh" deploy/install.sh --package "$run/new.deb" ash
+deb 2.0-1 "$run/rebuilt.deb"
+prove "a rebuilt package of the same version" deploy/install.sh --package "$run/rebuilt.deb" ash
+prove "is installed" diff <(sha256sum <"$run/rebuilt.deb") "$PLAY/ash/installed"
+touch "$PLAY/ash/page-off"
+prove "a station whose page is off: install.sh is content with an active unit" deploy/install.sh --package "$run/new.deb" ash
+prove "and says so" said 'its page is off'
+provision() { deploy/provision.sh ash <<<'played'; }
+prove "provision.sh as well" provision
+prove "and says that it could not see the hub accept" said 'in the journal'
+rm "$PLAY/ash/page-off"
+echo 3 >"$PLAY/ash/old-answers"
+prove "provision.sh over another identity" provision
+prove "waits for the new one" test "$(cat "$PLAY/ash/old-answers")" -lt 0
+finish
