@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What install.sh, provision.sh, uninstall.sh and fleet.sh share: running a command on the target, which is this machine
-# or a host over ssh, as root there. Knows nothing of weather stations.
+# or a host over ssh, as root there. Knows one thing of weather stations: what one says whose page is off.
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {
@@ -54,6 +54,10 @@ close_target() {
 
 # root COMMAND-LINE: as root, with the caller's standard input. Looks, never changes: runs in a dry run as well.
 root() { on_target "${as_root}sh -c $(quote "$1")"; }
+
+# page_is_off FILE: what `weather-station status` said there is that nobody can ask it, by configuration. The unit is then all
+# that can be looked at.
+page_is_off() { grep -q 'showcase.listen` is empty' "$1"; }
 
 # change WHAT COMMAND-LINE: a step that changes the target; a dry run only tells it.
 change() {

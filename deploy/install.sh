@@ -67,7 +67,8 @@ else
         # An installation that was interrupted (power, network) is finished first.
         dpkg --configure -a >/dev/null 2>&1 || true
         install() {
-            apt-get install -y --allow-downgrades --no-install-recommends \
+            # --reinstall: apt sees no difference in a rebuilt package of the version that is installed.
+            apt-get install -y --reinstall --allow-downgrades --no-install-recommends \
                 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
                 -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root ./new.deb
         }
@@ -117,6 +118,10 @@ fi
 for _ in $(seq 30); do
     if root 'weather-station status' </dev/null >"$work/status" 2>&1; then
         cat "$work/status"
+        exit 0
+    fi
+    if page_is_off "$work/status" && root 'systemctl is-active --quiet weather-station.service' </dev/null; then
+        say "the station is active on $(where); its page is off (showcase.listen), so it cannot be asked more: journalctl -u weather-station"
         exit 0
     fi
     root 'systemctl is-active --quiet weather-station.service' </dev/null || break

@@ -13,7 +13,8 @@
 #   FILE     may be - for standard input (the default)
 #   --force  replaces another identity
 #
-# Needs root there, or sudo without a password. Then waits up to a minute for the hub to accept the station.
+# Needs root there, or sudo without a password. Then waits up to 90 seconds for the hub to accept the station
+# under this device and host.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=deploy/common.sh
@@ -59,16 +60,20 @@ enrollment)
     root 'weather-station provision --show-enrollment'
     exit 0
     ;;
-dps) root "weather-station provision --dps$force" ;;
-key) root "weather-station provision --host $(quote "$hub") --device-id $(quote "$device") --key-file -$force" <&3 ;;
+dps) root "weather-station provision --dps$force" | tee "$work/provisioned" ;;
+key) root "weather-station provision --host $(quote "$hub") --device-id $(quote "$device") --key-file -$force" <&3 | tee "$work/provisioned" 3<&- ;;
 string)
     if [ "$key_file" = no ]; then
-        root "weather-station provision --connection-string-file -$force" <&3
+        root "weather-station provision --connection-string-file -$force" <&3 | tee "$work/provisioned" 3<&-
     else
         if [ -z "$force" ] && root "test -s $file"; then fail "$(where) has an identity in $file already: use --force to replace it"; fi
         # Created with its final owner and mode before the first byte of the key is in it.
         root "umask 077; : > $file.new && chown weather-station:weather-station $file.new && cat > $file.new && mv $file.new $file" <&3
         say "the identity is in $file; the configuration needs [identity] source = \"key-file\", key_file = \"$file\""
+        # Device and host, never the key, in the words of `weather-station provision`.
+        # shellcheck disable=SC2016  # expanded there
+        root "file=$file; "'part() { sed -n "s/^\(.*;\)\{0,1\}$1=\([^;]*\).*/\2/p" "$file"; }
+            echo "it is $(part DeviceId) at $(part HostName)"' >"$work/provisioned"
         if root 'systemctl is-active --quiet weather-station.service'; then root 'systemctl restart weather-station.service'; fi
     fi
     ;;
@@ -76,13 +81,20 @@ esac
 exec 3<&-
 
 root 'test -d /run/systemd/system && systemctl is-active --quiet weather-station.service' || exit 0
-for _ in $(seq 30); do
-    if root 'weather-station status' 2>/dev/null | grep -q '^cloud  *online'; then
-        say "the hub has accepted the station"
+# A running station is online under its old identity for up to a minute: device and host must be the new ones as well.
+name=$(sed -n 's/^.* is \([^ ]* at [^ ]*\)$/\1/p' "$work/provisioned" | tail -n 1)
+for _ in $(seq 45); do
+    if root 'weather-station status' >"$work/status" 2>&1; then
+        if grep '^identity ' "$work/status" | grep -qF "${name:+ $name }(" && grep -q '^cloud  *online' "$work/status"; then
+            say "the hub has accepted the station"
+            exit 0
+        fi
+    elif page_is_off "$work/status"; then
+        say "the identity is in place and the station active; its page is off (showcase.listen), so whether the hub accepts it is in the journal: journalctl -u weather-station"
         exit 0
     fi
     sleep 2
 done
-root 'weather-station status' >&2 || true
-say "the identity is in place, but the hub has not accepted the station within a minute (see above)"
+cat "$work/status" >&2
+say "the identity is in place, but the hub has not accepted the station as ${name:-it} within 90 seconds (see above)"
 exit 1

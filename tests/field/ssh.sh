@@ -37,6 +37,10 @@ prove "install over ssh" deploy/install.sh --package "$deb" weather
 prove "install: the station answers" status .version
 prove "install again says so" deploy/install.sh --package "$(dirname "$deb")" weather
 prove "install again does nothing" said 'is installed already'
+other_version "$deb" "$(dpkg-deb --field "$deb" Version)" "$run/rebuilt.deb" '$ a # Rebuilt.' usr/share/doc/weather-station/copyright
+prove "a rebuilt package of the same version" deploy/install.sh --package "$run/rebuilt.deb" weather
+prove "is what lies on the disk then" on weather 'grep -q "Rebuilt" /usr/share/doc/weather-station/copyright'
+prove "and back" deploy/install.sh --package "$deb" weather
 echo 'interval = 1' >"$run/wrong.toml"
 refuse "a wrong configuration is refused" deploy/install.sh --package "$deb" --config "$run/wrong.toml" weather
 prove "a wrong configuration is named by the station" said interval
@@ -91,6 +95,9 @@ prove "readings reach the hub" until_true 20 grep -q '"garden"' "$run/record"
 other() { deploy/provision.sh --connection-string-file "$run/other.string" weather; }
 refuse "another identity is refused without --force" other
 prove "with --force it replaces the first" deploy/provision.sh --force --host "$host_address" --device-id other --key-file "$run/other.key" weather
+prove "and says accepted only of the other" said 'the hub has accepted the station'
+as_other() { status '.identity.deviceId | select(. == "other")' && status '.cloud.state | select(. == "online")'; }
+prove "the station is the other device, online, by then" as_other
 prove "the station goes on as the other device" until_true 60 status '.identity.deviceId | select(. == "other")'
 
 # --- the operator's pages: each line of their marked blocks, word for word ---
@@ -103,6 +110,12 @@ while IFS= read -r line; do
 done < <(cat README.md deploy/OPERATING.md 2>/dev/null | awk '/^<!-- .*tests\/field\/ssh.sh/ { marked = 1 } marked && /^```$/ { marked = inside = 0 } inside { print } marked && /^```sh/ { inside = 1 }')
 prove "README: it has marked commands" test "$operated" -ge 8
 until_true 30 on weather weather-station status || true
+
+# --- a station whose page is off ---
+sed '$ a [showcase]\nlisten = ""' "$run/station.toml" >"$run/silent.toml"
+prove "with the page off install.sh is content with an active unit" deploy/install.sh --package "$deb" --config "$run/silent.toml" weather
+prove "and says so" said 'its page is off'
+prove "the page is on again" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
 
 # --- away ---
 prove "uninstall: dry run" deploy/uninstall.sh --dry-run weather
