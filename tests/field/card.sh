@@ -9,6 +9,8 @@ cd "$(dirname "$0")/../.."
 . tests/field/machines.sh
 need_root
 need_packages debootstrap iproute2 openssh-client swtpm
+# Installing over there, with lists from the mirrors.
+on_limit=600
 
 deb=$(package amd64)
 card=$run/card

@@ -159,11 +159,11 @@ machine_kill() {
     kill -KILL "$(cat "$run/$1/pid")" 2>/dev/null || true
     wait "$(cat "$run/$1/pid")" 2>/dev/null || true
 }
-# on NAME COMMAND...: over ssh.
+# on NAME COMMAND...: over ssh; two minutes at most ($on_limit), so that a machine that hangs ends in a failure and not in a wait.
 on() {
     local name=$1
     shift
-    ssh -F "$run/ssh_config" -o ConnectTimeout=30 "$name" "$@"
+    timeout --foreground "${on_limit:-120}" ssh -F "$run/ssh_config" -o ConnectTimeout=30 -o ServerAliveInterval=15 "$name" "$@"
 }
 
 # hub DEVICE...: the emulator at $host_address, its authority in $run/hub/ca.pem, a connection string in $run/DEVICE.string.
@@ -201,21 +201,34 @@ verify() {
     [ -e "$run/program" ] || dpkg-deb -x "$deb" "$run/program"
     "$run/program/usr/bin/weather-station" verify "$1"
 }
-# package ARCHITECTURE: the newest package, built when there is none.
+# package ARCHITECTURE: the newest package, built when there is none or when something that goes into it is newer.
 package() {
-    local file
-    [ -n "$(find "$repository/target/package" -name "weather-station_*_$1.deb" 2>/dev/null)" ] || "$repository/deploy/build.sh" "$1" >&2
-    file=$(find "$repository/target/package" -name "weather-station_*_$1.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    local file newer=''
+    file=$(newest_package "$1")
+    if [ -n "$file" ]; then
+        newer=$(cd "$repository" && find Cargo.toml Cargo.lock src deploy/package deploy/model deploy/*.rs deploy/*.toml deploy/*.service deploy/*.slice \
+            -type f -newer "$file" -print -quit)
+    fi
+    if [ -z "$file" ] || [ -n "$newer" ]; then
+        echo "building the package for $1: ${newer:-nothing}${newer:+ is newer than the one} there is" >&2
+        "$repository/deploy/build.sh" "$1" >&2
+        file=$(newest_package "$1")
+    fi
+    echo "package: $(basename "$file"), made $((($(date +%s) - $(stat -c %Y "$file")) / 60)) minutes ago" >&2
     printf '%s\n' "$file"
 }
-# other_version PACKAGE VERSION FILE [SED-SCRIPT]: the same package under another version, its configuration changed by the script.
+newest_package() {
+    { find "$repository/target/package" -name "weather-station_*_$1.deb" -printf '%T@ %p\n' 2>/dev/null || true; } | sort -rn | head -1 | cut -d' ' -f2-
+}
+# other_version PACKAGE VERSION FILE [SED-SCRIPT [PATH]]: the same package under another version, its configuration (or PATH)
+# changed by the script.
 other_version() {
     local folder
     folder=$(mktemp -d "$run/deb.XXXXXX")
     dpkg-deb -R "$1" "$folder"
     sed -i "s/^Version: .*/Version: $2/" "$folder/DEBIAN/control"
     if [ -n "${4:-}" ]; then
-        sed -i "$4" "$folder/etc/weather-station/station.toml"
+        sed -i "$4" "$folder/${5:-etc/weather-station/station.toml}"
         (cd "$folder" && find etc usr -type f -printf '%p\0' | xargs -0 md5sum >DEBIAN/md5sums)
     fi
     dpkg-deb --root-owner-group -b "$folder" "$3" >/dev/null
