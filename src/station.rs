@@ -52,11 +52,15 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         path: "(sensor.trace)".into(),
         problems: vec![crate::check::chain(&error)],
     })?;
+    let proxy = cloud::Proxy::from_environment();
     let run_word: Arc<str> = run_word()?.into();
     let board = Arc::new(Board::default());
     board.configuration.send_replace(config::in_force(&config));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
 
+    if let Some(trouble) = proxy.trouble() {
+        tracing::error!("{trouble}");
+    }
     let (halt_tx, halt) = watch::channel(false);
     let (samples_tx, samples) = mpsc::channel(SAMPLES);
     let (sensor_tx, sensor_requests) = mpsc::channel(REQUESTS);
@@ -134,7 +138,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         identity: config.identity.clone(),
         provisioning: config.provisioning.clone(),
         hub: config.hub.clone(),
-        proxy: cloud::Proxy::from_environment()?,
+        proxy,
         telemetry: config.telemetry.clone(),
         store: store.clone(),
         settings: settings.clone(),

@@ -12,7 +12,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, Fault, Options};
-use support::station::{Station, binary};
+use support::station::{Station, binary, free_port};
 
 /// Runs one command with this configuration.
 fn command(dir: &Path, config: &str, arguments: &[&str]) -> Output {
@@ -187,6 +187,25 @@ async fn read_beside_a_station_is_a_reading_of_that_station() {
     let in_words = text(&command_of(&station, &["read"]).stdout);
     assert!(in_words.starts_with("time ") && in_words.contains(" kPa\n"), "{in_words}");
     stored(3).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_understood_costs_no_reading_and_is_told_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let environment = [("https_proxy", "http://user:secret")];
+    let station = Station::start_with(dir.path(), &lonely(dir.path()), page, &environment);
+    let status = station
+        .until("two readings are stored", Duration::from_secs(15), |status| {
+            status["store"]["lastSequence"].as_u64() >= Some(2) && status["cloud"]["reason"].is_string()
+        })
+        .await;
+    let trouble = "https_proxy has no number from 1 to 65535 as its port, expected \
+                   http://[user:password@]host:port; until that is put right no proxy is used";
+    assert!(status["cloud"]["reason"].as_str().unwrap().ends_with(trouble), "{status}");
+    let log = station.log_text();
+    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(trouble)), "{log}");
+    assert!(!log.contains("secret") && !status.to_string().contains("secret"), "{log}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Finding, Station, chain, text};
+use super::{Finding, Station, Status, chain, text};
 use crate::clock::{ClockState, SystemClock, Timekeeper};
 use crate::cloud::{self, Reached, Stopped};
 use crate::config::Config;
@@ -33,7 +33,9 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
     let Ok(Ok(name)) = named else {
         return Finding::failed(NAME, "not tried: the station has no identity", "see the TPM above");
     };
-    match cloud::probe(config, &timekeeper).await {
+    let proxy = cloud::Proxy::from_environment();
+    let trouble = proxy.trouble().map(str::to_owned);
+    let finding = match cloud::probe(config, proxy, &timekeeper).await {
         Ok(way) => {
             let (host, device) = (name.host, name.device_id);
             Finding::ok(
@@ -42,6 +44,11 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
             )
         }
         Err(stopped) => stopped_at(&name.host, &stopped),
+    };
+    match trouble {
+        None => finding,
+        Some(trouble) if finding.status == Status::Ok => Finding::warning(NAME, finding.detail, trouble),
+        Some(trouble) => Finding { detail: format!("{}; {trouble}", finding.detail), ..finding },
     }
 }
 

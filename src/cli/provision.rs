@@ -92,7 +92,10 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
 /// Visits the Device Provisioning Service.
 fn by_the_service(config: &Config) -> anyhow::Result<()> {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
-    let proxy = Proxy::from_environment().context("the proxy of the environment cannot be used")?;
+    let proxy = Proxy::from_environment();
+    if let Some(trouble) = proxy.trouble() {
+        bail!("the proxy of the environment cannot be used: {trouble}");
+    }
     let service = dps::Service {
         identity: config.identity.clone(),
         provisioning: config.provisioning.clone(),

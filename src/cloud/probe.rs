@@ -43,13 +43,16 @@ pub struct Stopped {
 
 /// What the hub said to a station with this configuration: the way that led there, or the first thing that failed.
 /// With `auto` both ways are tried, and the one that came further is told of.
-pub async fn probe(config: &Config, timekeeper: &Timekeeper) -> Result<&'static str, Stopped> {
+pub async fn probe(
+    config: &Config,
+    proxy: Proxy,
+    timekeeper: &Timekeeper,
+) -> Result<&'static str, Stopped> {
     let here = |error| Stopped { reached: Reached::Here, error };
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
         .map_err(|error| here(CloudError::new("set TLS up", Cause::Tls(error))))?
-        // A proxy that cannot be understood is told of by the station itself when it starts.
-        .through(Proxy::from_environment().unwrap_or_default());
+        .through(proxy);
     let mut desk = SignerDesk::new(config.identity.clone(), limits.sign);
     let identity = desk.identity().await.map_err(here)?;
     let token = desk.token(identity.clone(), timekeeper, LIFETIME).await.map_err(here)?;

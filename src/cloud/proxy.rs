@@ -22,6 +22,7 @@ pub struct Proxy {
     server: Option<Server>,
     /// Hosts that are reached directly, in lower case; `*` is everyone.
     direct: Vec<String>,
+    trouble: Option<String>,
 }
 
 #[derive(Clone)]
@@ -33,13 +34,22 @@ struct Server {
 }
 
 impl Proxy {
-    /// From `https_proxy` and `no_proxy` (or in capitals); a proxy that cannot be understood is an error of its own.
-    pub fn from_environment() -> Result<Self, ProxyError> {
+    /// From `https_proxy` and `no_proxy` (or in capitals). One that cannot be understood is not used, which
+    /// [`Proxy::trouble`] tells: a station must not stop recording for it.
+    pub fn from_environment() -> Self {
         let get = |name: &str| {
             let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_uppercase()));
             value.ok().filter(|value| !value.is_empty())
         };
-        Self::parse(get("https_proxy").as_deref(), get("no_proxy").as_deref())
+        Self::parse(get("https_proxy").as_deref(), get("no_proxy").as_deref()).unwrap_or_else(|error| Self {
+            trouble: Some(format!("{error}; until that is put right no proxy is used")),
+            ..Self::default()
+        })
+    }
+
+    /// Why the environment's proxy is not used, for people.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// `http://[user[:password]@]host[:port]`, and a comma-separated list of hosts and domains.
@@ -49,7 +59,7 @@ impl Proxy {
             .unwrap_or_default()
             .split(',')
             .map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase());
-        Ok(Self { server, direct: direct.filter(|entry| !entry.is_empty()).collect() })
+        Ok(Self { server, direct: direct.filter(|entry| !entry.is_empty()).collect(), trouble: None })
     }
 
     /// A TCP connection that leads to `host`, for at most `limit` a step.
@@ -84,14 +94,14 @@ impl Server {
     fn parse(text: &str) -> Result<Self, ProxyError> {
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
-            Some((scheme, _)) => return Err(ProxyError::Scheme(scheme.to_owned())),
-            None => text,
+            Some((scheme, _)) if is_scheme(scheme) => return Err(ProxyError::Scheme(scheme.to_owned())),
+            _ => text,
         };
         let rest = rest.trim_end_matches('/');
         let (credentials, address) = rest.rsplit_once('@').map_or((None, rest), |(c, a)| (Some(c), a));
         let bracketed = address.ends_with(']');
         let (host, port) = match address.rsplit_once(':').filter(|_| !bracketed) {
-            Some((host, port)) => (host, port.parse().map_err(|_| ProxyError::Port(port.to_owned()))?),
+            Some((host, port)) => (host, port.parse().map_err(|_| ProxyError::Port)?),
             None => (address, 80),
         };
         if host.is_empty() {
@@ -134,6 +144,11 @@ impl Server {
     }
 }
 
+/// RFC 3986, section 3.1; anything else may be a password with `://` in it.
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let server = self.server.as_ref().map(|server| format!("{}:{}", server.host, server.port));
@@ -146,8 +161,11 @@ impl std::fmt::Debug for Proxy {
 pub enum ProxyError {
     #[error("https_proxy begins with `{0}://`; only http:// proxies are supported")]
     Scheme(String),
-    #[error("https_proxy has the port `{0}`, expected a number from 1 to 65535")]
-    Port(String),
+    /// What stands in its place may be a password without a host.
+    #[error(
+        "https_proxy has no number from 1 to 65535 as its port, expected http://[user:password@]host:port"
+    )]
+    Port,
     #[error("https_proxy names no host, expected http://[user:password@]host:port")]
     NoHost,
 }
@@ -186,8 +204,11 @@ mod tests {
             message("socks5://proxy:1080"),
             "https_proxy begins with `socks5://`; only http:// proxies are supported"
         );
-        assert!(message("http://proxy:many").contains("the port `many`"));
+        assert!(message("http://proxy:many").contains("as its port"));
         assert!(message("http://:3128").contains("names no host"));
+        for without_host in ["http://user:secret", "user:secret", "user:secret://"] {
+            assert!(!message(without_host).contains("secret"), "{}", message(without_host));
+        }
     }
 
     #[test]

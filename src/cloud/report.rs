@@ -24,6 +24,8 @@ const MEMORY: f64 = 10.0;
 pub struct Reporter {
     board: Arc<Board>,
     timekeeper: Timekeeper,
+    /// Why the environment's proxy is not used: told with every failure, which it may explain.
+    proxy_trouble: Option<String>,
     /// Accepted, not yet told.
     untold: Accepted,
     told: Instant,
@@ -31,9 +33,17 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    pub fn new(board: Arc<Board>, timekeeper: Timekeeper) -> Self {
+    pub fn new(board: Arc<Board>, timekeeper: Timekeeper, proxy_trouble: Option<&str>) -> Self {
         let now = Instant::now();
-        Self { board, timekeeper, untold: Accepted::default(), told: now, rate: Rate::new(now) }
+        let proxy_trouble = proxy_trouble.map(str::to_owned);
+        Self {
+            board,
+            timekeeper,
+            proxy_trouble,
+            untold: Accepted::default(),
+            told: now,
+            rate: Rate::new(now),
+        }
     }
 
     /// Who we are, or why we do not know.
@@ -69,7 +79,16 @@ impl Reporter {
 
     /// Not connected, and what the failure was found to mean.
     pub fn offline(&self, error: &CloudError, class: Class) {
-        self.state(CloudState::Offline, Some(explain(error, class)), None);
+        let mut reason = explain(error, class);
+        if let Some(trouble) = &self.proxy_trouble {
+            reason = format!("{reason}; {trouble}");
+        }
+        self.state(CloudState::Offline, Some(reason), None);
+    }
+
+    /// The station does not go on for this reason, and tries again by itself.
+    pub fn trouble(&self, why: String) {
+        self.board.cloud.send_modify(|status| status.reason = Some(why));
     }
 
     pub fn stopped(&self) {

@@ -13,6 +13,7 @@ pub struct Station {
     pub config: PathBuf,
     pub log: PathBuf,
     pub page: SocketAddr,
+    environment: Vec<(String, String)>,
 }
 
 /// The binary under test.
@@ -38,13 +39,15 @@ impl Station {
         let file = dir.join("station.toml");
         std::fs::write(&file, format!("{config}\n[showcase]\nlisten = \"{page}\"\n")).unwrap();
         let log = dir.join("station.log");
-        Self { child: spawn(dir, &file, &log), config: file, log, page }
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Self { child: spawn(dir, &file, &log, &environment), config: file, log, page, environment }
     }
 
     /// Starts it again with the same configuration, after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "the station still runs");
-        self.child = spawn(self.config.parent().unwrap(), &self.config, &self.log);
+        self.child = spawn(self.config.parent().unwrap(), &self.config, &self.log, &self.environment);
     }
 
     pub fn pid(&self) -> u32 {
@@ -57,6 +60,11 @@ impl Station {
         self.child.wait().unwrap();
     }
 
+        Self::start_with(dir, config, page, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(dir: &Path, config: &str, page: SocketAddr, environment: &[(&str, &str)]) -> Self {
     /// SIGTERM.
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
@@ -109,7 +117,7 @@ impl Drop for Station {
     }
 }
 
-fn spawn(dir: &Path, config: &Path, log: &Path) -> Child {
+fn spawn(dir: &Path, config: &Path, log: &Path, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     binary()
         .arg("--config")
@@ -139,6 +147,7 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(
     };
     match tokio::time::timeout(limit, poll).await {
         Ok(value) => value,
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         Err(_) => panic!("waited {limit:?} for {what}"),
     }
 }
