@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hub_emulator::{Emulator, Options};
-use support::station::{Station, binary, request};
+use support::station::{self, Station, binary, request};
 use support::swtpm::Swtpm;
 use weather_station::sensor::simulated::Trace;
 
@@ -22,29 +22,8 @@ const READINGS: usize = 200;
 
 /// Everything but the showcase section.
 fn config(dir: &Path, tpm: &Swtpm, hub: &Emulator) -> String {
-    format!(
-        r#"
-        [station]
-        altitude = 4.0
-        [sensor]
-        source = "simulated"
-        interval = "1s"
-        trace = "{TRACE}"
-        speed = {SPEED}
-        [identity]
-        tcti = "{}"
-        [hub]
-        transport = "amqp"
-        port = {}
-        ca_file = "{}"
-        [store]
-        path = "{}"
-        "#,
-        tpm.tcti(),
-        hub.port(),
-        hub.ca_file().display(),
-        dir.join("readings.db").display(),
-    )
+    station::config(dir, &tpm.tcti(), hub.port(), hub.ca_file())
+        + &format!("trace = \"{TRACE}\"\nspeed = {SPEED}\n[station]\naltitude = 4.0\n")
 }
 
 /// The key goes in over standard input: the station never has it in a file.

@@ -23,6 +23,28 @@ pub fn binary() -> Command {
     command
 }
 
+/// Weather from a table once a second, a TPM, a hub: everything but the showcase section. More keys of `[sensor]`,
+/// then more sections, may follow.
+pub fn config(dir: &Path, tcti: &str, hub_port: u16, ca_file: &Path) -> String {
+    format!(
+        r#"
+        [identity]
+        tcti = "{tcti}"
+        [hub]
+        transport = "amqp"
+        port = {hub_port}
+        ca_file = "{}"
+        [store]
+        path = "{}"
+        [sensor]
+        source = "simulated"
+        interval = "1s"
+        "#,
+        ca_file.display(),
+        dir.join("readings.db").display(),
+    )
+}
+
 /// A loopback port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -36,6 +58,11 @@ impl Station {
 
     /// The same with the page's address given, which may be taken.
     pub fn start_on(dir: &Path, config: &str, page: SocketAddr) -> Self {
+        Self::start_with(dir, config, page, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(dir: &Path, config: &str, page: SocketAddr, environment: &[(&str, &str)]) -> Self {
         let file = dir.join("station.toml");
         std::fs::write(&file, format!("{config}\n[showcase]\nlisten = \"{page}\"\n")).unwrap();
         let log = dir.join("station.log");
@@ -60,11 +87,6 @@ impl Station {
         self.child.wait().unwrap();
     }
 
-        Self::start_with(dir, config, page, &[])
-    }
-
-    /// The same with variables in its environment.
-    pub fn start_with(dir: &Path, config: &str, page: SocketAddr, environment: &[(&str, &str)]) -> Self {
     /// SIGTERM.
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
@@ -125,6 +147,7 @@ fn spawn(dir: &Path, config: &Path, log: &Path, environment: &[(String, String)]
         .arg("run")
         .env("WEATHER_STATION_LOG", "debug")
         .env("RUNTIME_DIRECTORY", dir)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
@@ -147,7 +170,6 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(
     };
     match tokio::time::timeout(limit, poll).await {
         Ok(value) => value,
-        .envs(environment.iter().map(|(name, value)| (name, value)))
         Err(_) => panic!("waited {limit:?} for {what}"),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Options};
 
-use crate::support::station::{Station, binary, wait_for};
+use crate::support::station::{self, Station, binary, wait_for};
 use crate::swtpm::Swtpm;
 
 struct Member {
@@ -108,30 +108,8 @@ fn enrolled_fleet(size: usize, folder: &Path, dps: &Dps, hub: &Emulator) -> Vec<
 }
 
 fn config(own: &Path, tpm: &Swtpm, authority: &Path, dps: &Dps, hub: &Emulator) -> String {
-    format!(
-        r#"
-        [sensor]
-        source = "simulated"
-        interval = "1s"
-        [identity]
-        tcti = "{}"
-        [provisioning]
-        id_scope = "{}"
-        endpoint = "{}"
-        [hub]
-        transport = "amqp"
-        port = {}
-        ca_file = "{}"
-        [store]
-        path = "{}"
-        "#,
-        tpm.tcti(),
-        dps.id_scope(),
-        dps.endpoint(),
-        hub.port(),
-        authority.join("ca.pem").display(),
-        own.join("readings.db").display(),
-    )
+    station::config(own, &tpm.tcti(), hub.port(), &authority.join("ca.pem"))
+        + &format!("[provisioning]\nid_scope = \"{}\"\nendpoint = \"{}\"\n", dps.id_scope(), dps.endpoint())
 }
 
 /// Waits until the hub has taken so many readings of each.

@@ -12,29 +12,12 @@ use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Options, Registry};
 
 use crate::layout::{hmac_by_tools, name_by_tools};
-use crate::support::station::{Station, binary, wait_for};
+use crate::support::station::{self, Station, binary, free_port, wait_for};
 use crate::swtpm::Swtpm;
 use crate::{KEY_A, KEY_B, hmac};
 
 fn config(folder: &Path, tcti: &str, hub: &Emulator) -> String {
-    format!(
-        r#"
-        [sensor]
-        source = "simulated"
-        interval = "1s"
-        [identity]
-        tcti = "{tcti}"
-        [hub]
-        transport = "amqp"
-        port = {}
-        ca_file = "{}"
-        [store]
-        path = "{}"
-        "#,
-        hub.port(),
-        hub.ca_file().display(),
-        folder.join("readings.db").display(),
-    )
+    station::config(folder, tcti, hub.port(), hub.ca_file())
 }
 
 /// Runs a command with this on its standard input.
