@@ -56,11 +56,12 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let run_word: Arc<str> = run_word()?.into();
     let board = Arc::new(Board::default());
     board.configuration.send_replace(config::in_force(&config));
+    board.identity.send_modify(|status| status.source = config::identity_source(config.identity.source));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
-
     if let Some(trouble) = proxy.trouble() {
         tracing::error!("{trouble}");
     }
+
     let (halt_tx, halt) = watch::channel(false);
     let (samples_tx, samples) = mpsc::channel(SAMPLES);
     let (sensor_tx, sensor_requests) = mpsc::channel(REQUESTS);

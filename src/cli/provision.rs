@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{DONE, core_dumps, daemon, output};
@@ -102,6 +103,7 @@ fn by_the_service(config: &Config) -> anyhow::Result<()> {
         tls: Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())?.through(proxy),
         timekeeper,
         limits: dps::Limits::default(),
+        trouble: watch::Sender::default(),
     };
     let limits = cloud::Limits::default();
     let visit = cloud::visit_provisioning_service(&service, &limits);

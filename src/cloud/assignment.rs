@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -22,11 +23,17 @@ pub struct Assignment {
     identity: config::Identity,
     provisioning: config::Provisioning,
     policy: ReturnPolicy,
+    trouble: watch::Sender<String>,
 }
 
 impl Assignment {
     pub fn new(identity: config::Identity, provisioning: config::Provisioning) -> Self {
-        Self { identity, provisioning, policy: ReturnPolicy::default() }
+        Self { identity, provisioning, policy: ReturnPolicy::default(), trouble: watch::Sender::default() }
+    }
+
+    /// Why a visit takes its time; changes while one is on its way.
+    pub fn trouble(&self) -> watch::Receiver<String> {
+        self.trouble.subscribe()
     }
 
     /// Whether the service is to be asked because there is no identity at all.
@@ -83,6 +90,7 @@ impl Assignment {
             tls,
             timekeeper: timekeeper.clone(),
             limits: dps::Limits::default(),
+            trouble: self.trouble.clone(),
         };
         visit(&service, limits).await
     }

@@ -73,8 +73,7 @@ impl Reporter {
 
     /// Connected, and yet nothing can be sent at the moment.
     pub fn held_up(&self, error: &CloudError) {
-        let reason = explain(error, error.class());
-        self.board.cloud.send_modify(|status| status.reason = Some(reason));
+        self.trouble(explain(error, error.class()));
     }
 
     /// Not connected, and what the failure was found to mean.

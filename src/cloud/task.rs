@@ -187,13 +187,15 @@ impl Running {
     async fn steps(&mut self) -> Result<Link, CloudError> {
         let limits = self.task.limits.clone();
         self.shared.beat();
+        let source = config::identity_source(self.task.identity.source);
         let mut identity = self.desk.identity().await;
+        self.shared.report.identity(source, identity.as_ref());
         if let Err(error) = &identity
             && self.assignment.is_wanted(error)
         {
             identity = self.visit().await;
+            self.shared.report.identity(source, identity.as_ref());
         }
-        self.shared.report.identity(source(&self.task.identity), identity.as_ref());
         let identity = identity?;
         if let Some(steering) = &mut self.steering {
             steering.identified(&identity).await;
@@ -246,12 +248,17 @@ impl Running {
     /// Asks the provisioning service, turning meanwhile; given up when the station stops.
     async fn visit(&mut self) -> Result<Identity, CloudError> {
         let tls = self.tls()?;
+        let mut trouble = self.assignment.trouble();
         let visit = self.assignment.visit(tls, &self.task.timekeeper, &self.task.limits);
         tokio::pin!(visit);
         loop {
             self.shared.beat();
             tokio::select! {
                 identity = &mut visit => return identity,
+                Ok(()) = trouble.changed() => {
+                    let why = trouble.borrow_and_update().clone();
+                    self.shared.report.trouble(why);
+                }
                 () = tokio::time::sleep(self.task.limits.turn) => {}
                 () = stopped(&mut self.shared.stop) => {
                     return Err(CloudError::new("get an identity", Cause::Lost("the station is ending".into())));
@@ -351,12 +358,5 @@ impl Running {
             }
         }
         false
-    }
-}
-
-fn source(identity: &config::Identity) -> &'static str {
-    match identity.source {
-        config::IdentitySource::Tpm => "tpm",
-        config::IdentitySource::KeyFile => "key-file",
     }
 }

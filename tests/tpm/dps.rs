@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hub_emulator::Registry;
 use hub_emulator::dps::{Dps, DpsFault, DpsOptions};
+use tokio::sync::watch;
 use weather_station::clock::{SystemClock, Timekeeper};
 use weather_station::cloud::tls::Tls;
 use weather_station::config;
@@ -87,7 +88,7 @@ pub fn service(tcti: &str, endpoint: &str, ca_file: &std::path::Path) -> Service
         pause: Duration::from_millis(10),
         failures: 3,
     };
-    Service { identity, provisioning, tls, timekeeper, limits }
+    Service { identity, provisioning, tls, timekeeper, limits, trouble: watch::Sender::default() }
 }
 
 #[tokio::test]

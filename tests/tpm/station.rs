@@ -211,3 +211,24 @@ async fn a_station_without_its_tpm_records_and_goes_online_when_it_is_back() {
     station.terminate();
     assert!(station.wait(Duration::from_secs(20)).await.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_waits_for_the_provisioning_service_says_what_it_waits_for() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let hub = Emulator::start(Options::default()).unwrap();
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let settings = config(folder.path(), &tpm.tcti(), &hub)
+        + &format!("[provisioning]\nid_scope = \"0ne00000000\"\nendpoint = \"{endpoint}\"\n");
+    let station = Station::start(folder.path(), &settings);
+    let status = station
+        .until("the reason to show", Duration::from_secs(30), |status| status["cloud"]["reason"].is_string())
+        .await;
+    // The first visit has not ended: it asks again for minutes.
+    assert_eq!(status["cloud"]["state"], "connecting", "{status}");
+    let reason = status["cloud"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with(&format!("asking the provisioning service {endpoint}: ")), "{reason}");
+    assert!(reason.ends_with("; it is asked again"), "{reason}");
+    assert_eq!(status["identity"]["source"], "tpm");
+    let reason = status["identity"]["reason"].as_str().unwrap();
+    assert!(reason.contains("the device key in slot 0 is not there"), "{reason}");
+}

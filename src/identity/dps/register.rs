@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use percent_encoding::utf8_percent_encode;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
@@ -57,6 +58,8 @@ pub struct Service {
     pub tls: Tls,
     pub timekeeper: Timekeeper,
     pub limits: Limits,
+    /// Told why a question is asked again, for whoever watches.
+    pub trouble: watch::Sender<String>,
 }
 
 impl Service {
@@ -169,6 +172,7 @@ impl Service {
                 )));
             }
             tracing::debug!(%why, failures, "asking the provisioning service again");
+            self.trouble.send_replace(self.failed(format!("{why}; it is asked again")).to_string());
             self.pause(after.or(Some(self.limits.pause * 2_u32.pow(failures)))).await;
         }
     }
