@@ -43,11 +43,7 @@ pub struct Stopped {
 
 /// What the hub said to a station with this configuration: the way that led there, or the first thing that failed.
 /// With `auto` both ways are tried, and the one that came further is told of.
-pub async fn probe(
-    config: &Config,
-    proxy: Proxy,
-    timekeeper: &Timekeeper,
-) -> Result<&'static str, Stopped> {
+pub async fn probe(config: &Config, proxy: Proxy, timekeeper: &Timekeeper) -> Result<&'static str, Stopped> {
     let here = |error| Stopped { reached: Reached::Here, error };
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
