@@ -13,6 +13,7 @@ use crate::station::build_date;
 
 const NAME: &str = "hub";
 const KEPT: &str = "readings are kept and sent later; let TCP 5671 or 443 out to the hub";
+const NO_NAME: &str = "see the TPM above";
 
 pub async fn check(config: &Config, station: &Station) -> Finding {
     match station {
@@ -31,7 +32,7 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
     let settings = config.identity.clone();
     let named = tokio::task::spawn_blocking(move || identity::open(&settings)?.identity()).await;
     let Ok(Ok(name)) = named else {
-        return Finding::failed(NAME, "not tried: the station has no identity", "see the TPM above");
+        return Finding::failed(NAME, "not tried: the station has no identity", NO_NAME);
     };
     let proxy = cloud::Proxy::from_environment();
     let trouble = proxy.trouble().map(str::to_owned);
@@ -83,7 +84,9 @@ fn ask(document: &Value) -> Finding {
         state => {
             let reason = text(document, "/cloud/reason").unwrap_or("no reason given");
             let state = state.unwrap_or("unknown");
-            Finding::failed(NAME, format!("{host} is {state}: {reason}"), KEPT)
+            let remedy =
+                if document.pointer("/identity/host").is_none_or(Value::is_null) { NO_NAME } else { KEPT };
+            Finding::failed(NAME, format!("{host} is {state}: {reason}"), remedy)
         }
     }
 }

@@ -67,6 +67,17 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
         broken.text()
     );
 
+    // A key in the wrong field: it does not come back, neither in the form nor in the message.
+    let pasted = STANDARD.encode([0x5A_u8; 32]);
+    let whole =
+        encoded(&format!("HostName=h.example;DeviceId=roof;SharedAccessKey={pasted}")).replace(';', "%3B");
+    for (host, device) in [(&*whole, "roof"), ("hub.example", &*whole), (&*encoded(&pasted), "roof")] {
+        let misplaced = format!("code={right}&host={host}&device={device}&key={}", encoded(&pasted));
+        let refused = post_form(page, Some(&origin), &misplaced).await;
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert!(!refused.text().contains(&pasted[..8]), "{}", refused.text());
+    }
+
     let saved = post_form(page, Some(&origin), &form(&right, "roof", &key, "")).await;
     assert_eq!(
         (saved.status, saved.header("location")),
@@ -98,7 +109,9 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
         assert!(!log.contains(secret.as_str()), "a secret is in the log");
     }
     assert!(in_memory(station.pid(), b"cellar") > 0, "the memory can be searched");
-    assert_eq!(in_memory(station.pid(), key.as_bytes()), 0, "the key is still in the station's memory");
+    for secret in [&key, &pasted] {
+        assert_eq!(in_memory(station.pid(), secret.as_bytes()), 0, "a key is still in the station's memory");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
