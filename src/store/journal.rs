@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Event;
@@ -25,6 +26,9 @@ pub(crate) struct Frame {
     pub committed: bool,
     /// Not left over from before the journal last started over.
     pub present: bool,
+    /// Its commit was written to the end: a frame of the present journal with the mark of a commit follows, or this is
+    /// one. Of a commit that was not, nobody was told, and half of it may be missing.
+    pub finished: bool,
 }
 
 /// What SQLite would drop.
@@ -36,7 +40,8 @@ pub(crate) struct Lost {
 }
 
 /// Rows in frames that SQLite will not read though they are of the present journal. After an ordinary stop,
-/// however sudden, there are at most a few: of a commit that was under way.
+/// however sudden, there are at most a few: of a commit that was under way. Readings of that are worth having; its
+/// watermark and events are not: they may speak of rows that it was to delete, and that are still there.
 pub(crate) fn lost(journal: &Path) -> std::io::Result<Lost> {
     let mut lost = Lost::default();
     let mut dropped = 0;
@@ -47,22 +52,22 @@ pub(crate) fn lost(journal: &Path) -> std::io::Result<Lost> {
         // The salt of the first one dropped may be the very thing that is damaged.
         dropped += 1;
         if frame.present || dropped == 1 {
-            cells(&frame.page).for_each(|cell| lost.note(cell));
+            cells(&frame.page).for_each(|cell| lost.note(cell, frame.finished));
         }
     })?;
     Ok(lost)
 }
 
 impl Lost {
-    fn note(&mut self, cell: Cell) {
+    fn note(&mut self, cell: Cell, finished: bool) {
         match cell {
             Cell::Reading(row) => {
                 self.rows.insert(row.sequence, row);
             }
-            Cell::Event(event) => {
+            Cell::Event(event) if finished => {
                 self.events.insert(event.event_sequence, event);
             }
-            Cell::Watermark(found) => {
+            Cell::Watermark(found) if finished => {
                 let further = |old: &Watermark| {
                     (old.salvaged, old.acknowledged, old.events)
                         < (found.salvaged, found.acknowledged, found.events)
@@ -78,30 +83,47 @@ impl Lost {
 
 /// All frames in the order of the file; no file has none. It is read twice: whether a frame is committed is known
 /// only at a later one.
-pub(crate) fn each(journal: &Path, mut visit: impl FnMut(Frame)) -> std::io::Result<()> {
-    let mut committed = 0;
-    walk(journal, |index, chain, commit, _| {
+pub(crate) fn each(journal: &Path, visit: impl FnMut(Frame)) -> std::io::Result<()> {
+    let file = match File::open(journal) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    frames(|bytes, at| file.read_exact_at(bytes, at), visit);
+    Ok(())
+}
+
+fn frames(read: impl Fn(&mut [u8], u64) -> std::io::Result<()>, mut visit: impl FnMut(Frame)) {
+    let (mut committed, mut finished) = (0, 0);
+    walk(&read, |index, chain, commit, (_, present)| {
         if chain && commit {
             committed = index + 1;
         }
-    })?;
-    walk(journal, |index, _, _, (page, present)| {
-        visit(Frame { page: page.to_vec(), committed: index < committed, present });
-    })
+        if present && commit {
+            finished = index + 1;
+        }
+    });
+    walk(&read, |index, _, _, (page, present)| {
+        visit(Frame {
+            page: page.to_vec(),
+            committed: index < committed,
+            present,
+            finished: index < finished,
+        });
+    });
 }
 
 /// Tells of each frame: its index, whether the chain of checksums holds up to it, whether it ends a commit, its
-/// page and whether its salts are the journal's.
-fn walk(journal: &Path, mut visit: impl FnMut(usize, bool, bool, (&[u8], bool))) -> std::io::Result<()> {
-    let file = match File::open(journal) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let mut file = BufReader::with_capacity(64 << 10, file);
+/// page and whether its salts are the journal's. One that the card cannot read is passed over.
+fn walk(
+    read: &impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+    mut visit: impl FnMut(usize, bool, bool, (&[u8], bool)),
+) {
     let mut header = [0; HEADER];
-    if file.read_exact(&mut header).is_err() {
-        return Ok(());
+    match read(&mut header, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return,
+        Err(error) => tracing::error!(%error, "the header of the store's journal cannot be read"),
     }
     let big = word(&header, 0, true) & 1 == 1;
     let sound = word(&header, 0, true) & !1 == 0x377f_0682;
@@ -111,8 +133,16 @@ fn walk(journal: &Path, mut visit: impl FnMut(usize, bool, bool, (&[u8], bool)))
     let salted = chain;
     let page_size = usize::try_from(PAGE_SIZE).unwrap_or(1024);
     let mut frame = vec![0; FRAME + page_size];
-    let mut index = 0;
-    while file.read_exact(&mut frame).is_ok() {
+    for index in 0.. {
+        match read(&mut frame, (HEADER + index * (FRAME + page_size)) as u64) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return,
+            Err(error) => {
+                tracing::error!(%error, frame = index, "a part of the store's journal cannot be read");
+                chain = false;
+                continue;
+            }
+        }
         let (head, page) = frame.split_at(FRAME);
         let present = !salted || head[8..16] == header[16..24];
         let next = checksum(checksum(sum, &head[..8], big), page, big);
@@ -121,9 +151,7 @@ fn walk(journal: &Path, mut visit: impl FnMut(usize, bool, bool, (&[u8], bool)))
             sum = next;
         }
         visit(index, chain, word(head, 4, true) > 0, (page, present));
-        index += 1;
     }
-    Ok(())
 }
 
 fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
@@ -141,4 +169,91 @@ fn checksum(start: (u32, u32), bytes: &[u8], big: bool) -> (u32, u32) {
         let two = two.wrapping_add(word(pair, 4, big)).wrapping_add(one);
         (one, two)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+
+    use super::super::database::{Database, beside};
+    use super::super::row::Row;
+    use super::super::salvaged;
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+
+    fn row(sequence: u64) -> Row {
+        Row {
+            sequence,
+            run: Arc::from("run"),
+            boot: 1,
+            since_boot: 0,
+            time: 0,
+            time_quality: 0,
+            temperature: 20_000,
+            humidity: 50_000,
+            pressure: 1_000_000,
+            quality: 0,
+        }
+    }
+
+    /// The journal after a commit that lets salvaged readings go which were never sent, and what a frame of it is.
+    fn journal_of_an_eviction() -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("readings.db");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let mut database = Database::open(&path, 2, "", &timekeeper, &Arc::from("run")).expect("a database");
+        let keep = |connection: &rusqlite::Connection| {
+            (1..=100).try_for_each(|sequence| salvaged::keep(connection, 1, &row(sequence)).map(drop))
+        };
+        database.transaction("keep", keep).expect("kept");
+        database.salvaged_pending = 100;
+        database.empty_journal().expect("empty");
+        database.insert(&[row(1)]).expect("inserted");
+        assert!(database.evict(true).expect("evicted"));
+        assert!(database.watermark.salvaged > 0);
+        std::fs::read(beside(&path, "-wal")).expect("a journal")
+    }
+
+    fn lost_of(journal: &[u8]) -> Lost {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        std::fs::write(&path, journal).expect("written");
+        lost(&path).expect("read")
+    }
+
+    #[test]
+    fn a_commit_that_was_not_finished_moves_no_watermark_and_tells_of_no_gap() {
+        let mut journal = journal_of_an_eviction();
+        let last = journal.len() - FRAME - 1024;
+        // All but the end of the last commit, as a kill leaves it.
+        let cut = lost_of(&journal[..last]);
+        assert_eq!((cut.watermark, cut.events.len()), (None, 0));
+        // All of it, but damaged before it: then it was synced, and counts.
+        journal[HEADER + FRAME + 500] ^= 1;
+        let damaged = lost_of(&journal);
+        assert!(damaged.watermark.is_some_and(|watermark| watermark.salvaged > 0));
+        assert_eq!((damaged.events.len(), damaged.rows.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_frame_that_cannot_be_read_is_passed_over() {
+        let journal = journal_of_an_eviction();
+        let count = (journal.len() - HEADER) / (FRAME + 1024);
+        let mut seen = Vec::new();
+        let read = |bytes: &mut [u8], at: u64| {
+            let at = usize::try_from(at).expect("small");
+            if at == HEADER + FRAME + 1024 {
+                return Err(std::io::Error::from_raw_os_error(libc::EIO));
+            }
+            let found = journal.get(at..at + bytes.len()).ok_or(ErrorKind::UnexpectedEof)?;
+            bytes.copy_from_slice(found);
+            Ok(())
+        };
+        frames(read, |frame| seen.push((frame.committed, frame.finished)));
+        assert_eq!(seen.len(), count - 1);
+        assert_eq!(seen.first(), Some(&(true, true)), "{seen:?}");
+        assert_eq!(seen.last(), Some(&(false, true)), "SQLite stops where it cannot read; this does not");
+    }
 }

@@ -14,7 +14,7 @@ use super::memory::Memory;
 use super::room::{self, Limits};
 use super::row::Row;
 use super::salvage::Salvage;
-use super::trouble::chain;
+use super::trouble::{chain, is_unreadable};
 use crate::clock::Timekeeper;
 use crate::config;
 use crate::reading::Sample;
@@ -187,7 +187,10 @@ impl Keeper {
         if let Err(error) = result
             && checked.identity == self.identity
         {
-            self.cure(&error).ok();
+            match is_unreadable(&error) {
+                true => self.replace(&error).unwrap_or_else(|error| self.note(&error)),
+                false => drop(self.cure(&error)),
+            }
         }
     }
 

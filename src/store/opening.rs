@@ -6,7 +6,7 @@ use super::database::{Database, beside};
 use super::keeper::Keeper;
 use super::lock::Lock;
 use super::salvage::{Salvage, Survey};
-use super::trouble::{Trouble, chain};
+use super::trouble::{Trouble, chain, is_unreadable};
 use super::{journal, replace, room};
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -21,7 +21,9 @@ impl Keeper {
             self.lock = Some(Lock::take(&self.config.path)?);
         }
         match self.try_open("") {
-            Err(error) if Trouble::of(&error) == Trouble::Damaged => self.replace(&error),
+            Err(error) if Trouble::of(&error) == Trouble::Damaged || is_unreadable(&error) => {
+                self.replace(&error)
+            }
             done => done,
         }
     }

@@ -70,7 +70,9 @@ impl Survey {
             }
         }
         let journal = journal::each(&beside(aside, "-wal"), |frame| {
-            cells(&frame.page).for_each(|cell| survey.note(cell));
+            // A commit that was not finished has let nothing go.
+            let counts = |cell: &Cell| frame.finished || !matches!(cell, Cell::Watermark(_));
+            cells(&frame.page).filter(counts).for_each(|cell| survey.note(cell));
         });
         if let Err(error) = journal {
             tracing::error!(%error, journal = %beside(aside, "-wal").display(), "could not read all of a damaged journal");

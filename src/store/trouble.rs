@@ -20,6 +20,17 @@ pub(crate) enum Trouble {
 /// A read that ended early: the file was cut. SQLite: `SQLITE_IOERR_SHORT_READ`.
 const SHORT_READ: i32 = 522;
 
+/// The card does not give a sector back, or its file system is damaged. SQLite: `SQLITE_IOERR_READ` and
+/// `SQLITE_IOERR_CORRUPTFS`.
+const UNREADABLE: [i32; 2] = [266, 8458];
+
+/// A part of the file cannot be read. Once that may pass; where it is found by opening the store, or by the check of
+/// the whole file, it is damage.
+pub(crate) fn is_unreadable(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database { source: Error::SqliteFailure(failure, _), .. }
+        if UNREADABLE.contains(&failure.extended_code))
+}
+
 impl Trouble {
     pub fn of(error: &StoreError) -> Self {
         match error {
