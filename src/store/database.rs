@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::gaps::{Extendable, Known};
 use super::journal::Lost;
-use super::pending::{Found, live};
+use super::pending::{Found, Soundness, live};
 use super::progress::Progress;
 use super::rollups::{self, Current};
 use super::row::Row;
@@ -55,6 +55,8 @@ pub(crate) struct Database {
     pub(super) salvaging: bool,
     /// The last stop was an orderly one.
     pub(super) was_clean: bool,
+    /// What is known of the file as a whole.
+    pub(super) soundness: Soundness,
 }
 
 /// `readings.db` and `.lock` make `readings.db.lock`.
@@ -96,6 +98,7 @@ impl Database {
             salvaged_pending,
             salvaging: false,
             was_clean: progress.clean,
+            soundness: Soundness::Unknown,
             connection,
             watermark,
             progress,
@@ -178,11 +181,6 @@ impl Database {
             self.acknowledge(lost.position(lost.acknowledged))?;
         }
         Ok(rows.len())
-    }
-
-    /// Whether the file is sound: SQLite's own quick check. Reads the whole of it.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        check(&self.connection)
     }
 
     fn mark_clean(&mut self, clean: bool) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use super::StoreError;
 use super::database::Database;
 use super::lock::Lock;
 use super::memory::Memory;
+use super::pending::Soundness;
 use super::room::{self, Limits};
 use super::row::Row;
 use super::salvage::Salvage;
@@ -50,6 +51,8 @@ pub(crate) struct Keeper {
     pub(super) replacements: u32,
     /// The file has to be checked, in the background.
     pub(super) unchecked: bool,
+    /// The file that was given to the check last.
+    pub(super) given_to_check: (u64, u64),
     /// A read or write failed: what the journal holds is not believed before it is in the database.
     pub(super) distrusted: bool,
     /// The newest sequence before a commit that failed. It may be there all the same.
@@ -72,6 +75,7 @@ impl Keeper {
             newest: (0, 0),
             replacements: 0,
             unchecked: false,
+            given_to_check: (0, 0),
             distrusted: false,
             in_doubt: None,
         };
@@ -179,18 +183,32 @@ impl Keeper {
     /// The database, once, when it has to be checked.
     pub fn take_unchecked(&mut self) -> Option<Unchecked> {
         let identity = self.identity;
-        std::mem::take(&mut self.unchecked).then(|| Unchecked { path: self.config.path.clone(), identity })
+        let asked = self.database.as_mut().is_some_and(Database::take_doubt);
+        if std::mem::take(&mut self.unchecked) || asked {
+            self.given_to_check = identity;
+            return Some(Unchecked { path: self.config.path.clone(), identity });
+        }
+        None
     }
 
     /// The background check is done. Its findings are of no use when the file is another one by now.
     pub fn checked(&mut self, checked: &Unchecked, result: Result<(), StoreError>) {
-        if let Err(error) = result
-            && checked.identity == self.identity
-        {
-            match is_unreadable(&error) {
-                true => self.replace(&error).unwrap_or_else(|error| self.note(&error)),
-                false => drop(self.cure(&error)),
+        if checked.identity != self.identity {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                if let Some(database) = &mut self.database {
+                    database.soundness = Soundness::Sound { upto: database.last_sequence };
+                }
             }
+            Err(error) if is_unreadable(&error) => {
+                self.replace(&error).unwrap_or_else(|error| self.note(&error));
+            }
+            Err(error) => drop(self.cure(&error)),
+        }
+        if let Some(database) = &mut self.database {
+            database.soundness.end_check();
         }
     }
 

@@ -24,7 +24,50 @@ pub(super) enum Found {
     },
 }
 
+/// What a check of the whole file has said. A row that cannot be found may still be there: then the file is broken,
+/// and the salvage will find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Soundness {
+    Unknown,
+    /// A row cannot be found: the check is asked for.
+    Doubted,
+    /// It is under way; meanwhile nothing from there on is handed out.
+    Checking,
+    /// What is missing up to here is missing.
+    Sound {
+        upto: u64,
+    },
+}
+
+impl Soundness {
+    /// A check that could not be made says nothing: the next row that cannot be found asks for another.
+    pub fn end_check(&mut self) {
+        if *self == Self::Checking {
+            *self = Self::Unknown;
+        }
+    }
+}
+
 impl Database {
+    /// Whether a check is asked for; once.
+    pub fn take_doubt(&mut self) -> bool {
+        let doubted = self.soundness == Soundness::Doubted;
+        if doubted {
+            self.soundness = Soundness::Checking;
+        }
+        doubted
+    }
+
+    /// Whether a row that cannot be found is known to be gone.
+    fn is_gone(&mut self, sequence: u64) -> bool {
+        match self.soundness {
+            Soundness::Sound { upto } if sequence <= upto => return true,
+            Soundness::Checking | Soundness::Doubted => {}
+            Soundness::Sound { .. } | Soundness::Unknown => self.soundness = Soundness::Doubted,
+        }
+        false
+    }
+
     /// At most `limit` readings after `after`, or after the watermark. Nothing while a salvage is under way: the
     /// older readings go first.
     pub fn pending(&mut self, after: Option<Position>, limit: usize) -> Result<Page, StoreError> {
@@ -78,9 +121,14 @@ impl Database {
                 return Err(StoreError::Damaged { what: "readings come out of order".into() });
             }
             let until = if let Found::Good(row) = &found { Some(row.time) } else { None };
-            for (first, last) in self.known.unknown_in(expected, sequence - 1) {
-                missing.push(Gap { first, last, from: before, until });
+            let unknown = self.known.unknown_in(expected, sequence - 1);
+            if let Some(&(_, last)) = unknown.last()
+                && !self.is_gone(last)
+            {
+                waits = true;
+                break;
             }
+            missing.extend(unknown.into_iter().map(|(first, last)| Gap { first, last, from: before, until }));
             expected = sequence + 1;
             let position = self.watermark.position(sequence);
             match found {
@@ -110,13 +158,11 @@ impl Database {
         page.more = !at_the_end && !waits;
         if at_the_end && !waits {
             // The newest one was there when the store was opened.
-            for (first, last) in self.known.unknown_in(expected, self.last_sequence) {
-                missing.push(Gap { first, last, from: before, until: None });
+            let unknown = self.known.unknown_in(expected, self.last_sequence);
+            if unknown.last().is_some_and(|(_, last)| self.is_gone(*last)) {
+                let gap = |(first, last)| Gap { first, last, from: before, until: None };
+                missing.extend(unknown.into_iter().map(gap));
             }
-        }
-        if !missing.is_empty() {
-            // A row that cannot be found may still be there: then the file is broken, and the salvage will find it.
-            self.check()?;
         }
         if !missing.is_empty() || !damaged.is_empty() {
             self.tell_of(missing, &damaged)?;

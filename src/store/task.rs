@@ -80,11 +80,13 @@ impl StoreTask {
         let mut check = Check::default();
         let mut unchecked = self.with(&board, |_| ()).await.1;
         while sampling || (asked && closing.is_empty()) {
-            if let Some(subject) = unchecked.take() {
+            if !check.is_running()
+                && let Some(subject) = unchecked.take()
+            {
                 check.begin(subject);
             }
             turns.fetch_add(1, Ordering::Relaxed);
-            unchecked = tokio::select! {
+            let found = tokio::select! {
                 received = samples.recv(), if sampling => {
                     sampling = received.is_some();
                     match received {
@@ -99,7 +101,10 @@ impl StoreTask {
                 },
                 () = until(self.due), if self.due.is_some() => self.sync(&board).await,
                 (subject, result) = check.done() => {
-                    self.with(&board, move |keeper| keeper.checked(&subject, result)).await.1
+                    let unchecked = self.with(&board, move |keeper| keeper.checked(&subject, result)).await.1;
+                    // Readings may have waited for it.
+                    self.synced.send_modify(|_| {});
+                    unchecked
                 }
                 () = sleep_until(housekeeping) => {
                     let keep = settings.borrow().keep;
@@ -114,7 +119,8 @@ impl StoreTask {
                     }
                     unchecked
                 }
-            }
+            };
+            unchecked = found.or(unchecked);
         }
         check.stop().await;
         let closed = self.call(Keeper::close).await;

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use weather_station::reading::{FromSensor, Sample};
+use weather_station::status::StoreState;
 use weather_station::store::{Event, Position};
 
 use crate::support::{Place, Running, sample, slow};
@@ -92,7 +93,9 @@ async fn drain(store: &Running, original: &Original, what: &str) -> (BTreeMap<u6
         let events = store.handle.pending_events(1_000).await.unwrap();
         let status = store.board.store.borrow().clone();
         let replaced = status.store_id != original.store_id;
-        if !replaced || events.iter().any(|event| event.kind == "storeReplaced") {
+        // What cannot be found waits for a check of the file before it is told.
+        let rests = status.pending == 0 && status.state == StoreState::Ok;
+        if rests && !replaced || events.iter().any(|event| event.kind == "storeReplaced") {
             // The salvage may have ended after the page was read.
             if at_rest {
                 return (found, events);
@@ -241,6 +244,32 @@ async fn a_file_that_is_no_database_is_set_aside_under_its_date() {
         .filter(|name| name.contains("set-aside"))
         .collect();
     assert_eq!(names, ["readings.db.set-aside-20260601T120000000Z"]);
+}
+
+/// The file is checked in the background first: what is missing in a sound one is gone.
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_is_gone_is_told_once_the_file_was_checked() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(20).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    assert_eq!(connection.execute("DELETE FROM reading WHERE sequence BETWEEN 5 AND 7", []).unwrap(), 3);
+    drop(connection);
+    let mut store = place.start_as("second").unwrap();
+    let page = store.page().await;
+    assert_eq!(crate::support::sequences(&page), [1, 2, 3, 4]);
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), [], "told before the check");
+    store.handle.changed().await.unwrap();
+    let next = store.handle.pending(Some(page.end), 500).await.unwrap();
+    assert_eq!(crate::support::sequences(&next), (8..=20).collect::<Vec<_>>());
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(
+        (events.len(), &events[0].fields["first"], &events[0].fields["last"]),
+        (1, &5.into(), &7.into())
+    );
+    store.append(1).await;
+    store.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
