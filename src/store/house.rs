@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::keeper::Keeper;
-use super::trouble::{Trouble, chain};
+use super::trouble::{Trouble, chain, is_unreadable};
 use super::{replace, room};
 
 impl Keeper {
@@ -76,6 +76,10 @@ impl Keeper {
             Trouble::Broken => {
                 // Nobody knows what of the page cache is on the card after that.
                 self.distrusted = true;
+                if is_unreadable(error) {
+                    // Where the card does not give back what lies there the check will find it.
+                    self.given_to_check = (0, 0);
+                }
                 tracing::warn!(error = %chain(error), "a read or write of the store failed: it is opened again");
                 self.reopen().map(|()| true)
             }
@@ -87,14 +91,17 @@ impl Keeper {
         cured
     }
 
-    /// By `max_size`: sent readings, then pending ones. On a disk that others have filled: the ballast, sent readings,
-    /// and pending ones only when the memory is full too.
+    /// By `max_size`: sent readings, then pending ones. On a disk that others have filled: copies of damaged stores, the
+    /// ballast, sent readings, and pending ones only when the memory is full too.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let limits = self.limits();
         let full_memory = self.memory.is_full();
         let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
         let by_size = database.is_nearly_full(limits)?;
+        if !by_size && replace::give_up_oldest(&path) {
+            return Ok(true);
+        }
         if let Some(salvage) = &mut self.salvage
             && (by_size || full_memory)
             && salvage.make_room(database)?

@@ -28,7 +28,21 @@ impl Keeper {
         }
     }
 
+    /// On a full disk not even the index of the journal can be made: the ballast gives room for it.
     fn try_open(&mut self, salvage: &str) -> Result<(), StoreError> {
+        let done = self.open_files(salvage);
+        let full =
+            |error: &StoreError| Trouble::of(error) == Trouble::Full || room::is_short(&self.config.path);
+        match done {
+            Err(error) if full(&error) && room::drop_ballast(&self.config.path) => {
+                tracing::warn!(error = %chain(&error), "the disk is full: the ballast goes, to open the store");
+                self.open_files(salvage)
+            }
+            done => done,
+        }
+    }
+
+    fn open_files(&mut self, salvage: &str) -> Result<(), StoreError> {
         let path = &self.config.path;
         replace::finish_interrupted(path)?;
         let cut_to_nothing = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
@@ -57,7 +71,6 @@ impl Keeper {
         }
         let limits = self.limits();
         database.limit(limits)?;
-        self.unchecked = !database.was_clean;
         if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
             let reason = match database.progress.salvage.as_str() {
                 "" => "the store was damaged".to_owned(),
@@ -68,6 +81,7 @@ impl Keeper {
             self.salvage = Some(Salvage::begin(aside, survey, reason));
         }
         self.identity = self.identity_on_disk();
+        self.unchecked = !database.was_clean && self.identity != self.given_to_check;
         self.database = Some(database);
         self.forget_stored();
         room::take_on_ballast(&self.config.path);

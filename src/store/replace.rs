@@ -72,11 +72,23 @@ pub(crate) fn done(database: &Path, aside: &Path) -> Result<(), StoreError> {
     }
     let mut kept = named(database, DONE);
     kept.truncate(kept.len().saturating_sub(KEPT));
-    for old in kept {
-        fs::remove_file(beside(&old, "-wal")).ok();
-        fs::remove_file(&old).ok();
+    for old in &kept {
+        remove(old);
     }
     sync_folder(database)
+}
+
+/// The disk is full: a copy of a damaged store is worth less than a reading. The oldest one goes; false: there is none.
+pub(crate) fn give_up_oldest(database: &Path) -> bool {
+    named(database, DONE).first().is_some_and(|oldest| {
+        tracing::warn!(file = %oldest.display(), "the disk is full: the copy of a damaged store goes");
+        remove(oldest)
+    })
+}
+
+fn remove(aside: &Path) -> bool {
+    fs::remove_file(beside(aside, "-wal")).ok();
+    fs::remove_file(aside).is_ok()
 }
 
 /// Databases with that word in their names, oldest first: the date in the name sorts.

@@ -116,6 +116,11 @@ pub(crate) fn drop_ballast(database: &Path) -> bool {
     fs::remove_file(beside(database, ".ballast")).is_ok()
 }
 
+/// There is less room than the ballast gives.
+pub(crate) fn is_short(database: &Path) -> bool {
+    free(database).is_some_and(|free| free < BALLAST as u64)
+}
+
 /// Bytes that an ordinary user may still write where the database is.
 fn free(database: &Path) -> Option<u64> {
     let folder = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

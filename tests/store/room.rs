@@ -317,6 +317,43 @@ fn mount(options: &str, at: &Path) {
     assert!(status.success(), "mounting needs a user namespace, or root");
 }
 
+/// Uses up what the disk of the place has left.
+fn fill_up(place: &Place) -> std::path::PathBuf {
+    let path = place.folder.path().join("others");
+    let mut chunk = 1 << 20;
+    let mut file = std::fs::File::create(&path).unwrap();
+    while chunk > 0 {
+        if std::io::Write::write_all(&mut file, &vec![1; chunk]).is_err() {
+            chunk /= 2;
+        }
+    }
+    path
+}
+
+#[test]
+fn a_start_on_a_full_disk() {
+    in_a_namespace("room::inside_a_start_on_a_full_disk");
+}
+
+#[tokio::test]
+#[ignore = "runs in a mount namespace that the test above makes"]
+async fn inside_a_start_on_a_full_disk() {
+    let place = Place::new();
+    mount("size=8m", place.folder.path());
+    let mut store = place.start();
+    store.append(2_000).await;
+    store.handle.acknowledge(Position { generation: 1, row: 1_000 }).await.unwrap();
+    store.stop().await;
+    assert!(place.beside(".ballast").exists());
+    fill_up(&place);
+    let mut store = place.start_as("second").unwrap();
+    store.append(300).await;
+    let status = store.status(|status| status.last_sequence == 2_300).await;
+    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 1_300));
+    assert_eq!(sequences(&store.page().await)[0], 1_001);
+    store.stop().await;
+}
+
 #[test]
 fn a_disk_filled_by_others() {
     in_a_namespace("room::inside_a_disk_filled_by_others");
@@ -331,14 +368,18 @@ async fn inside_a_disk_filled_by_others() {
     store.append(2_000).await;
     store.handle.acknowledge(Position { generation: 1, row: 1_000 }).await.unwrap();
     assert!(place.beside(".ballast").exists());
-    let fill = place.folder.path().join("others");
-    let mut chunk = 1 << 20;
-    let mut file = std::fs::File::create(&fill).unwrap();
-    while chunk > 0 {
-        if std::io::Write::write_all(&mut file, &vec![1; chunk]).is_err() {
-            chunk /= 2;
-        }
+    // A copy of a store that was damaged once.
+    let aside = place.beside(".set-aside-20260101T000000000Z");
+    std::fs::write(&aside, vec![1; 100_000]).unwrap();
+    let fill = fill_up(&place);
+    let mut stored = 2_000;
+    while aside.exists() {
+        store.append(50).await;
+        stored += 50;
+        assert!(stored < 9_000, "the copy stays");
     }
+    let kept = store.handle.newest(10_000).await.unwrap().len();
+    assert_eq!(kept as u64, stored, "a reading went before the copy");
     store.send(11_000).await;
     let status = store.status(|status| status.state == StoreState::Failing && status.in_memory > 0).await;
     assert!(status.reason.unwrap().contains("full"), "the trouble is not named");
@@ -349,10 +390,9 @@ async fn inside_a_disk_filled_by_others() {
         1_001,
         "a pending reading was let go while there was memory"
     );
-    drop(file);
     std::fs::remove_file(&fill).unwrap();
-    let status = store.status(|status| status.last_sequence == 13_000).await;
-    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, 12_000));
+    let status = store.status(|status| status.last_sequence == stored + 11_000).await;
+    assert_eq!((status.state, status.in_memory, status.pending), (StoreState::Ok, 0, stored + 10_000));
     assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
     // And new ballast is taken on.
     let taken_on = async {
