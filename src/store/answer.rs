@@ -3,7 +3,7 @@
 use super::StoreError;
 use super::handle::{Reply, Request};
 use super::keeper::Keeper;
-use super::values;
+use super::{event_time, values};
 
 /// Answers one. Whoever asked may have gone; then nobody wants the answer.
 pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
@@ -18,7 +18,8 @@ pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
         Request::DeadLetter { positions, condition, reply } => {
             send(reply, keeper.ask(|database| database.dead_letter(&positions, &condition, now)));
         }
-        Request::RecordEvent { kind, fields, reply } => {
+        Request::RecordEvent { kind, mut fields, reply } => {
+            event_time::mark(&mut fields, &keeper.timekeeper.stamp());
             send(reply, keeper.ask(|database| database.record_event(&kind, fields, now)));
         }
         Request::PendingEvents { limit, reply } => {

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::database::Database;
 use super::row::text;
-use super::{Event, StoreError};
+use super::{Event, StoreError, event_time};
+use crate::reading::TimeQuality;
 
 /// Longer texts are cut: an event has to fit into one database page, where the salvage finds it.
 const LONGEST_TEXT: usize = 300;
@@ -130,7 +131,17 @@ impl Database {
 
     /// The oldest ones that the hub has not accepted.
     pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let events = after(&self.connection, self.watermark.events, limit)?;
+        let mut events = after(&self.connection, self.watermark.events, limit)?;
+        if events.iter().any(event_time::is_undated) {
+            let now = self.timekeeper.stamp();
+            if now.time_quality == TimeQuality::Unknown {
+                return Ok(Vec::new());
+            }
+            for event in events.iter_mut().filter(|event| event_time::is_undated(event)) {
+                event_time::date(event, &now);
+                self.transaction("date an event", |connection| write(connection, event))?;
+            }
+        }
         let offered = events.last().map_or(0, |event| event.event_sequence);
         self.events_offered = self.events_offered.max(offered);
         Ok(events)

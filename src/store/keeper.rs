@@ -117,7 +117,7 @@ impl Keeper {
         }
         if self.database.is_some() && self.trouble.take().is_some() {
             tracing::info!("the store works again");
-            self.memory.tell_what_was_lost(self.timekeeper.now());
+            self.memory.tell_what_was_lost(&self.timekeeper.stamp());
             self.write_events()?;
         }
         Ok(())
@@ -214,7 +214,7 @@ impl Keeper {
 
     /// An event that may wait in memory.
     pub fn keep_event(&mut self, kind: &str, fields: Map<String, Value>) {
-        self.memory.keep_event(kind, fields, self.timekeeper.now());
+        self.memory.keep_event(kind, fields, &self.timekeeper.stamp());
         self.write_events().ok();
     }
 

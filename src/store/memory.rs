@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
+use super::event_time;
 use crate::observation::rfc3339;
-use crate::reading::Sample;
+use crate::reading::{Sample, Stamp};
 
 /// Readings at most: a week at one a minute.
 const SAMPLES: usize = 10_000;
@@ -43,15 +44,16 @@ impl Memory {
         self.samples.push_back(sample);
     }
 
-    pub fn keep_event(&mut self, kind: &str, fields: Map<String, Value>, now: DateTime<Utc>) {
+    pub fn keep_event(&mut self, kind: &str, mut fields: Map<String, Value>, now: &Stamp) {
+        event_time::mark(&mut fields, now);
         if self.events.len() >= EVENTS {
             self.events.pop_front();
         }
-        self.events.push_back((kind.to_owned(), fields, now));
+        self.events.push_back((kind.to_owned(), fields, now.time));
     }
 
     /// Makes an event of the readings that fell out.
-    pub fn tell_what_was_lost(&mut self, now: DateTime<Utc>) {
+    pub fn tell_what_was_lost(&mut self, now: &Stamp) {
         if let Some((count, from, until)) = self.lost.take() {
             let reason = "there was no room on the disk for longer than the memory lasted";
             let fields =

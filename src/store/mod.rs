@@ -18,6 +18,7 @@ mod check;
 mod counts;
 mod database;
 mod dead_letters;
+mod event_time;
 mod events;
 pub mod export;
 mod fold;

@@ -14,7 +14,7 @@ use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
-use super::{Event, StoreError, events, journal, rollups, room, salvaged, values};
+use super::{Event, StoreError, event_time, events, journal, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -291,14 +291,15 @@ impl Salvage {
         watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
         let store_id = old.map_or_else(|| format!("lost-{generation}"), |old| old.store_id.clone());
         let mut number = into.last_event.max(watermark.events);
-        let now = into.timekeeper.now();
-        let mut event = |store_id: &str, kind: &str, fields| {
+        let stamp = into.timekeeper.stamp();
+        let mut event = |store_id: &str, kind: &str, mut fields| {
             number += 1;
+            event_time::mark(&mut fields, &stamp);
             Event {
                 event_sequence: number,
                 run: into.run.clone(),
                 store_id: store_id.into(),
-                time: now,
+                time: stamp.time,
                 kind: kind.into(),
                 fields,
             }

@@ -64,6 +64,61 @@ async fn readings_without_a_time_are_held_back_and_dated_once_the_clock_is_right
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_without_a_time_are_held_back_and_dated_once_the_clock_is_right() {
+    let place = Place::new();
+    without_clock(&place);
+    let store = place.start();
+    let fields = serde_json::json!({
+        "count": 3, "from": "1970-01-01T00:00:05.000Z", "until": "1970-01-01T00:00:08.000Z", "reason": "no answer",
+    });
+    store.handle.record_event("missedSamples", fields.as_object().unwrap().clone()).await.unwrap();
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    store.stop().await;
+    // A minute later, in the same boot but in another run, the time comes.
+    place.clock.advance(MINUTE);
+    let store = place.start_as("second").unwrap();
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.synchronised = true;
+    });
+    for _ in 0..2 {
+        let events = store.handle.pending_events(10).await.unwrap();
+        assert_eq!((events.len(), events[0].time), (1, date("2026-06-01T11:59:00Z")));
+        let fields = &events[0].fields;
+        assert_eq!(
+            (&fields["from"], &fields["until"], fields.len()),
+            (&"2026-06-01T11:58:55.000Z".into(), &"2026-06-01T11:58:58.000Z".into(), 4)
+        );
+        // The clock steps: what was handed out keeps its time.
+        place.clock.set(|hands| hands.wall += TimeDelta::hours(2));
+    }
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_an_earlier_boot_without_a_time_says_so() {
+    let place = Place::new();
+    without_clock(&place);
+    let store = place.start();
+    store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    store.stop().await;
+    place.clock.set(|hands| {
+        *hands = crate::support::Hands {
+            wall: date("2026-06-01T12:00:00Z"),
+            boot: 3,
+            synchronised: true,
+            ..hands.clone()
+        }
+    });
+    let store = place.start_as("second").unwrap();
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(events[0].fields["timeQuality"], "unknown");
+    assert_eq!((events[0].fields.len(), events[0].time), (1, date("1970-01-01T00:00:10Z")));
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plausible_clock_is_trust_enough_and_says_so() {
     let place = Place::new();
     without_clock(&place);
