@@ -4,6 +4,8 @@
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    // A program that is built anew has a new day; without this line it would keep the day of the first build in this folder.
+    println!("cargo::rerun-if-changed=src");
     let seconds = std::env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|text| text.parse::<u64>().ok())
