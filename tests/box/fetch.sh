@@ -22,8 +22,8 @@ private() {
 }
 private apt-get update -qq
 
-# QEMU with what it needs and this machine lacks. An empty status file makes apt list everything; the few big things that
-# every Debian has are left out when they are unpacked.
+# QEMU with what it needs and this machine lacks: apt knows from this machine's own status what is there already, and that is
+# used where it lies.
 rm -rf "$box/archives-$architecture"
 mkdir -p "$box/archives-$architecture/partial"
 case $architecture in

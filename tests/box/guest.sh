@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # shellcheck source=tests/field/machines.sh disable=SC2154  # run and repository are set there
-# The guest of power.sh: its disk image, its devices on the host, boot and power cut. Uses tests/field/machines.sh.
+# The guest of power.sh: its disk image, its devices on the host, boot and power cut; and what pi.sh shares with it: the host's
+# side, and the questions to a guest that does not answer. Uses tests/field/machines.sh.
 
 box=$repository/target/box
+exec 6>&1 # a diagnosis is shown whole, whatever becomes of the output of the command that found cause for one
 port_base=$((20000 + $$ % 10000))
 ssh_port=$port_base web_port=$((port_base + 1)) amqp_port=$((port_base + 2)) https_port=$((port_base + 3))
 
@@ -56,6 +58,7 @@ guest_image() {
     ssh-keygen -q -t ed25519 -N '' -f "$run/key"
     cp "$run/key.pub" "$root/root/.ssh/authorized_keys"
     chmod -R go= "$root/root/.ssh"
+    mkdir -p "$root/var/log/journal" # kept on the disk: what a guest that never answered has to say
     # The control: a file that is written without fsync, each line reported to the host. It starts anew at each boot.
     cat >"$root/usr/local/sbin/control" <<'SH'
 #!/bin/sh
@@ -127,9 +130,81 @@ disk_start() {
     until_true 10 test -S "$run/disk.sock"
 }
 says() { curl -sf -m 5 "http://127.0.0.1:$web_port/api/status" | jq -e "$1" >/dev/null; }
-# soon SECONDS FILTER: the status document comes to satisfy the filter; it is shown when it does not.
+running() { kill -0 "$qemu_process" 2>/dev/null; }
+# shellcheck disable=SC2317  # called by until_true
+says_or_ended() { ! running || says "$1"; }
+# soon SECONDS FILTER: the status document comes to satisfy the filter; it is shown when it does not, and what is known of a
+# guest that gives none.
 soon() {
-    until_true "$1" says "$2" || { curl -s -m 5 "http://127.0.0.1:$web_port/api/status" | jq -c '{sensor, cloud, identity, clock, store}'; return 1; }
+    if until_true "$1" says_or_ended "$2" && running; then return 0; fi
+    if ! curl -sf -m 5 "http://127.0.0.1:$web_port/api/status" | jq -c '{sensor, cloud, identity, clock, store}'; then diagnose "no status document"; fi
+    return 1
+}
+# diagnose WHAT: is it this machine, the emulator, the guest's kernel, its network or the program that stands still?
+diagnose() {
+    {
+        printf -- '--- %s, after %s s ---\n' "$1" "$SECONDS"
+        printf 'this machine: load %s, memory free %s kB\n' "$(cut -d' ' -f1-3 /proc/loadavg)" "$(awk '/MemAvailable/ { print $2 }' /proc/meminfo)"
+        if running; then
+            # A process that works moves in utime; one that waits says where.
+            spent() { awk '{ printf "%s+%s ticks", $14, $15 }' "/proc/$qemu_process/stat"; }
+            printf 'the emulator runs: %s' "$(spent)"
+            sleep 3
+            printf ', 3 s later %s\n' "$(spent)"
+            for task in "/proc/$qemu_process/task"/*; do
+                printf '  %-16s %s %s\n' "$(cat "$task/comm")" "$(awk '{ print $3, $14 }' "$task/stat")" "$(cat "$task/wchan" 2>/dev/null)"
+            done
+            # No answer here: its main loop hangs, not the guest. The same pc at every look: the guest's processors do.
+            python3 - "$run/monitor" <<'PY' || echo 'the monitor does not answer'
+import socket, sys, time
+monitor = socket.socket(socket.AF_UNIX)
+monitor.settimeout(5)
+monitor.connect(sys.argv[1])
+for command in ("info status", "info cpus", "info registers -a", "info registers -a", "info usb", "info network"):
+    monitor.sendall(command.encode() + b"\n")
+    time.sleep(0.5)
+monitor.settimeout(2)
+text = b""
+try:
+    while part := monitor.recv(65536):
+        text += part
+except TimeoutError:
+    pass
+for line in text.decode(errors="replace").splitlines():
+    if any(word in line for word in ("VM status", "CPU #", "PC=", "RIP=", "Device ", "type=")):
+        print("  | " + line.strip()[:160])
+PY
+        else
+            printf 'the emulator has ended:\n'
+        fi
+        tail -n 10 "$run/qemu.log" | sed 's/^/  qemu: /'
+        for file in "$run/console" "$run/ttyS0"; do [ ! -s "$file" ] || tail -n 40 "$file" | cut -c1-200 | sed 's/^/  guest: /'; done
+        printf -- '---\n'
+    } >&6 2>&1
+}
+# The journal of a guest that is given up: its disk, mounted without touching it.
+guest_journal() {
+    kill -TERM "$qemu_process" 2>/dev/null || true # in order: what it holds for the disk is written
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        running || break
+        sleep 1
+    done
+    kill -KILL "$qemu_process" 2>/dev/null || true
+    mkdir -p "$run/lost"
+    if mount -o ro,noload,loop "$run/disk.img" "$run/lost"; then
+        journalctl -D "$run/lost/var/log/journal" --no-pager -n 60 -o short-monotonic | sed 's/^/  journal: /' || true
+        umount "$run/lost"
+    fi
+}
+# dated RECORD [KEY]: every reading (or whatever has KEY) in the hub's record is dated within a day of now, and there are some.
+# The record keeps a body as it was sent, as text. Of events (key `event`) this is not asked yet: theirs were dated by the
+# clock as it was before it was right.
+dated() {
+    local found wrong
+    found=$(jq -c --arg key "${2:-currentTemperature}" '.body | fromjson? | .. | objects | select(has("time") and has($key))' "$1") || return 1
+    [ -n "$found" ] || { echo "nothing with a time and ${2:-currentTemperature} in $1"; return 1; }
+    wrong=$(jq -c --argjson now "$(date +%s)" 'select((.time | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601) as $t | $t < $now - 86400 or $t > $now + 86400)' <<<"$found") || return 1
+    [ -z "$wrong" ] || { tail -n 5 <<<"$wrong"; return 1; }
 }
 
 # guest_boot [QEMU ARGUMENT...]: until ssh answers.
@@ -141,9 +216,9 @@ guest_boot() {
     until_true 10 test -S "$run/tpm.sock"
     QEMU_MODULE_DIR=$box/qemu/usr/lib/x86_64-linux-gnu/qemu LD_LIBRARY_PATH=$box/qemu/usr/lib/x86_64-linux-gnu:$box/qemu/lib/x86_64-linux-gnu "$box/qemu/usr/bin/qemu-system-x86_64" \
         -L "$box/qemu/usr/share/qemu" -L "$box/qemu/usr/share/seabios" \
-        -M q35,accel=tcg -cpu max -smp 2 -m 512 -nodefaults -no-user-config -no-reboot -display none -monitor none \
+        -M q35,accel=tcg -cpu max -smp 2 -m 512 -nodefaults -no-user-config -no-reboot -display none -monitor "unix:$run/monitor,server=on,wait=off" \
         -kernel "$box/kernel-amd64/boot/vmlinuz-$(kernel_version)" -initrd "$run/initrd.gz" \
-        -append 'console=ttyS0 panic=-1 loglevel=3 mitigations=off no_timer_check cryptomgr.notests' \
+        -append 'console=ttyS0 panic=-1 loglevel=4 mitigations=off no_timer_check cryptomgr.notests' \
         -drive "if=none,id=d0,file=nbd:unix:$run/disk.sock,format=raw,cache=writeback" -device virtio-blk-pci,drive=d0 \
         -device virtio-rng-pci -device virtio-net-pci,netdev=n0,romfile= \
         -netdev "user,id=n0,hostfwd=tcp:127.0.0.1:$ssh_port-:22,hostfwd=tcp:127.0.0.1:$web_port-:8080" \
@@ -155,13 +230,16 @@ guest_boot() {
     started+=("$qemu_process")
     local begun=$SECONDS
     # shellcheck disable=SC2317  # called by until_true
-    answers_or_ended() { ! kill -0 "$qemu_process" 2>/dev/null || on box true; }
-    if ! until_true 900 answers_or_ended || ! kill -0 "$qemu_process" 2>/dev/null; then
-        echo "the guest does not answer:" >&2
-        tail -n 20 "$run/qemu.log" "$run/ttyS0" >&2
+    answers_or_ended() { ! running || on box true; }
+    if ! until_true 900 answers_or_ended || ! running; then
+        diagnose "the guest does not answer"
+        guest_journal >&6 2>&1
         return 1
     fi
     printf 'booted in %s s\n' $((SECONDS - begun))
+    # What the last cut has left of the control, before it begins anew.
+    # shellcheck disable=SC2034  # read by power.sh
+    control_kept=$(on box 'cat /var/lib/control 2>/dev/null | wc -l') || control_kept=0
     on box 'systemd-run -q --unit control /usr/local/sbin/control' || true
 }
 # The plug is pulled: first the disk loses its cache, then the machine is gone.

@@ -32,22 +32,35 @@ prove "the udev rule of the package gives /dev/i2c-0 to the group i2c" on box '[
 prove "the BME280 is read through the kernel's driver" soon 180 '.sensor.state == "ok"'
 prove "provision.sh puts the identity into the TPM and the hub accepts" bash -c "deploy/provision.sh box < '$run/station.string'"
 prove "the station is online" soon 180 '.cloud.state == "online"'
-on box weather-station check >"$run/check" 2>&1 || true
-sed 's/^/        | /' "$run/check"
-prove "check finds sensor, TPM, disk and hub in order" on box 'weather-station check --json | grep -q "\"result\"\|\"status\"" && weather-station check | grep -ci "ok" | grep -qv "^[0-3]$"'
+on box weather-station check 2>&1 | sed 's/^/        | /' || true
+on box weather-station check --json >"$run/check" || true
+for name in configuration sensor tpm clock disk hub; do
+    # This machine has no NTP: its clock is plausible, which is a warning.
+    prove "check: $name in order" jq -e --arg name "$name" \
+        '.checks | map(select(.name == $name)) | length == 1 and (.[0].status == "ok" or ($name == "clock" and .[0].status == "warning"))' "$run/check"
+done
 
 # --- the sandbox, on the running unit ---
 rated=$(on box systemd-analyze security --no-pager weather-station.service | sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p')
 prove "systemd-analyze rates the running unit 1.5 or better ($rated)" awk -v r="$rated" 'BEGIN { exit !(r > 0 && r <= 1.5) }'
-sandbox() { # COMMAND as the station: in its namespaces, with its account and no capability
-    on box "nsenter -t \$(systemctl show -p MainPID --value weather-station) -m setpriv --reuid weather-station --regid weather-station --init-groups sh -c '$1'"
-}
+main='$(systemctl show -p MainPID --value weather-station)'
+# As root, so that it is the sandbox that refuses and not the mode of a file: in the unit's mount namespace, and as a process of
+# its control group.
+inside() { on box "nsenter -t $main -m sh -c '$1'"; }
+in_group() { on box "sh -c 'echo \$\$ > /sys/fs/cgroup\$(systemctl show -p ControlGroup --value weather-station)/cgroup.procs && : <> $1'"; }
+prove "root can write to /usr on this machine" on box 'echo > /usr/x && rm /usr/x'
 for path in /usr/x /etc/x /var/lib/x /root/x /boot/x; do
-    refuse "the station cannot write $path" sandbox "echo > $path"
+    refuse "within the unit not even root can write $path" inside "echo > $path"
+    prove "because it is read-only there" said 'Read-only file system'
 done
-prove "the station can write its store's folder" sandbox 'echo > /var/lib/weather-station/x && rm /var/lib/weather-station/x'
-refuse "the raw TPM is closed to the station's control group" on box 'systemd-run -q --wait -p DevicePolicy=closed -p "DeviceAllow=char-i2c rw" -p "DeviceAllow=char-tpm rw" -p "DeviceAllow=/dev/tpmrm0 rw" sh -c ": <> /dev/tpm0"'
-prove "the resource-managed TPM and the bus are open to it" on box 'systemd-run -q --wait -p DevicePolicy=closed -p "DeviceAllow=char-i2c rw" -p "DeviceAllow=char-tpm rw" sh -c ": <> /dev/tpmrm0; : <> /dev/i2c-0"'
+prove "the store's folder can be written, by the station's account" \
+    on box "nsenter -t $main -m setpriv --reuid weather-station --regid weather-station --init-groups sh -c 'echo > /var/lib/weather-station/x && rm /var/lib/weather-station/x'"
+for device in /dev/tpm0 /dev/vda /dev/ttyS0; do
+    prove "root can open $device on this machine" on box ": <> $device"
+    refuse "in the unit's control group not even root can" in_group "$device"
+    prove "because the group may not" said 'Operation not permitted'
+done
+for device in /dev/tpmrm0 /dev/i2c-0; do prove "$device is open to it" in_group "$device"; done
 
 # --- the watchdog ---
 on box 'mkdir -p /run/systemd/system/weather-station.service.d && printf "[Service]\nWatchdogSec=6s\n" > /run/systemd/system/weather-station.service.d/test.conf && systemctl daemon-reload && systemctl restart weather-station'
@@ -96,9 +109,7 @@ for cut in $(seq "$cuts"); do
     seen=$(sort -n "$run/seen" | tail -1)
     control=$(tr -dc '0-9\n' <"$run/ttyS1" | sort -n | tail -1)
     guest_boot
-    on box 'cat /var/lib/control 2>/dev/null | tail -1' >"$run/control" || true
-    kept=$(tr -dc '0-9' <"$run/control")
-    gone=$((${control:-0} - ${kept:-0}))
+    gone=$((${control:-0} - control_kept))
     [ "$gone" -lt 0 ] || control_lost=$((control_lost + gone))
     until_true 180 on box weather-station status || true
     on box weather-station export --format json >"$run/export" || true
@@ -121,11 +132,5 @@ prove "clock in the past at boot: the station records, and knows that the time i
 prove "clock in the past at boot: online all the same" soon 180 '.cloud.state == "online"'
 on box "date -s @$(date +%s)" >/dev/null
 prove "time set later: the station goes on" soon 180 '.sensor.state == "ok" and .cloud.state == "online"'
-dated() { # tells the readings whose time is more than a day off
-    local wrong
-    wrong=$(jq -c --argjson now "$(date +%s)" '(.. | objects | select(has("currentTemperature") and has("time"))) as $reading
-        | $reading | select((.time | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601) as $t | $t < $now - 86400 or $t > $now + 86400)' "$run/record" | tail -n 5)
-    [ -z "$wrong" ] || { echo "$wrong"; return 1; }
-}
-prove "no reading reached the hub with a date that is off by more than a day" dated
+prove "readings are at the hub, and none has a date that is off by more than a day" dated "$run/record"
 finish

@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/field/machines.sh
 . tests/field/machines.sh
-need_packages systemd shellcheck python3
+# shellcheck source=tests/box/guest.sh
+. tests/box/guest.sh
+need_packages systemd shellcheck python3 jq
 
 rating() { systemd-analyze security --offline=true --no-pager deploy/weather-station.service | sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p'; }
 rated=$(rating)
@@ -47,6 +49,26 @@ for group in i2c tss; do
     prove "the account joins $group" grep -qx "m weather-station $group" deploy/package/weather-station.sysusers
 done
 prove "sysusers accepts its file" systemd-sysusers --dry-run --root="$run" "$PWD/deploy/package/weather-station.sysusers"
+# The boxed machines' look at the dates in the hub's record: it must see a wrong one, and that there is none at all.
+record() { # TIME...: lines as the emulator writes them, a body being text
+    local time
+    for time in "$@"; do
+        jq -nc --arg time "$time" '{index: 0, device: "box", body: ({time: $time, currentTemperature: 15.0, sequence: 1} | tojson)}'
+        jq -nc --arg time "$time" '{index: 1, device: "box", body: ([{time: $time, currentTemperature: 15.0}] | tojson)}'
+    done
+    jq -nc '{index: 2, device: "box", body: ({time: "1970-01-01T00:00:10.000Z", event: "started"} | tojson)}, {index: 3, device: "box", body: {base64: "AAA="}}'
+}
+now=$(date -u +%Y-%m-%dT%H:%M:%S.250Z)
+record "$now" >"$run/record"
+prove "readings of today are rightly dated" dated "$run/record"
+record "$now" 1970-01-01T00:01:00.000Z >"$run/record"
+refuse "a reading of 1970 is seen" dated "$run/record"
+prove "and shown" said 1970
+record >"$run/record"
+refuse "a record without a reading is no proof" dated "$run/record"
+echo '{"body": ' >"$run/record"
+refuse "a record that cannot be read is none either" dated "$run/record"
+
 mapfile -t scripts < <(find deploy tests/field tests/box -name '*.sh' 2>/dev/null; find deploy/package/scripts -type f)
 prove "shellcheck is content with ${#scripts[@]} scripts" shellcheck -x "${scripts[@]}"
 prove "wiring diagram and pin table are what their source says" hardware/wiring.py --check
