@@ -78,7 +78,7 @@ async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
     let gone = bench.hub.twin(DEVICE)["reported"]["oversampling"].clone();
     assert_eq!((&gone["ac"], &gone["av"]), (&json!(200), &json!(version)));
 
-    // One GET a connection, and none at a token's renewal.
+    // One GET a connection.
     let gets = bench.hub.events_of("twin").iter().filter(|event| event.detail["operation"] == "GET").count();
     assert_eq!(gets, 2);
 }

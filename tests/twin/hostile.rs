@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hub_emulator::{Call, Cut, Fault, HubError, LinkKind};
 use serde_json::{Value, json};
 
@@ -36,6 +37,29 @@ async fn a_hub_that_answers_nothing_about_the_twin_holds_up_neither_telemetry_no
     bench.hub.clear_faults();
     bench.hub.fault(Fault::Drop { how: Cut::Rst });
     it_can_be_steered(&bench).await;
+}
+
+/// Each request about the twin is refused, whatever it asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_refuses_about_the_twin_is_asked_again_on_the_next_links() {
+    let refusals = [(429, "{}"), (500, "no JSON"), (404, "")];
+    join_all(refusals.map(|(status, body)| refuses_about_the_twin(status, body))).await;
+}
+
+async fn refuses_about_the_twin(status: i32, body: &str) {
+    let body = body.to_owned();
+    let bench = Bench::start_offline(SENSOR, |hub| _ = hub.fault(Fault::TwinError { status, body }));
+    telemetry_flows(&bench).await;
+    assert_eq!(bench.call("flush", &Value::Null).await.status, Some(200));
+    let asked = bench.hub.events_of("twin");
+    assert_eq!(asked.len(), 1, "it is not repeated in a hurry: {asked:?}");
+    let log = bench.station.log_text();
+    assert!(log.contains(&format!("status={status}")), "the log names the status {status}: {log}");
+    bench.hub.clear_faults();
+    let error = HubError::new("amqp:link:detach-forced");
+    bench.hub.fault(Fault::DetachLinks { link: Some(LinkKind::Twin), error });
+    it_can_be_steered(&bench).await;
+    assert_eq!(bench.hub.connections().len(), 1, "it took no other connection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

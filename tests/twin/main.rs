@@ -8,5 +8,6 @@ mod desired;
 mod hostile;
 mod methods;
 mod model;
+mod renewal;
 #[path = "../support/mod.rs"]
 mod support;
