@@ -25,6 +25,7 @@ const FORMS: &[Form] = &[
         hub.ask_client_certificate = true;
     }),
     ("refusals with a null terminus", |hub| hub.null_terminus = true),
+    ("flows without next-incoming-id", |hub| hub.bare_flow = true),
     ("a link that takes 256 KB", |hub| hub.max_message_size = 262_144),
 ];
 
@@ -61,4 +62,22 @@ async fn run(form: fn(&mut Behaviour)) {
         rig.finish(&hub, Duration::from_secs(5)).await
     };
     assert!(account.missing.is_empty() && account.late == 0);
+}
+
+/// Whoever counts by the rules may then send 5,000 frames in one session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_window_is_never_renewed_costs_a_new_connection_and_no_reading() {
+    let mut options = Options::default();
+    options.behaviour.bare_flow = true;
+    let hub = Emulator::start(options).unwrap();
+    hub.add_device("roof");
+    let mut plan = Plan { every: None, ..Plan::new(&hub) };
+    plan.config.telemetry.batch = 1;
+    plan.limits.send = Duration::from_secs(1);
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(5_050).await;
+    rig.until("a second connection", Duration::from_secs(15), |status| status.connections == 2).await;
+    let account = rig.finish(&hub, Duration::from_secs(10)).await;
+    assert_eq!((account.readings, account.missing.len(), account.late), (5_050, 0, 0));
+    assert_eq!(hub.events_of("connect").len(), 2);
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod account;
+mod conditions;
 mod every;
 mod flow;
 mod forms;
