@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hub_emulator::{Behaviour, Certificate, Cut, Fault, HubError, TokenAnswer};
+use hub_emulator::{Behaviour, Certificate, Cut, Fault, HubError, Port, TokenAnswer};
 
 use crate::rig::Plan;
 
@@ -136,6 +136,14 @@ pub fn table() -> Vec<Row> {
         },
         Row { kick: true, ..row("the hub refuses connections", || vec![Fault::Refuse]) },
         Row {
+            kick: true,
+            notice: Notice::Says("did not answer within"),
+            noticed: seconds(5),
+            ..row("the hub takes connections and is silent", || {
+                vec![Fault::SilentPort { port: Port::Amqp }, Fault::SilentPort { port: Port::Https }]
+            })
+        },
+        Row {
             once: true,
             ..row("session ended", || {
                 vec![Fault::EndSessions { error: HubError::new("amqp:internal-error") }]
@@ -188,6 +196,18 @@ pub fn table() -> Vec<Row> {
             notice: Notice::Says("did not answer within 2 s"),
             noticed: seconds(4),
             ..row("put-token never answered", || vec![Fault::PutToken { answer: TokenAnswer::Never }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("403005"),
+            noticed: seconds(3),
+            ..row("put-token refused: too many", || vec![Fault::PutToken { answer: TokenAnswer::TooMany }])
+        },
+        Row {
+            kick: true,
+            notice: Notice::Says("did not answer within 2 s"),
+            noticed: seconds(4),
+            ..row("put-token answered to another", || vec![Fault::PutToken { answer: TokenAnswer::OtherId }])
         },
         Row {
             kick: true,
