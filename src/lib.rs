@@ -11,6 +11,7 @@
 //! - Only [`clock`] reads the machine's time; only [`station`] spawns tasks; only [`cli`] prints.
 
 pub mod backoff;
+mod chain;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::watchdog::Loop;
+use crate::chain::chain;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud;
 use crate::config::{self, Config, ConfigError};
@@ -50,7 +51,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
     let source = sensor::Source::new(&config.sensor, &timekeeper).map_err(|error| ConfigError::Wrong {
         path: "(sensor.trace)".into(),
-        problems: vec![crate::check::chain(&error)],
+        problems: vec![chain(&error)],
     })?;
     let proxy = cloud::Proxy::from_environment();
     let run_word: Arc<str> = run_word()?.into();

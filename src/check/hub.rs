@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Finding, Station, Status, chain, text};
+use super::{Finding, Station, Status, text};
+use crate::chain::chain;
 use crate::clock::{ClockState, SystemClock, Timekeeper};
 use crate::cloud::{self, Reached, Stopped};
 use crate::config::Config;

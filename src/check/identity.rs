@@ -1,6 +1,7 @@
 //! The identity: a TPM that answers, a key that signs, a name that goes with it.
 
-use super::{Finding, chain};
+use super::Finding;
+use crate::chain::chain;
 use crate::config::{Config, IdentitySource};
 use crate::identity::{self, IdentityError, key_file, provision};
 

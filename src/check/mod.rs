@@ -106,18 +106,6 @@ pub fn outlook(config: &Config, station: &Station) -> Value {
     serde_json::to_value(outlook).unwrap_or_default()
 }
 
-/// The chain of an error in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// A text of the running station's status document.
 fn text<'a>(running: &'a Value, pointer: &str) -> Option<&'a str> {
     running.pointer(pointer).and_then(Value::as_str)

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Station, chain, text};
+use super::{Finding, Station, text};
+use crate::chain::chain;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::{Config, SensorSource};
 use crate::sensor;

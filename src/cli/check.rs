@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output};
+use crate::chain::chain;
 use crate::check::{self, Finding, Status};
 use crate::config;
 
@@ -14,7 +15,7 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
         Ok(config) => config,
         Err(error) => {
             let finding =
-                Finding::failed("configuration", check::chain(&error), "correct the file, then check again");
+                Finding::failed("configuration", chain(&error), "correct the file, then check again");
             show(&finding, json);
             finish(&[finding], json)?;
             return Ok(WRONG_CONFIGURATION);

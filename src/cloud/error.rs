@@ -6,6 +6,7 @@ use std::time::Duration;
 pub use super::refusal::Refusal;
 use super::tls::TlsError;
 use crate::backoff::Range;
+use crate::chain::chain;
 use crate::identity::IdentityError;
 use crate::store::StoreError;
 
@@ -141,21 +142,6 @@ impl CloudError {
             _ => None,
         }
     }
-}
-
-/// An error with all that is behind it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<std::io::Error> for Cause {

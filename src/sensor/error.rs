@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::chain::chain;
+
 /// Why there is no reading. None of these ever becomes a number.
 #[derive(Debug, Error)]
 pub enum SensorError {
@@ -114,15 +116,7 @@ impl embedded_hal::i2c::Error for BusError {
 pub fn describe(error: &SensorError) -> String {
     match error {
         SensorError::Bus { source, .. } => format!("{error} ({source})"),
-        _ => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            text
-        }
+        _ => chain(error),
     }
 }
 

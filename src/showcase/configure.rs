@@ -17,6 +17,7 @@ use super::origin;
 use super::routes::Shared;
 use super::secret_form::{self, FormError, SecretForm};
 use super::setup_code::{SetupCode, Verdict};
+use crate::chain::chain;
 use crate::config;
 use crate::identity::IdentityError;
 use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
@@ -168,7 +169,8 @@ async fn form(desk: &Desk, status: StatusCode, notice: &Notice, filled: &SecretF
     configure_page::open(desk, status, notice, &desk.look().await, filled)
 }
 
-/// Runs what blocks on the TPM; the text of a failure is for people.
+/// Runs what blocks on the TPM; the text of a failure is for people and holds no key (the errors of `identity`
+/// promise that).
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
 ) -> Result<T, String> {
@@ -193,15 +195,4 @@ fn seconds(duration: Duration) -> String {
         1 => "1 second".into(),
         n => format!("{n} seconds"),
     }
-}
-
-/// The whole chain of an error; none of it holds a key (the errors of `identity` promise that).
-fn chain(error: &IdentityError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text} ({cause})");
-        source = cause.source();
-    }
-    text
 }

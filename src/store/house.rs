@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::keeper::Keeper;
-use super::trouble::{Trouble, chain, is_unreadable};
+use super::trouble::{Trouble, is_unreadable};
 use super::{replace, room};
+use crate::chain::chain;
 
 impl Keeper {
     /// Whatever there is to do between the readings. Returns true while there is more.

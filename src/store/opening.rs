@@ -6,8 +6,9 @@ use super::database::{Database, beside};
 use super::keeper::Keeper;
 use super::lock::Lock;
 use super::salvage::{Salvage, Survey};
-use super::trouble::{Trouble, chain, is_unreadable};
+use super::trouble::{Trouble, is_unreadable};
 use super::{journal, replace, room};
+use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
 const REPLACEMENTS: u32 = 3;
