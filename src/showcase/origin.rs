@@ -34,12 +34,11 @@ pub enum Refusal {
 pub fn check(connection: &Connection, headers: &HeaderMap, sender: Sender) -> Result<(), Refusal> {
     let host = match sender {
         Sender::Program if connection.is_local() && !connection.is_loopback() => {
-            single(headers, header::HOST).filter(|host| is_address(host, connection.here))
+            let host = single(headers, header::HOST).filter(|host| is_address(host, connection.here));
+            host.ok_or(Refusal::WrongHost)?
         }
-        _ if connection.is_loopback() => single(headers, header::HOST).filter(|host| is_loopback_name(host)),
-        _ => return Err(Refusal::NotLocal),
+        _ => check_place(connection, headers)?,
     };
-    let host = host.ok_or(Refusal::WrongHost)?;
     if !headers.contains_key(header::ORIGIN) {
         return if sender == Sender::Program { Ok(()) } else { Err(Refusal::WrongOrigin) };
     }
