@@ -1,6 +1,6 @@
 //! Puts samples on disk: numbered, checksummed and synced when it returns. Knows nothing of who will read them.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::StoreError;
 use super::database::Database;
@@ -68,21 +68,7 @@ fn insert(connection: &Connection, row: &Row) -> Result<(), StoreError> {
             "INSERT INTO reading (sequence, run, boot, since_boot, time, time_quality, temperature, humidity, \
              pressure, quality, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                row.sequence.cast_signed(),
-                row.run.as_ref(),
-                row.boot.to_be_bytes(),
-                row.since_boot,
-                row.time,
-                row.time_quality,
-                row.temperature,
-                row.humidity,
-                row.pressure,
-                row.quality,
-                row.checksum(),
-            ])
-        })
+        .and_then(|mut statement| row.insert(&mut statement, row.sequence, row.checksum()))
         .map_err(StoreError::doing("append a reading"))?;
     Ok(())
 }

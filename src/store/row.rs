@@ -1,4 +1,5 @@
-//! One reading as it lies on the card, and its checksum. Knows numbers and bytes, not SQL.
+//! One reading as it lies on the card, and its checksum. Knows numbers, bytes and the order of the columns, and no
+//! statement.
 //!
 //! The quantities are whole thousandths (0.001 degC, 0.001 %RH, 0.001 hPa): finer than the chip resolves, shorter
 //! than a float, and without rounding surprises in a checksum.
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rusqlite::{Statement, params};
 
 use super::StoreError;
 use crate::reading::{
@@ -82,6 +84,28 @@ impl Row {
         hasher.update(&self.pressure.to_le_bytes());
         hasher.update(&[self.quality]);
         hasher.finalize().cast_signed()
+    }
+
+    /// Runs an `INSERT` that takes the row's number, its columns in this order, and its checksum.
+    pub fn insert(
+        &self,
+        statement: &mut Statement<'_>,
+        number: u64,
+        checksum: i32,
+    ) -> rusqlite::Result<usize> {
+        statement.execute(params![
+            number.cast_signed(),
+            self.run.as_ref(),
+            self.boot.to_be_bytes(),
+            self.since_boot,
+            self.time,
+            self.time_quality,
+            self.temperature,
+            self.humidity,
+            self.pressure,
+            self.quality,
+            checksum,
+        ])
     }
 
     /// The reading; none where a number means nothing (a checksum that held by chance).

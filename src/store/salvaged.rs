@@ -88,19 +88,7 @@ pub(crate) fn keep(connection: &Connection, generation: u64, row: &Row) -> Resul
              AND excluded.run = salvaged.run",
         )
         .and_then(|mut statement| {
-            statement.execute(params![
-                key(generation, row.sequence).cast_signed(),
-                row.run.as_ref(),
-                row.boot.to_be_bytes(),
-                row.since_boot,
-                row.time,
-                row.time_quality,
-                row.temperature,
-                row.humidity,
-                row.pressure,
-                row.quality,
-                row.salvaged_checksum(generation),
-            ])
+            row.insert(&mut statement, key(generation, row.sequence), row.salvaged_checksum(generation))
         })
         .map_err(StoreError::doing("keep a salvaged reading"))?;
     Ok(changed > 0)
