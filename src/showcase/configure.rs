@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
@@ -26,6 +26,9 @@ use crate::identity::provision::{ProvisionRequest, Shown, provision, show as loo
 const READING: Duration = Duration::from_secs(15);
 /// A discrete TPM may take half a minute to make its storage root key.
 const WORKING: Duration = Duration::from_secs(90);
+
+/// Where the browser is sent after Save: a reload sends no form again.
+const SAVED: &str = "saved";
 
 /// What the form works with. One visitor at a time: the TPM is one.
 pub struct Desk {
@@ -56,12 +59,14 @@ pub async fn show(
     State(shared): State<Arc<Shared>>,
     Extension(connection): Extension<Connection>,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
 ) -> Response {
     if let Err(refusal) = origin::check_place(&connection, &headers) {
         return configure_page::closed(&refusal);
     }
     let _turn = shared.desk.turn.lock().await;
-    form(&shared.desk, StatusCode::OK, &Notice::None, &SecretForm::default()).await
+    let notice = if query.as_deref() == Some(SAVED) { Notice::Saved } else { Notice::None };
+    form(&shared.desk, StatusCode::OK, &notice, &SecretForm::default()).await
 }
 
 /// Takes the form.
@@ -103,7 +108,7 @@ async fn decide(shared: &Shared, connection: &Connection, filled: &SecretForm) -
     match save_into_tpm(desk, filled).await {
         Ok(()) => {
             shared.board.provisioned.send_modify(|times| *times += 1);
-            Redirect::to("/configuration?saved").into_response()
+            Redirect::to(&format!("/configuration?{SAVED}")).into_response()
         }
         Err((status, problem)) => form(desk, status, &Notice::Problem(problem), filled).await,
     }

@@ -15,6 +15,7 @@ const FORM: &str = include_str!("page/configuration-form.html");
 /// What to say above the form.
 pub enum Notice {
     None,
+    Saved,
     Problem(String),
 }
 
@@ -86,6 +87,9 @@ fn to_repeat(filled: &SecretForm) -> (&str, &str) {
 fn render(status: StatusCode, notice: &Notice, content: &str) -> Response {
     let notice = match notice {
         Notice::None => String::new(),
+        Notice::Saved => {
+            "<p class=\"notice\" role=\"status\">Saved. The key can no longer be seen.</p>".into()
+        }
         Notice::Problem(text) => alert(text),
     };
     let html = PAGE.replace("{{notice}}", &notice).replace("{{content}}", content);

@@ -208,5 +208,6 @@ await withBrowser(async (context) => {
     await until("the station signs in as the new device", async () =>
       (await page.locator("#name").textContent()) === "cellar" && (await headline(page)).startsWith("Online since"));
   });
+    assert.match(await page.getByRole("status").textContent(), /^Saved\./);
 });
 console.log("the page does what it should");

@@ -85,7 +85,9 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
         "{}",
         saved.text()
     );
+    assert!(!get(page, "/configuration").await.text().contains("Saved."));
     let shown = get(page, "/configuration?saved").await.text();
+    assert!(shown.contains("role=\"status\">Saved."), "{shown}");
     assert!(shown.contains("<dd>hub.example</dd>") && shown.contains("<dd>roof</dd>"), "{shown}");
     assert!(!shown.contains(&key));
 
