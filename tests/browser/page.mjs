@@ -157,6 +157,15 @@ await withBrowser(async (context) => {
     assert.match(await page.locator("#version").textContent(), /^Weather station \d+\.\d+\.\d+$/);
   });
 
+  await check("an online station that sends nothing says why", async () => {
+    await hub("faults", { fault: "throttle", retryAfter: 5 });
+    await until("the reason", async () =>
+      /^Online since .*, but nothing is accepted: .*slow down\..* safe on disk and will follow\.$/.test(await headline(page)));
+    assert.match(await page.locator("#groups").innerText(), /Why\s+.*slow down/);
+    await hub("faults", null, "DELETE");
+    await until("accepted again", async () => /Everything recorded is with the hub\.$/.test(await headline(page)), 60_000);
+  });
+
   await check("a message from the cloud is shown", async () => {
     const sent = await fetch(`${process.env.CONTROL}/c2d/roof`, { method: "POST", body: JSON.stringify({ body: "spiders?" }), headers: { "content-type": "application/json" } });
     await until("the message", async () => (await page.locator("#messages").innerText()).includes("spiders?"));
@@ -199,6 +208,7 @@ await withBrowser(async (context) => {
     const code = readFileSync(join(folder, "setup-code"), "utf8").trim();
     await fill(code);
     assert.ok(page.url().endsWith("/configuration?saved"), `${page.url()}: ${await page.locator("main").innerText()}`);
+    assert.match(await page.getByRole("status").textContent(), /^Saved\./);
     assert.match(await page.locator(".facts").innerText(), /Device id\s+cellar/);
     assert.notEqual(readFileSync(join(folder, "setup-code"), "utf8").trim(), code);
     await page.evaluate(axe);
@@ -208,6 +218,5 @@ await withBrowser(async (context) => {
     await until("the station signs in as the new device", async () =>
       (await page.locator("#name").textContent()) === "cellar" && (await headline(page)).startsWith("Online since"));
   });
-    assert.match(await page.getByRole("status").textContent(), /^Saved\./);
 });
 console.log("the page does what it should");

@@ -92,8 +92,12 @@ export async function json(path) {
   return response.json();
 }
 
-// The hub's switch.
-export async function hub(verb) {
-  const response = await fetch(`${CONTROL}/${verb}`, { method: "POST", signal: AbortSignal.timeout(20_000) });
+// The hub's switches.
+export async function hub(verb, body = null, method = "POST") {
+  const response = await fetch(`${CONTROL}/${verb}`, {
+    method,
+    signal: AbortSignal.timeout(20_000),
+    ...(body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+  });
   assert.ok(response.ok, `${verb}: ${response.status} ${await response.text()}`);
 }

@@ -22,13 +22,17 @@ export function headline({ cloud, store, sensor }, now) {
   if (sensor.state === "failing" || sensor.state === "absent") troubles.push(`the sensor is ${sensor.state}`);
   if (store.state === "failing") troubles.push("the store fails");
   const trouble = troubles.length ? ` But ${troubles.join(" and ")}.` : "";
+  const held = waiting > 0 ? ` ${safe} and will follow.` : "";
+  if (cloud.state === "online" && cloud.reason) {
+    // Connected, and yet the hub takes nothing: a spent quota, a throttled hub.
+    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${trouble}` };
+  }
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
     const sent = waiting > backlog(sensor) ? `${safe} and on the way.${eta}` : "Everything recorded is with the hub.";
     return { state: troubles.length ? "trouble" : "online", text: `Online${since}. ${sent}${trouble}` };
   }
   const why = cloud.reason ? `: ${sentence(cloud.reason)}` : ".";
-  const held = waiting > 0 ? ` ${safe} and will follow.` : "";
   const verb = cloud.state === "connecting" ? "Connecting" : "Offline";
   return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${trouble}` };
 }
@@ -46,7 +50,7 @@ export function groups(status, now) {
   return [
     ["Hub", [
       ["Link", link(cloud, at)],
-      ["Why", cloud.state === "online" ? null : cloud.reason],
+      ["Why", cloud.reason],
       ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : "Nothing"],
       ["Caught up", store.pending > backlog() ? catchUp(cloud, now) : null],
       ["Last accepted", since(cloud.lastAccepted) ?? "Nothing yet"],
