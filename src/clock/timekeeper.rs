@@ -13,9 +13,10 @@ use crate::reading::{Stamp, TimeQuality};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockState {
-    /// The kernel says so, or the hub's own time is in use.
+    /// The kernel says so.
     Synchronised,
-    /// Not synchronised, but not before the build nor before the newest synchronised reading.
+    /// Not synchronised, but not before the build nor before the newest synchronised reading; or the hub's own time,
+    /// which is in use.
     Plausible,
     /// Before one of the two: no token is made with it.
     Wrong,
