@@ -11,7 +11,7 @@ use crate::config::Oversampling;
 /// A property that the cloud may set. The names are those of the model in `deploy/model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Property {
-    /// Seconds, whole.
+    /// Seconds. The twin asks for whole ones; the file's may have a fraction.
     SampleInterval,
     ReadingsPerMessage,
     /// degC.
@@ -24,7 +24,7 @@ pub enum Property {
     Altitude,
     /// An object with `temperature`, `pressure`, `humidity`, or one number for all three.
     Oversampling,
-    /// Days, whole.
+    /// Days. The twin asks for whole ones; the file's may have a fraction.
     KeepDays,
 }
 
@@ -117,16 +117,22 @@ impl Property {
     /// The value in `settings`, in the twin's units; null for an altitude that nobody gave.
     pub fn in_force(self, settings: &Settings) -> Value {
         match self {
-            Self::SampleInterval => json!(settings.sample_interval.as_secs()),
+            Self::SampleInterval => in_units(settings.sample_interval, 1),
             Self::ReadingsPerMessage => json!(settings.readings_per_message),
             Self::TemperatureOffset => json!(settings.offset.temperature),
             Self::HumidityOffset => json!(settings.offset.humidity),
             Self::PressureOffset => json!(settings.offset.pressure),
             Self::Altitude => json!(settings.altitude),
             Self::Oversampling => json!(settings.oversampling),
-            Self::KeepDays => json!(settings.keep.as_secs() / DAY),
+            Self::KeepDays => in_units(settings.keep, DAY),
         }
     }
+}
+
+/// Six places, so that the number is still the same when the hub sends it back.
+fn in_units(duration: Duration, seconds: u64) -> Value {
+    let number = (duration.as_secs_f64() / seconds as f64 * 1e6).round() / 1e6;
+    if number.fract() == 0.0 { json!(number as u64) } else { json!(number) }
 }
 
 /// Whole, in any of JSON's notations: a tool may write 60 as 60.0.
@@ -219,6 +225,18 @@ mod tests {
                 assert!(error.starts_with(&format!("{} is ", property.name())), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_in_force_is_not_cut_to_a_whole_number() {
+        let mut settings = file();
+        settings.sample_interval = Duration::from_millis(1_500);
+        for (hours, days) in [(1, json!(0.041667)), (36, json!(1.5)), (48, json!(2))] {
+            settings.keep = Duration::from_secs(hours * 3_600);
+            assert_eq!(Property::KeepDays.in_force(&settings), days);
+        }
+        assert_eq!(Property::SampleInterval.in_force(&settings), json!(1.5));
+        assert_eq!(Property::SampleInterval.in_force(&file()), json!(60));
     }
 
     #[test]
