@@ -3,15 +3,18 @@
 # runs in a network namespace of its own, because Microsoft's SDK dials 5671 whatever it is told.
 #
 #   tests/bench.sh          a few minutes
-#   tests/bench.sh --long   also the slow rows (1,000,000 pending, device bytes, a fleet of 1,000)
+#   tests/bench.sh --long   also the slow rows (1,000,000 pending; device bytes and the life of a card, as root only)
 #   tests/bench.sh --gate   short; ends with 1 if a ratio is far off (part of tests/run.sh)
+#
+# Words after that name topics (size append start page device steady drain wire): these alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ "${1:-}" != inside ]; then
   case ${1:-} in
-    '' | --long | --gate) ;;
-    *) echo "bench.sh: unknown argument '$1'" >&2; exit 64 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --long | --gate) ;;
+    -*) echo "bench.sh: unknown argument '$1' (try --help)" >&2; exit 64 ;;
   esac
   interop=tests/hub-emulator/interop
   [ -d $interop/node_modules/azure-iot-device-amqp ] || npm ci --prefix $interop --no-audit --no-fund --loglevel=error
@@ -19,9 +22,10 @@ if [ "${1:-}" != inside ]; then
   program=$(cargo bench --quiet --locked --workspace --bench figures --no-run --message-format=json |
     jq -r 'select(.target.name? == "figures" and .executable) | .executable')
   target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
-  namespace=(unshare --net)
-  [ "$(id -u)" = 0 ] || namespace=(unshare --user --map-root-user --net)
-  exec "${namespace[@]}" "$0" inside "$program" "$target/release/weather-station" "${1:-}"
+  # Its own mounts as well: the private device of `device` is gone with the bench, however that ends.
+  namespace=(unshare --net --mount)
+  [ "$(id -u)" = 0 ] || namespace=(unshare --user --map-root-user --net --mount)
+  exec "${namespace[@]}" "$0" inside "$program" "$target/release/weather-station" "$@"
 fi
 
 ip link set lo up

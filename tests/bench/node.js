@@ -42,6 +42,7 @@ async function main() {
   const client = Client.fromConnectionString(fs.readFileSync(secret, 'utf8').trim(), Amqp);
   await client.setOptions({ ca: fs.readFileSync(caFile, 'utf8') });
   await client.open();
+  const connected = process.memoryUsage().rss / 1048576;
   await send(client, 2000, 100);
   let best = { perSecond: 0 };
   for (const window of [50, 100, 500]) {
@@ -56,6 +57,7 @@ async function main() {
     }
   }
   await send(client, 20000, 20000);
+  best.connected = connected;
   best.resident = process.resourceUsage().maxRSS / 1024;
   await client.close();
   process.stdout.write(`${JSON.stringify(best)}\n`);

@@ -13,7 +13,8 @@ pub struct Node {
     pub per_second: f64,
     pub window: u64,
     pub cpu_microseconds: f64,
-    /// MB, with 20,000 messages queued.
+    /// MB: connected, before the first message, and with 20,000 messages queued.
+    pub connected: f64,
     pub resident: f64,
     /// Bytes out and in per message.
     pub wire: f64,
@@ -37,6 +38,7 @@ pub async fn measure(extent: Extent) -> Node {
         per_second: number("perSecond"),
         window: figures["window"].as_u64().unwrap(),
         cpu_microseconds: number("cpuMicroseconds"),
+        connected: number("connected"),
         resident: number("resident"),
         wire: number("wire"),
     }

@@ -31,6 +31,16 @@ pub fn hub(port: u16) -> Emulator {
     hub
 }
 
+/// Waits until the hub has taken `count` messages in all, looking every `every`; when, or the end of the measurement.
+pub async fn taken(hub: &Emulator, count: u64, limit: Duration, every: Duration) -> Instant {
+    let end = Instant::now() + limit;
+    while hub.count() < count {
+        assert!(Instant::now() < end, "the hub has {} of {count} messages after {limit:?}", hub.count());
+        tokio::time::sleep(every).await;
+    }
+    Instant::now()
+}
+
 /// A configuration that signs with a key file; `port` may be a proxy's.
 pub fn config(dir: &Path, hub: &Emulator, port: u16, interval: &str, more: &str) -> String {
     let key_file = dir.join("identity");

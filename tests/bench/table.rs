@@ -8,7 +8,8 @@ pub struct Row {
     beside: String,
     target: String,
     verdict: Option<bool>,
-    /// Failing it fails `--gate`: ratios with a generous margin only.
+    /// Failing it fails `--gate`: ratios within the same run only, with a generous margin. A figure in milliseconds or
+    /// megabytes says as much about the machine as about a change, and has none.
     gate: Option<bool>,
 }
 
@@ -34,7 +35,7 @@ impl Table {
         });
     }
 
-    /// A figure with a target. `gate` is the generous form of it.
+    /// A figure with a target. `gate` is the generous form of it, where the figure is a ratio.
     pub fn judge(
         &mut self,
         what: &str,

@@ -1,0 +1,116 @@
+//! What a reading costs the card: sectors written to a private device (a loop device with ext4 of its own), by a
+//! station at its everyday pace. `/proc/PID/io` does not know the file system's journal.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use weather_station::outlook::Outlook;
+
+use crate::rig::{Process, config, hub};
+use crate::table::Table;
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const READINGS: u32 = 60;
+const SECTOR: f64 = 512.0;
+/// A usual card, and what of it the estimate of `status` takes for worn out.
+const CARD: weather_station::outlook::Disk = weather_station::outlook::Disk { size: 16 << 30, free: 8 << 30 };
+
+/// Both settings at the same time, five minutes.
+pub async fn measure(station: &Path, table: &mut Table) {
+    let at_once = bytes(station, "0s");
+    let gathered = bytes(station, "60s");
+    let (at_once, gathered) = tokio::join!(at_once, gathered);
+    for (max_loss, bytes, target) in [(0, at_once, 7_000.0), (60, gathered, 1_000.0)] {
+        let what = format!("device bytes a reading, max_loss {max_loss}s");
+        let Some(bytes) = bytes else {
+            table.state(&what, "not measured: needs root, for a loop device");
+            continue;
+        };
+        let estimate = Outlook::of(INTERVAL, 1, Duration::from_secs(max_loss), Some(CARD));
+        let said = estimate.written_per_day / estimate.readings_per_day;
+        let years = estimate.card_life_years.unwrap() * said / bytes;
+        table.judge(
+            &what,
+            format!("{bytes:.0} B: a 16 GB card for {years:.0} years"),
+            format!("every {} s; `status` estimates {said:.0} B", INTERVAL.as_secs()),
+            &format!("{target:.0} B"),
+            bytes <= target,
+            None,
+        );
+    }
+}
+
+/// `None` where no loop device can be had.
+async fn bytes(station: &Path, max_loss: &str) -> Option<f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Mounted::new(dir.path())?;
+    let hub = hub(0);
+    let more = format!("max_loss = \"{max_loss}\"");
+    let interval = format!("{}s", INTERVAL.as_secs());
+    let config = config(dir.path(), &hub, hub.port(), &interval, &more)
+        .replace(&dir.path().join("readings.db").display().to_string(), &disk.store().display().to_string());
+    let process = Process::start(station, dir.path(), &config);
+    let every = Duration::from_millis(200);
+    let taken = |status: &serde_json::Value| status["sensor"]["taken"].as_u64().unwrap_or(0);
+    // The store has been made, and the journal has been written to, before the count begins.
+    let limit = INTERVAL * 20;
+    let begun = process.until("it takes readings", limit, every, |status| taken(status) >= 6).await;
+    disk.sync();
+    let before = disk.written();
+    let enough = taken(&begun) + u64::from(READINGS);
+    let limit = INTERVAL * (READINGS + 12);
+    let ended = process.until("enough readings", limit, every, |status| taken(status) >= enough).await;
+    disk.sync();
+    Some((disk.written() - before) * SECTOR / (taken(&ended) - taken(&begun)) as f64)
+}
+
+/// An ext4 of its own, unmounted at the end; the kernel gives the loop device up with it.
+struct Mounted {
+    folder: PathBuf,
+    statistics: PathBuf,
+}
+
+impl Mounted {
+    fn new(dir: &Path) -> Option<Self> {
+        let (image, folder) = (dir.join("disk"), dir.join("mounted"));
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&folder))?;
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let device = mounts
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(_, rest)| rest.starts_with(&format!("{} ", folder.display())))
+            .map(|(device, _)| device.trim_start_matches("/dev/").to_owned())
+            .unwrap();
+        Some(Self { folder, statistics: Path::new("/sys/block").join(device).join("stat") })
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.join("readings.db")
+    }
+
+    fn sync(&self) {
+        run(Command::new("sync").arg("-f").arg(&self.folder)).expect("sync");
+    }
+
+    /// Sectors written since the device is there: the seventh number (Linux, Documentation/block/stat.rst).
+    fn written(&self) -> f64 {
+        let text = std::fs::read_to_string(&self.statistics).unwrap();
+        text.split_whitespace().nth(6).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Nobody waits for what else could be done about it; the mounts of the bench are its own and end with it.
+        let _unmounted = run(Command::new("umount").arg("-l").arg(&self.folder));
+    }
+}
+
+fn run(command: &mut Command) -> Option<()> {
+    let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    status.ok().filter(std::process::ExitStatus::success).map(drop)
+}
