@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// Bytes that one synced commit makes the device write, and each further reading in the same commit.
-/// Measured on a private ext4 device, paced: 5,540 B alone, 701 B each by twelve (README, "Measured").
+/// Measured on a private ext4 device, paced: 5,540 B alone, 701 B each by twelve (`tests/bench.sh --long device` measures
+/// them anew).
 const COMMIT: f64 = 5_300.0;
 const ROW: f64 = 260.0;
 /// What a card's controller writes for each byte of small random writes: the pessimistic end of what makers
