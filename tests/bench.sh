@@ -3,16 +3,17 @@
 # runs in a network namespace of its own, because Microsoft's SDK dials 5671 whatever it is told.
 #
 #   tests/bench.sh          a few minutes
-#   tests/bench.sh --long   also the slow rows (1,000,000 pending; device bytes and the life of a card, as root only)
+#   tests/bench.sh --long   also the slow rows (1,000,000 pending; 100 stations coming back at once; device
+#                           bytes and the life of a card, as root only)
 #   tests/bench.sh --gate   short; ends with 1 if a ratio is far off (part of tests/run.sh)
 #
-# Words after that name topics (size append start page device steady drain wire): these alone.
+# Words after that name topics (size append start page device fleet steady drain wire): these alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ "${1:-}" != inside ]; then
   case ${1:-} in
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --long | --gate) ;;
     -*) echo "bench.sh: unknown argument '$1' (try --help)" >&2; exit 64 ;;
   esac

@@ -9,6 +9,7 @@ mod cpu_clock;
 mod device;
 mod drain;
 mod fill;
+mod fleet;
 mod machine;
 mod node;
 mod page;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use self::table::Table;
 
 /// What is measured, in this order.
-const TOPICS: [&str; 8] = ["size", "append", "start", "page", "device", "steady", "drain", "wire"];
+const TOPICS: [&str; 9] = ["size", "append", "start", "page", "device", "fleet", "steady", "drain", "wire"];
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,9 @@ fn main() {
         }
         if wanted("device") && (extent == Extent::Long || !topics.is_empty()) {
             device::measure(&station, &mut table).await;
+        }
+        if wanted("fleet") && (extent == Extent::Long || !topics.is_empty()) {
+            fleet::measure(&station, &mut table).await;
         }
         if ["steady", "drain", "wire"].into_iter().any(wanted) {
             let node = node::measure(extent).await;
