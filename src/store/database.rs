@@ -144,10 +144,15 @@ impl Database {
         }
         self.progress = progress;
         self.current = current;
+        self.raise_floor();
+        Ok(())
+    }
+
+    /// A right clock does not show less than the newest reading that was taken with one.
+    pub(super) fn raise_floor(&self) {
         if let Some(newest) = DateTime::from_timestamp_millis(self.progress.newest_synchronised) {
             self.timekeeper.raise_floor(newest);
         }
-        Ok(())
     }
 
     /// After a failed sync the journal may show commits that are not on the card, and syncing it again proves nothing.

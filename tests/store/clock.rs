@@ -190,6 +190,21 @@ async fn a_clock_before_the_newest_synchronised_reading_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_back_unsynchronised_is_wrong_in_the_same_run() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(1).await;
+    place.clock.set(|hands| {
+        hands.wall -= TimeDelta::hours(1);
+        hands.synchronised = false;
+    });
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong);
+    store.append(1).await;
+    assert_eq!(sequences(&store.page().await), [1], "a reading of unknown time went out");
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn jumps_of_the_clock_change_neither_order_nor_sequence() {
     let place = Place::new();
     let mut store = place.start();
