@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::Database;
 use super::gaps::{Gap, NO_ROOM};
@@ -60,8 +60,8 @@ impl Database {
         Ok(gone > 0)
     }
 
-    /// The last row of the oldest ones, a step long, that was sent and is too old. One of unknown time goes with the
-    /// older ones behind it.
+    /// The last row of the oldest ones, a step long, that was sent and is too old. One of unknown time is judged by the
+    /// first one behind it whose time is known.
     fn last_old(
         &self,
         select: &str,
@@ -73,18 +73,28 @@ impl Database {
             let sql = format!("{select} WHERE {order} <= ?1 ORDER BY {order} LIMIT ?2");
             let mut statement = self.connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params![acknowledged.cast_signed(), STEP])?;
-            let mut last = None;
+            let (mut last, mut of_unknown_time, mut count) = (None, 0, 0);
             while let Some(row) = rows.next()? {
                 let (number, time, quality): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let unknown = quality == i64::from(TimeQuality::Unknown.code());
-                if !unknown && time >= oldest {
-                    break;
-                }
-                if !unknown {
+                count += 1;
+                if quality == i64::from(TimeQuality::Unknown.code()) {
+                    of_unknown_time = number;
+                } else if time >= oldest {
+                    return Ok(last);
+                } else {
                     last = Some(number.cast_unsigned());
                 }
             }
-            Ok(last)
+            if last.is_some() || count < STEP {
+                return Ok(last);
+            }
+            let sql = format!(
+                "{select} WHERE {order} > ?1 AND {order} <= ?2 AND time_quality < ?3 ORDER BY {order} LIMIT 1"
+            );
+            let bounds = params![of_unknown_time, acknowledged.cast_signed(), TimeQuality::Unknown.code()];
+            let known: Option<i64> =
+                self.connection.prepare_cached(&sql)?.query_row(bounds, |row| row.get(1)).optional()?;
+            Ok(known.filter(|time| *time < oldest).map(|_| of_unknown_time.cast_unsigned()))
         };
         read().map_err(StoreError::doing("look for old readings"))
     }

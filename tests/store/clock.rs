@@ -241,3 +241,28 @@ async fn age_prunes_what_was_sent_and_only_while_the_clock_is_synchronised() {
     assert_eq!(store.handle.latest().await.unwrap().unwrap().sequence, 1201);
     store.stop().await;
 }
+
+/// More of them than one step of pruning looks at.
+#[tokio::test(start_paused = true)]
+async fn readings_of_unknown_time_do_not_keep_the_old_ones_behind_them() {
+    let mut place = Place::new();
+    place.config.keep = 10 * 24 * 60 * MINUTE;
+    without_clock(&place);
+    let mut store = place.start();
+    store.append(1_100).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.boot = 3;
+        hands.synchronised = true;
+    });
+    let mut store = place.start_as("second").unwrap();
+    store.append(100).await;
+    place.clock.advance(20 * 24 * 60 * MINUTE);
+    store.append(100).await;
+    store.handle.acknowledge(Position { generation: 1, row: 1_300 }).await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    let left = store.handle.newest(2_000).await.unwrap();
+    assert_eq!((left.len(), left[0].sequence), (100, 1_201));
+    store.stop().await;
+}
