@@ -103,6 +103,9 @@ pub(crate) struct Current {
     pub open: Option<Rollup>,
 }
 
+/// Readings of unknown time in a row after which `rolled_up` moves over them: opening reads no more than these again.
+const UNKNOWN: u64 = 1_000;
+
 /// Takes a reading in, and writes the bucket that it leaves behind. A reading of unknown time is in no chart.
 pub(crate) fn feed(
     connection: &Connection,
@@ -111,6 +114,10 @@ pub(crate) fn feed(
     row: &Row,
 ) -> Result<(), StoreError> {
     if row.time_quality == TimeQuality::Unknown.code() || row.time < 0 {
+        if row.sequence >= progress.rolled_up + UNKNOWN {
+            flush(connection, current)?;
+            progress.rolled_up = row.sequence;
+        }
         return Ok(());
     }
     let start = Level::FiveMinutes.start(row.time);
@@ -139,12 +146,16 @@ pub(crate) fn feed(
     Ok(())
 }
 
-/// Writes what is open now, so that `rolled_up` may move over readings that are about to be re-dated.
+/// Writes what is open now, so that `rolled_up` may move over readings that are in no bucket, or not yet.
 pub(crate) fn flush(connection: &Connection, current: &mut Option<Current>) -> Result<(), StoreError> {
     if let Some(current) = current
         && let Some(open) = current.open.take()
     {
         merge(connection, Level::FiveMinutes, &open)?;
+        // After a restart nobody knows that the station was in them.
+        for level in [Level::Hour, Level::Day] {
+            remake(connection, level, level.start(open.start))?;
+        }
     }
     Ok(())
 }

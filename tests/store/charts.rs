@@ -135,6 +135,44 @@ async fn readings_that_get_their_time_late_are_in_the_charts() {
     store.stop().await;
 }
 
+/// A station without a clock for long: opening its store does not read all of that again.
+#[tokio::test(start_paused = true)]
+async fn readings_of_unknown_time_are_passed_over_once() {
+    let place = Place::new();
+    let mut store = place.start();
+    let mut model = Vec::new();
+    record(&place, &store, 0, 50, Duration::from_secs(60), &mut model).await;
+    place.clock.set(|hands| {
+        hands.wall = date("1970-01-01T00:00:10Z");
+        hands.boot = 2;
+        hands.synchronised = false;
+    });
+    store.append(2_500).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    let rolled_up: i64 =
+        connection.query_row("SELECT rolled_up FROM progress", [], |row| row.get(0)).unwrap();
+    assert!(rolled_up > 1_500, "{rolled_up}");
+    drop(connection);
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-02T12:00:00Z");
+        hands.since_boot += Duration::from_secs(60);
+        hands.synchronised = true;
+    });
+    let store = place.start_as("second").unwrap();
+    let page = store.handle.pending(None, 10_000).await.unwrap();
+    assert_eq!(page.readings.len(), 2_550);
+    model.extend(
+        page.readings
+            .iter()
+            .skip(50)
+            .map(|(_, reading)| (reading.sample.stamp.time, reading.sample.measurement.air_temperature.0)),
+    );
+    record(&place, &store, 50, 30, Duration::from_secs(60), &mut model).await;
+    assert_charts(&store, &model, "unknown for long").await;
+    store.stop().await;
+}
+
 #[tokio::test]
 async fn a_report_counts_from_its_moment_on() {
     let place = Place::new();
