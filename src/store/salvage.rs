@@ -23,6 +23,12 @@ const LET_GO: i64 = 500;
 /// More holes than this are told in one event.
 const HOLES: usize = 50;
 
+/// Pages at the beginning of a file that are read before the station is ready. The tables of one or few rows lie there,
+/// and the present watermark there or in the journal.
+const SURVEYED: u64 = 256;
+/// No page holds more events.
+const EVENTS: u64 = PAGE_SIZE / 32;
+
 /// What is known of a damaged file before its rows are read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Survey {
@@ -59,16 +65,17 @@ enum Phase {
 }
 
 impl Survey {
-    /// Reads the whole file once. The watermark that is furthest on is the last: it never moves back.
+    /// Reads the beginning of the file and its journal; all of it only where no watermark is there. The watermark that
+    /// is furthest on is the last: it never moves back.
     pub fn of(aside: &Path) -> Self {
         let mut survey = Self::default();
-        if let Ok(file) = File::open(aside) {
-            for number in 0..pages(&file) {
-                if let Some(page) = page(&file, number) {
-                    cells(&page).for_each(|cell| survey.note(cell));
-                }
-            }
-        }
+        let file = File::open(aside).ok();
+        let end = file.as_ref().map_or(0, pages);
+        let mut read = |survey: &mut Self, numbers: std::ops::Range<u64>| {
+            let pages = numbers.filter_map(|number| page(file.as_ref()?, number));
+            pages.for_each(|page| cells(&page).for_each(|cell| survey.note(cell)));
+        };
+        read(&mut survey, 0..end.min(SURVEYED));
         let journal = journal::each(&beside(aside, "-wal"), |frame| {
             // A commit that was not finished has let nothing go.
             let counts = |cell: &Cell| frame.finished || !matches!(cell, Cell::Watermark(_));
@@ -76,6 +83,11 @@ impl Survey {
         });
         if let Err(error) = journal {
             tracing::error!(%error, journal = %beside(aside, "-wal").display(), "could not read all of a damaged journal");
+        }
+        match &survey.watermark {
+            None => read(&mut survey, SURVEYED..end.max(SURVEYED)),
+            // The numbers of events that lie further on are known only when they are salvaged: these are above all.
+            Some(_) => survey.last_event += end.saturating_sub(SURVEYED) * EVENTS,
         }
         survey
     }
@@ -256,6 +268,11 @@ impl Salvage {
                     }
                     Cell::Reading(row) => drop(salvaged::keep(connection, own, &row)?),
                     Cell::Salvaged { generation, row } => drop(salvaged::keep(connection, generation, &row)?),
+                    Cell::Origin { generation, store_id }
+                        if generation != own && !self.survey.origins.contains_key(&generation) =>
+                    {
+                        salvaged::write_origin(connection, generation, &store_id)?;
+                    }
                     Cell::Event(event) if event.event_sequence > told => {
                         last_event = last_event.max(event.event_sequence);
                         events::write(connection, &event)?;
