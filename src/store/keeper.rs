@@ -116,8 +116,10 @@ impl Keeper {
                 }
             }
         }
-        if self.database.is_some() && self.trouble.take().is_some() {
-            tracing::info!("the store works again");
+        if self.database.is_some() {
+            if self.trouble.take().is_some() {
+                tracing::info!("the store works again");
+            }
             self.memory.tell_what_was_lost(&self.timekeeper.stamp());
             self.write_events()?;
         }
@@ -258,6 +260,7 @@ impl Keeper {
     /// An orderly stop.
     pub fn close(&mut self) -> Result<(), StoreError> {
         let synced = self.sync();
+        self.memory.say_what_goes();
         if let Some(database) = self.database.take() {
             database.close()?;
         }

@@ -46,10 +46,26 @@ impl Memory {
 
     pub fn keep_event(&mut self, kind: &str, mut fields: Map<String, Value>, now: &Stamp) {
         event_time::mark(&mut fields, now);
-        if self.events.len() >= EVENTS {
-            self.events.pop_front();
+        if self.events.len() >= EVENTS
+            && let Some((kind, fields, time)) = self.events.pop_front()
+        {
+            tracing::error!(kind, ?fields, %time, "no room on disk and none in memory: an event is lost");
         }
         self.events.push_back((kind.to_owned(), fields, now.time));
+    }
+
+    /// The station ends, and what is here ends with it.
+    pub fn say_what_goes(&self) {
+        if let Some((count, from, until)) = self.lost {
+            tracing::error!(count, %from, %until, "readings were lost while there was no room");
+        }
+        if let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) {
+            let (count, from, until) = (self.samples.len(), first.stamp.time, last.stamp.time);
+            tracing::error!(count, %from, %until, "readings that could not be put on disk are lost");
+        }
+        for (kind, fields, time) in &self.events {
+            tracing::error!(kind, ?fields, %time, "an event that could not be put on disk is lost");
+        }
     }
 
     /// Makes an event of the readings that fell out.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use weather_station::reading::FromSensor;
 use weather_station::status::StoreState;
 use weather_station::store::Position;
 use weather_station::store::export::{Format, Selection, export};
@@ -229,6 +230,24 @@ async fn a_missing_folder_is_visible_and_healed_when_it_comes() {
     let status = store.status(|status| status.last_sequence == 20).await;
     assert_eq!((status.state, status.in_memory), (StoreState::Ok, 0));
     assert_eq!(sequences(&store.page().await), (1..=20).collect::<Vec<_>>());
+    store.stop().await;
+}
+
+/// No reading waited, so there was no trouble to end: the event is put on disk with the next reading.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_waited_for_the_disk_is_kept() {
+    let mut place = Place::new();
+    place.config.path = place.folder.path().join("absent/readings.db");
+    let mut store = place.start();
+    let stamp = store.timekeeper.stamp();
+    let missed = FromSensor::Missed { count: 3, from: stamp, until: stamp, reason: "no answer".into() };
+    store.samples.send(missed).await.unwrap();
+    store.status(|status| status.state == StoreState::Failing).await;
+    std::fs::create_dir(place.folder.path().join("absent")).unwrap();
+    store.status(|status| status.state == StoreState::Ok).await;
+    store.append(1).await;
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!((events.len(), &events[0].fields["count"]), (1, &3.into()));
     store.stop().await;
 }
 
