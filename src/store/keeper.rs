@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -49,7 +50,8 @@ pub(crate) struct Keeper {
     /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
     /// of the old one moves nothing in it.
     pub(super) newest: (u64, u64),
-    pub(super) replacements: u32,
+    /// Time since boot of each replacement of the last day.
+    pub(super) replacements: Vec<Duration>,
     /// The file has to be checked, in the background.
     pub(super) unchecked: bool,
     /// The file that was given to the check last.
@@ -74,7 +76,7 @@ impl Keeper {
             memory: Memory::default(),
             trouble: None,
             newest: (0, 0),
-            replacements: 0,
+            replacements: Vec::new(),
             unchecked: false,
             given_to_check: (0, 0),
             distrusted: false,

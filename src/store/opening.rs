@@ -1,6 +1,8 @@
 //! How the keeper comes to a database: opens it, puts back what its journal had lost, and takes a damaged one out of the
 //! way for a new one. Knows the order of these steps, on which it depends that a cut between them spoils nothing.
 
+use std::time::Duration;
+
 use super::StoreError;
 use super::database::{Database, beside};
 use super::keeper::Keeper;
@@ -11,7 +13,9 @@ use super::{journal, replace, room};
 use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
-const REPLACEMENTS: u32 = 3;
+const REPLACEMENTS: usize = 3;
+/// So many within this time.
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Keeper {
     /// Once more from the start. A damaged one is set aside, and a new one is begun.
@@ -91,12 +95,16 @@ impl Keeper {
 
     pub(super) fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
         let reason = chain(error);
-        self.replacements += 1;
-        if self.replacements > REPLACEMENTS {
+        let now = self.timekeeper.stamp().since_boot;
+        self.replacements.retain(|at| now.saturating_sub(*at) < DAY);
+        if self.replacements.len() >= REPLACEMENTS {
             return Err(StoreError::Unavailable {
-                reason: format!("it was replaced {REPLACEMENTS} times and is damaged again: {reason}"),
+                reason: format!(
+                    "it was replaced {REPLACEMENTS} times within a day and is damaged again: {reason}"
+                ),
             });
         }
+        self.replacements.push(now);
         tracing::error!(%reason, "the store is damaged: it is set aside");
         self.salvage = None;
         if let Some(database) = self.take_database() {

@@ -71,7 +71,7 @@ impl Survey {
         let mut survey = Self::default();
         let file = File::open(aside).ok();
         let end = file.as_ref().map_or(0, pages);
-        let mut read = |survey: &mut Self, numbers: std::ops::Range<u64>| {
+        let read = |survey: &mut Self, numbers: std::ops::Range<u64>| {
             let pages = numbers.filter_map(|number| page(file.as_ref()?, number));
             pages.for_each(|page| cells(&page).for_each(|cell| survey.note(cell)));
         };

@@ -341,3 +341,34 @@ async fn an_acknowledgement_that_comes_after_the_replacement_means_the_same_read
     assert_eq!(&*next.readings[0].1.store_id, original.store_id);
     store.stop().await;
 }
+
+/// What heals nothing within a day may well be needed again after one.
+#[tokio::test(start_paused = true)]
+async fn a_card_that_damages_the_store_again_and_again_is_written_to_no_more_that_day() {
+    let place = Place::new();
+    let store = place.start();
+    let mut id = store.status(|status| !status.store_id.is_empty()).await.store_id;
+    let spoil = || {
+        let rubbish = place.beside(".rubbish");
+        fs::write(&rubbish, "not a database ".repeat(500)).unwrap();
+        fs::rename(rubbish, place.path()).unwrap();
+        // The journal alone holds all of so small a store.
+        fs::remove_file(place.beside("-wal")).unwrap();
+    };
+    for round in 0..7 {
+        if round < 5 {
+            place.clock.advance(Duration::from_secs(12 * 3_600));
+        }
+        spoil();
+        if round < 6 {
+            id =
+                store.status(|status| status.store_id != id && status.state == StoreState::Ok).await.store_id;
+        }
+    }
+    let status = store.status(|status| status.state == StoreState::Failing).await;
+    let reason = status.reason.unwrap();
+    assert!(reason.starts_with("it was replaced 3 times within a day and is damaged again: "), "{reason}");
+    place.clock.advance(Duration::from_secs(86_400));
+    store.status(|status| status.store_id != id && status.state == StoreState::Ok).await;
+    store.stop().await;
+}
