@@ -87,7 +87,7 @@ pub async fn readings(State(shared): State<Arc<Shared>>, asked: Query<Asked>) ->
         Ok(buckets) => Json(Answer {
             since: rfc3339(range.since),
             until: rfc3339(range.until),
-            step: range.step.as_secs(),
+            step: buckets.first().map_or(range.step, |bucket| bucket.length).as_secs(),
             readings: buckets.iter().map(|bucket| Row::of(bucket, altitude)).collect(),
         })
         .into_response(),

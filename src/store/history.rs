@@ -15,6 +15,8 @@ use crate::reading::{Reading, TimeQuality};
 
 /// Rows read at a time.
 const STEP: usize = 1_000;
+/// Single readings that one chart may read: three days at one in five seconds.
+const MOST: i64 = 50_000;
 
 impl Database {
     /// See [`super::StoreHandle::history`].
@@ -26,6 +28,7 @@ impl Database {
     ) -> Result<Vec<Bucket>, StoreError> {
         let length = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1_000);
         let (since, until) = (since.timestamp_millis().max(0), until.timestamp_millis());
+        let length = self.in_whole_buckets(length, since, until)?;
         let mut folds = BTreeMap::<i64, Fold>::new();
         let mut add = |time: i64, fold: &Fold| {
             let start = time.div_euclid(length) * length;
@@ -36,7 +39,21 @@ impl Database {
             Some(level) => self.closed(level, level.start(since), until, &mut add)?,
             None => self.each(since, until, &mut add)?,
         }
-        Ok(folds.into_iter().filter_map(|(start, fold)| fold.bucket(start, step)).collect())
+        let length = Duration::from_millis(length.unsigned_abs());
+        Ok(folds.into_iter().filter_map(|(start, fold)| fold.bucket(start, length)).collect())
+    }
+
+    /// Rounds a step up to five-minute buckets where it is longer than one, or where it would take too many single
+    /// readings to make it.
+    fn in_whole_buckets(&self, length: i64, since: i64, until: i64) -> Result<i64, StoreError> {
+        let five = Level::FiveMinutes;
+        let mut long = length > five.length();
+        if length < five.length() {
+            let mut readings = 0;
+            self.closed(five, five.start(since), until, &mut |_, fold| readings += fold.count)?;
+            long = readings > MOST;
+        }
+        Ok(if long { five.start(length.saturating_add(five.length() - 1)) } else { length })
     }
 
     /// Least, mean and greatest of everything from `since` until now; none without a reading. The bucket

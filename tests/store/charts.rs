@@ -76,6 +76,11 @@ async fn rollups_say_what_the_readings_say() {
     let mut model = Vec::new();
     record(&place, &store, 0, 3_000, Duration::from_secs(97), &mut model).await;
     assert_charts(&store, &model, "three days").await;
+    let (since, until) = (date("2026-05-31T00:00:00Z"), date("2026-06-10T00:00:00Z"));
+    // No whole number of buckets: rounded up.
+    let found = store.handle.history(since, until, Duration::from_secs(450)).await.unwrap();
+    assert_eq!(found[0].length, Duration::from_secs(600));
+    assert_same(&found, &expected(&model, since, until, 600), "step 450");
     store.stop().await;
 }
 
