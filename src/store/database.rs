@@ -23,6 +23,9 @@ use crate::reading::{BootId, TimeQuality};
 /// Rows read at a time.
 const STEP: usize = 500;
 
+/// Readings that may be gone at the end, with a gap that says so: a page of damaged ones, and more.
+const MISSING_AT_THE_END: u64 = 10_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -80,6 +83,12 @@ impl Database {
         let progress = Progress::read(&connection)?;
         let known = Known::read(&connection, watermark.acknowledged)?;
         let stored = greatest(&connection, "reading", "sequence")?;
+        // The newest readings may be among the missing; but a gap has no checksum, and a wrong one would move every
+        // sequence after it.
+        if known.last() > watermark.acknowledged.max(stored).saturating_add(MISSING_AT_THE_END) {
+            let what = format!("a gap ends at {}, far above every reading", known.last());
+            return Err(StoreError::Damaged { what });
+        }
         let salvaged_pending = salvaged::count(&connection, watermark.salvaged, u64::MAX >> 1)?;
         let mut database = Self {
             store_id: Arc::from(watermark.store_id.as_str()),

@@ -51,8 +51,8 @@ pub(crate) fn write(connection: &Connection, event: &Event) -> Result<(), StoreE
     Ok(())
 }
 
-/// The oldest ones above `after`. One whose checksum is wrong is left out: it cannot be believed.
-pub(crate) fn after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+/// The oldest ones above `after`, and the numbers of those whose checksum is wrong: they cannot be believed.
+fn after(connection: &Connection, after: u64, limit: usize) -> Result<(Vec<Event>, Vec<u64>), StoreError> {
     let read = || {
         let mut statement = connection.prepare_cached(
             "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \
@@ -65,26 +65,29 @@ pub(crate) fn after(connection: &Connection, after: u64, limit: usize) -> Result
                 let (store, run): (String, String) = (row.get(1)?, row.get(2)?);
                 let (time, kind, fields): (i64, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
                 let held = checksum(sequence, &store, &run, time, &kind, &fields) == row.get::<_, i32>(6)?;
-                Ok(held.then_some((sequence, store, run, time, kind, fields)))
+                let event = held.then(|| {
+                    Some(Event {
+                        event_sequence: sequence,
+                        run: Arc::from(run),
+                        store_id: Arc::from(store),
+                        time: DateTime::<Utc>::from_timestamp_millis(time)?,
+                        kind,
+                        fields: serde_json::from_str(&fields).ok()?,
+                    })
+                });
+                Ok(event.flatten().ok_or(sequence))
             },
         )?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
-    let rows = read().map_err(StoreError::doing("read the events"))?;
-    Ok(rows
-        .into_iter()
-        .flatten()
-        .filter_map(|(event_sequence, store, run, time, kind, fields)| {
-            Some(Event {
-                event_sequence,
-                run: Arc::from(run),
-                store_id: Arc::from(store),
-                time: DateTime::<Utc>::from_timestamp_millis(time)?,
-                kind,
-                fields: serde_json::from_str(&fields).ok()?,
-            })
-        })
-        .collect())
+    let (mut events, mut damaged) = (Vec::new(), Vec::new());
+    for found in read().map_err(StoreError::doing("read the events"))? {
+        match found {
+            Ok(event) => events.push(event),
+            Err(sequence) => damaged.push(sequence),
+        }
+    }
+    Ok((events, damaged))
 }
 
 /// Accepted ones are of no further use.
@@ -129,9 +132,17 @@ impl Database {
         Ok(())
     }
 
-    /// The oldest ones that the hub has not accepted.
+    /// The oldest ones that the hub has not accepted. Damaged ones are dropped, and logged once.
     pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let mut events = after(&self.connection, self.watermark.events, limit)?;
+        let (mut events, damaged) = after(&self.connection, self.watermark.events, limit)?;
+        for sequence in damaged {
+            tracing::error!(sequence, "an event is lost: the card has changed it");
+            self.unsynced(|connection| {
+                connection
+                    .execute("DELETE FROM event WHERE event_sequence = ?1", [sequence.cast_signed()])
+                    .map_err(StoreError::doing("drop a damaged event"))
+            })?;
+        }
         if events.iter().any(event_time::is_undated) {
             let now = self.timekeeper.stamp();
             if now.time_quality == TimeQuality::Unknown {
