@@ -147,13 +147,18 @@ fn write(
     Ok(())
 }
 
-/// No field needs quotes: device ids have no comma, quote or line end (IoT Hub, "identity registry").
+/// Only the device id may need quotes: it may have a comma (IoT Hub, "identity registry": `- : . + % _ # * ? ! ( ) , = @
+/// ; $ '`), and no quote or line end.
 fn csv(observation: &Observation<'_>, out: &mut impl Write) -> std::io::Result<()> {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     writeln!(
         out,
         "{},{},{},{},{},{},{},{},{},{},{}",
-        observation.device_id,
+        if observation.device_id.contains(',') {
+            format!("\"{}\"", observation.device_id)
+        } else {
+            observation.device_id.to_owned()
+        },
         observation.time,
         observation.current_temperature,
         observation.current_humidity,

@@ -54,6 +54,9 @@ async fn a_table_has_a_header_and_only_the_times_that_were_asked_for() {
         ..ALL
     };
     let mut out = Vec::new();
+    export(place.path(), Selection { device_id: "roof,1", ..selection }, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().lines().nth(1).unwrap().starts_with("\"roof,1\",2026-"));
+    let mut out = Vec::new();
     export(place.path(), selection, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
