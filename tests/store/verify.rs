@@ -98,6 +98,17 @@ fn duplicates_and_rolled_back_numbers_are_told_apart() {
 }
 
 #[test]
+fn exports_that_overlap_are_counted_right() {
+    let mut other = reading(7);
+    other["time"] = "2026-06-02T00:00:00.000Z".into();
+    let mut export = all(10);
+    export.push(other.to_string());
+    let report = verify(export.iter().chain(&export).cloned());
+    let store = &report.stores[0];
+    assert_eq!((store.duplicates, store.rolled_back[0].sequence, store.rolled_back[0].readings), (11, 7, 2));
+}
+
+#[test]
 fn the_run_in_the_message_id_tells_readings_apart() {
     let wrapped = |sequence: u64, run: &str| {
         json!({"body": reading(sequence), "systemProperties": {"message-id": format!("s-1-{run}-{sequence}")}}).to_string()

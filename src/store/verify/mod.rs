@@ -29,8 +29,9 @@ pub struct Verifier {
 struct Seen {
     /// A fingerprint for each sequence: the message-id where there is one, else time and values.
     readings: HashMap<u64, u64>,
+    /// Further ones, of numbers that several readings have.
+    others: BTreeMap<u64, Vec<u64>>,
     duplicates: u64,
-    rolled_back: BTreeMap<u64, u64>,
     explained: Vec<Explained>,
     replaced: Option<String>,
 }
@@ -107,10 +108,15 @@ impl Verifier {
 
 impl Seen {
     fn reading(&mut self, sequence: u64, fingerprint: u64) {
-        match self.readings.insert(sequence, fingerprint) {
-            Some(before) if before == fingerprint => self.duplicates += 1,
-            Some(_) => *self.rolled_back.entry(sequence).or_insert(1) += 1,
-            None => {}
+        let Some(&first) = self.readings.get(&sequence) else {
+            self.readings.insert(sequence, fingerprint);
+            return;
+        };
+        let others = self.others.get(&sequence);
+        if first == fingerprint || others.is_some_and(|others| others.contains(&fingerprint)) {
+            self.duplicates += 1;
+        } else {
+            self.others.entry(sequence).or_default().push(fingerprint);
         }
     }
 
@@ -162,9 +168,9 @@ impl Seen {
             explained,
             duplicates: self.duplicates,
             rolled_back: self
-                .rolled_back
+                .others
                 .into_iter()
-                .map(|(sequence, readings)| RolledBack { sequence, readings })
+                .map(|(sequence, others)| RolledBack { sequence, readings: 1 + others.len() as u64 })
                 .collect(),
             replaces: self.replaced,
         }
