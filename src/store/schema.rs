@@ -125,8 +125,11 @@ pub(crate) fn open(
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(StoreError::doing("open the database"))?;
+    // The database itself has to be a file; the folder it lies in may be a link.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
+    let connection = Connection::open_with_flags(real.as_deref().unwrap_or(path), flags)
+        .map_err(StoreError::doing("open the database"))?;
     settle(&connection, path, begin)?;
     Ok(connection)
 }

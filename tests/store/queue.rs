@@ -38,6 +38,18 @@ async fn a_restart_keeps_readings_watermark_and_store_id() {
 }
 
 #[tokio::test]
+async fn the_folder_may_be_a_link() {
+    let mut place = Place::new();
+    std::fs::create_dir(place.folder.path().join("disk")).unwrap();
+    std::os::unix::fs::symlink("disk", place.folder.path().join("link")).unwrap();
+    place.config.path = place.folder.path().join("link/readings.db");
+    let mut store = place.start();
+    store.append(1).await;
+    store.stop().await;
+    assert!(place.folder.path().join("disk/readings.db").exists());
+}
+
+#[tokio::test]
 async fn a_second_station_is_refused() {
     let place = Place::new();
     let store = place.start();
