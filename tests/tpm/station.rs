@@ -232,3 +232,29 @@ async fn a_station_that_waits_for_the_provisioning_service_says_what_it_waits_fo
     let reason = status["identity"]["reason"].as_str().unwrap();
     assert!(reason.contains("the device key in slot 0 is not there"), "{reason}");
 }
+
+/// The README promises it. It takes what it says: the station looks each 15 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_the_hub_refused_is_online_within_a_minute_of_the_right_key() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
+    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let provision = |key: &[u8]| {
+        let text = connection_string("localhost", "roof", key);
+        let arguments = ["provision", "--connection-string-file", "-", "--force"];
+        assert!(command(folder.path(), &settings, &arguments, &text).status.success());
+    };
+    provision(&KEY_B);
+    let station = Station::start(folder.path(), &settings);
+    // After the second refusal it waits for up to a minute, after the next ones for up to five.
+    station
+        .until("it waits for a human", Duration::from_secs(30), |status| {
+            status["cloud"]["reason"].as_str().is_some_and(|reason| reason.contains("or provision it again"))
+        })
+        .await;
+    provision(&KEY_A);
+    station
+        .until("it is online", Duration::from_secs(60), |status| status["cloud"]["state"] == "online")
+        .await;
+}
