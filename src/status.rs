@@ -104,7 +104,7 @@ pub enum StoreState {
 pub struct CloudStatus {
     pub state: CloudState,
     pub since: Option<DateTime<Utc>>,
-    /// Why it is not online, in a sentence.
+    /// Why it is not online, or why it is and yet sends nothing, in a sentence.
     pub reason: Option<String>,
     pub last_accepted: Option<DateTime<Utc>>,
     /// Highest sequence that the hub has accepted.

@@ -81,7 +81,15 @@ fn stopped_at(host: &str, stopped: &Stopped) -> Finding {
 fn ask(document: &Value) -> Finding {
     let host = text(document, "/identity/host").unwrap_or("the hub");
     match text(document, "/cloud/state") {
-        Some("online") => Finding::ok(NAME, format!("{host} is online, says the running station")),
+        Some("online") => match text(document, "/cloud/reason") {
+            None => Finding::ok(NAME, format!("{host} is online, says the running station")),
+            // A spent quota, a throttled hub.
+            Some(reason) => Finding::warning(
+                NAME,
+                format!("{host} is online, but accepts nothing: {reason}"),
+                "readings are kept and sent later",
+            ),
+        },
         state => {
             let reason = text(document, "/cloud/reason").unwrap_or("no reason given");
             let state = state.unwrap_or("unknown");
@@ -89,5 +97,24 @@ fn ask(document: &Value) -> Finding {
                 if document.pointer("/identity/host").is_none_or(Value::is_null) { NO_NAME } else { KEPT };
             Finding::failed(NAME, format!("{host} is {state}: {reason}"), remedy)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    #[test]
+    fn a_running_station_that_is_online_and_sends_nothing_is_a_warning() {
+        let mut document = serde_json::json!({
+            "identity": {"host": "hub"},
+            "cloud": {"state": "online", "reason": null},
+        });
+        assert_eq!(ask(&document).status, Status::Ok);
+        document["cloud"]["reason"] = "the quota is spent".into();
+        let finding = ask(&document);
+        assert_eq!(finding.status, Status::Warning);
+        assert_eq!(finding.detail, "hub is online, but accepts nothing: the quota is spent");
     }
 }
