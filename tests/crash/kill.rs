@@ -10,13 +10,23 @@ use crate::support::station::{Station, request, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_synced_survives_any_number_of_kills() {
-    let kills: u32 = if crate::store::slow() { 240 } else { 60 };
+    kills(if crate::store::slow() { 240 } else { 60 }, "").await;
+}
+
+/// Readings that wait to be synced together are promised when they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_synced_together_survives_any_number_of_kills() {
+    kills(if crate::store::slow() { 240 } else { 20 }, "max_loss = \"50ms\"").await;
+}
+
+async fn kills(kills: u32, settings: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("store")).unwrap();
     let hub = Emulator::start(Options::default()).unwrap();
     hub.add_device("roof");
     let mut random = fastrand::Rng::with_seed(20_261_124);
-    let mut station = Station::start(dir.path(), &crate::config(dir.path(), &hub));
+    let mut station =
+        Station::start(dir.path(), &format!("{}\n{settings}\n", crate::config(dir.path(), &hub)));
     let mut promised = 0;
     for kill in 0..kills {
         if kill > 0 {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hub_emulator::{Emulator, Options};
 use weather_station::store::export::{Format, Selection, export};
 
-use crate::record::{self, Cut, Disk};
+use crate::record::{self, Cut, Disk, Done};
 use crate::store::Place;
 use crate::support::station::{binary, free_port, get, request, wait_for};
 
@@ -23,17 +23,36 @@ type Promises = Vec<(usize, u64)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_synced_survives_a_power_cut_at_any_moment() {
+    let steps = power_cuts("", 70).await;
+    let count = |how: fn(&Done) -> Option<&String>| {
+        let files = steps.iter().filter_map(|(_, done)| how(done));
+        files.filter(|path| path.ends_with("-wal")).count()
+    };
+    let whole = count(|done| if let Done::Synced(path) = done { Some(path) } else { None });
+    let data = count(|done| if let Done::DataSynced(path) = done { Some(path) } else { None });
+    assert!(whole == 0 && data >= 2 * READINGS, "the journal: {whole} times fsync, {data} times fdatasync");
+}
+
+/// Readings that wait to be synced together are promised when they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_synced_together_survives_a_power_cut_at_any_moment() {
+    power_cuts("max_loss = \"50ms\"", 15).await;
+}
+
+/// At so many moments, or all. Returns the record.
+async fn power_cuts(settings: &str, moments: usize) -> Vec<(usize, Done)> {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("store");
     fs::create_dir(&folder).unwrap();
     let hub = Emulator::start(Options::default()).unwrap();
     hub.add_device("roof");
-    let (record, promises) = recorded(dir.path(), &folder, &hub).await;
+    let (record, promises) = recorded(dir.path(), &folder, &hub, settings).await;
     let truth = readings(&folder.join("readings.db"));
-    assert!(truth.len() >= 2 * READINGS);
+    // What was not synced at the kill is gone.
+    assert!(truth.len() >= if settings.is_empty() { 2 * READINGS } else { READINGS });
 
     let steps = record::read(&record);
-    let stride = if crate::store::slow() { 1 } else { steps.len() / 70 + 1 };
+    let stride = if crate::store::slow() { 1 } else { steps.len() / moments + 1 };
     let mut random = fastrand::Rng::with_seed(5);
     let mut disk = Disk::default();
     let (mut checks, mut dropped_something) = (0, false);
@@ -62,17 +81,19 @@ async fn whatever_was_synced_survives_a_power_cut_at_any_moment() {
             checks += 1;
         }
     }
-    assert!(checks > 100, "only {checks} cuts");
+    assert!(checks > moments, "only {checks} cuts");
     assert!(dropped_something, "no cut lost anything: the disk does not forget, the test tests nothing");
+    steps
 }
 
 /// Two lives: one that is killed, one that ends in order.
-async fn recorded(dir: &Path, folder: &Path, hub: &Emulator) -> (Vec<u8>, Promises) {
+async fn recorded(dir: &Path, folder: &Path, hub: &Emulator, settings: &str) -> (Vec<u8>, Promises) {
     let library = record::recorder(dir);
     let record = dir.join("record");
     let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
     let config = dir.join("station.toml");
-    fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir, hub))).unwrap();
+    fs::write(&config, format!("{}\n{settings}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir, hub)))
+        .unwrap();
     let mut promises = Vec::new();
     for life in 0..2 {
         let mut child = spawn(dir, &config, &library, folder, None);
@@ -146,12 +167,71 @@ async fn nothing_lost_and_nothing_twice(fail_sync: &str) {
     );
 }
 
+/// The first sector of the database is gone: the card answers with an error, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    fs::create_dir(&folder).unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device("roof");
+    let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let config = dir.path().join("station.toml");
+    fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir.path(), &hub)))
+        .unwrap();
+    let library = record::recorder(dir.path());
+    let status =
+        || async { serde_json::from_str::<serde_json::Value>(&get(page, "/api/status").await?).ok() };
+    let mut stores = Vec::new();
+    for life in 0..2 {
+        let mut command = command(dir.path(), &config, &library, &folder);
+        if life == 1 {
+            command.env("UNREADABLE", folder.join("readings.db"));
+        }
+        let mut child = command.spawn().unwrap();
+        wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
+        for _ in 0..5 {
+            request(page, "POST", "/api/read").await.unwrap();
+        }
+        let works = || async {
+            let status = status().await?;
+            (status["store"]["state"] == "ok" && status["store"]["lastSequence"].as_u64() >= Some(5))
+                .then(|| status["station"]["storeId"].as_str().unwrap().to_owned())
+        };
+        stores.push(wait_for("the store to work", Duration::from_secs(30), works).await);
+        let salvaged = || async {
+            let entries = fs::read_dir(&folder).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            (names.filter(|name| name.contains("set-aside")).count() == life).then_some(())
+        };
+        wait_for("the salvage", Duration::from_secs(30), salvaged).await;
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        assert!(child.wait().unwrap().success());
+    }
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_ne!(stores[0], stores[1], "{log}");
+    let selection =
+        Selection { since: None, until: None, format: Format::Json, device_id: "", altitude: None };
+    let mut out = Vec::new();
+    export(&folder.join("readings.db"), selection, &mut out).unwrap();
+    let kept = String::from_utf8(out).unwrap().lines().filter(|line| line.contains(&stores[0])).count();
+    assert!(kept >= 5, "only {kept} were salvaged: {log}");
+}
+
 fn is_set_aside(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     name.to_string_lossy().contains("set-aside") || name.to_string_lossy().contains("salvage")
 }
 
 fn spawn(dir: &Path, config: &Path, library: &Path, folder: &Path, fail_sync: Option<&str>) -> Child {
+    let mut command = command(dir, config, library, folder);
+    if let Some(numbers) = fail_sync {
+        command.env("FAIL_SYNC", numbers);
+    }
+    command.spawn().unwrap()
+}
+
+fn command(dir: &Path, config: &Path, library: &Path, folder: &Path) -> Command {
     let mut command = binary();
     command
         .arg("--config")
@@ -163,10 +243,7 @@ fn spawn(dir: &Path, config: &Path, library: &Path, folder: &Path, fail_sync: Op
         .env("RUNTIME_DIRECTORY", dir)
         .stdout(Stdio::null())
         .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap());
-    if let Some(numbers) = fail_sync {
-        command.env("FAIL_SYNC", numbers);
-    }
-    command.spawn().unwrap()
+    command
 }
 
 /// A station on what the cut has left: everything that it has.

@@ -11,7 +11,10 @@ pub enum Done {
     Created(String),
     Written(String, usize, Vec<u8>),
     Truncated(String, usize),
+    /// By fsync.
     Synced(String),
+    /// By fdatasync: all that is needed to read the data again.
+    DataSynced(String),
     Renamed(String, String),
     Unlinked(String),
 }
@@ -55,6 +58,7 @@ pub fn read(record: &[u8]) -> Vec<(usize, Done)> {
                 b'w' => Done::Written(path, offset, data),
                 b't' => Done::Truncated(path, offset),
                 b's' => Done::Synced(path),
+                b'd' => Done::DataSynced(path),
                 b'r' => Done::Renamed(path, String::from_utf8(data).unwrap()),
                 b'u' => Done::Unlinked(path),
                 other => panic!("{other} in the record"),
@@ -112,7 +116,7 @@ impl Disk {
                 self.durable_names = self.names.clone();
                 self.cached_names.clear();
             }
-            Done::Synced(path) => {
+            Done::Synced(path) | Done::DataSynced(path) => {
                 if let Some(file) = self.names.get(path) {
                     let contents = self.durable.get_mut(file).unwrap();
                     self.cached

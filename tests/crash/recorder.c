@@ -1,9 +1,10 @@
 /* Loaded into the station by LD_PRELOAD: records what it does to the files in $RECORD_FOLDER, in the order in which it
- * does it, into $RECORD_FILE. It changes nothing, but for one thing: with $FAIL_SYNC ("20" or "20-25") the syncs of a
- * journal with these numbers fail, with EIO. Only whoever replays the record knows what it means.
+ * does it, into $RECORD_FILE. It changes nothing, but for two things. With $FAIL_SYNC ("20" or "20-25") the syncs of a
+ * journal with these numbers fail, with EIO. With $UNREADABLE the beginning of that file, as it is at the start, cannot
+ * be read; its inode counts, not its name. Only whoever replays the record knows what it means.
  *
  * A record: operation (1 byte), length of the path (2), offset (8), length of the data (4), path, data; little-endian.
- * 'c' created, 'w' written, 't' truncated to the offset, 's' synced, 'r' renamed to the path in the data, 'u' unlinked.
+ * 'c' created, 'w' written, 't' truncated to the offset, 's' synced, 'd' its data synced, 'r' renamed to the path in the data, 'u' unlinked.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,6 +26,7 @@ enum { FILES = 4096, PATH = 512 };
 static char paths[FILES][PATH];
 static int record = -1;
 static int fail_first = 0, fail_last = 0, journal_syncs = 0;
+static ino_t unreadable = 0;
 static const char *folder;
 static size_t folder_length;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -40,6 +42,8 @@ __attribute__((constructor)) static void begin(void) {
     folder_length = strlen(folder);
     const char *fail = getenv("FAIL_SYNC");
     if (fail && sscanf(fail, "%d-%d", &fail_first, &fail_last) == 1) fail_last = fail_first;
+    struct stat found;
+    if (getenv("UNREADABLE") && stat(getenv("UNREADABLE"), &found) == 0) unreadable = found.st_ino;
     record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -120,6 +124,23 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off64_t at) {
 int ftruncate(int fd, off_t length) { DO('t', length, NULL, 0, (int)syscall(SYS_ftruncate, fd, length)); }
 int ftruncate64(int fd, off64_t length) { DO('t', length, NULL, 0, (int)syscall(SYS_ftruncate, fd, length)); }
 
+static int refuses(int fd, off_t at) {
+    struct stat found;
+    if (!unreadable || at >= 512 || fstat(fd, &found) != 0 || found.st_ino != unreadable) return 0;
+    errno = EIO;
+    return 1;
+}
+ssize_t read(int fd, void *data, size_t length) {
+    if (unreadable && refuses(fd, lseek(fd, 0, SEEK_CUR))) return -1;
+    return syscall(SYS_read, fd, data, length);
+}
+ssize_t pread(int fd, void *data, size_t length, off_t at) {
+    return refuses(fd, at) ? -1 : syscall(SYS_pread64, fd, data, length, at);
+}
+ssize_t pread64(int fd, void *data, size_t length, off64_t at) {
+    return refuses(fd, at) ? -1 : syscall(SYS_pread64, fd, data, length, at);
+}
+
 static int sync_of(int fd, long call) {
     size_t length = name(fd) ? strlen(name(fd)) : 0;
     if (length > 4 && strcmp(name(fd) + length - 4, "-wal") == 0) {
@@ -129,7 +150,7 @@ static int sync_of(int fd, long call) {
             return -1;
         }
     }
-    DO('s', 0, NULL, 0, (int)syscall(call, fd));
+    DO(call == SYS_fsync ? 's' : 'd', 0, NULL, 0, (int)syscall(call, fd));
 }
 int fsync(int fd) { return sync_of(fd, SYS_fsync); }
 int fdatasync(int fd) { return sync_of(fd, SYS_fdatasync); }

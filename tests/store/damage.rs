@@ -17,6 +17,9 @@ const PAGE: usize = 1024;
 /// Rows on one page, and a page more for those around it.
 const A_PAGE: usize = 40;
 
+/// Rows that a page holds at most.
+const ON_A_PAGE: usize = 20;
+
 /// A store as a kill leaves it: with a journal that is not copied into the database yet.
 struct Original {
     database: Vec<u8>,
@@ -210,6 +213,8 @@ async fn a_file_cut_at_any_page_is_replaced_and_what_is_left_is_salvaged() {
             outcome(&original, &original.database[..page * PAGE], Some(&original.journal), &what).await;
         assert!(outcome.replaced, "{what}: not noticed");
         assert_known(&outcome, &what);
+        let most = (pages - page) * ON_A_PAGE;
+        assert!(outcome.missing.len() <= most, "{what}: {} are missing", outcome.missing.len());
     }
     let frames = (original.journal.len() - 32) / (PAGE + 24);
     let frames: Vec<usize> = (0..frames).filter(|frame| counts(&original.journal, *frame)).collect();
@@ -218,6 +223,9 @@ async fn a_file_cut_at_any_page_is_replaced_and_what_is_left_is_salvaged() {
         let cut = 32 + frame * (PAGE + 24) + 100;
         let outcome = outcome(&original, &original.database, Some(&original.journal[..cut]), &what).await;
         assert_known(&outcome, &what);
+        let present = frames.iter().filter(|other| **other >= frame).count();
+        let most = present * ON_A_PAGE;
+        assert!(outcome.missing.len() <= most, "{what}: {} are missing", outcome.missing.len());
     }
 }
 
