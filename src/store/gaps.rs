@@ -117,17 +117,10 @@ impl Database {
             for gap in gaps {
                 known.add(gap.first, gap.last);
                 remember(connection, gap)?;
-                let open = extendable.take().filter(|open: &Extendable| {
-                    open.event > offered && &*open.reason == reason && open.gap.last + 1 == gap.first
-                });
-                let (event, gap) = match open {
-                    Some(open) => (open.event, Gap { last: gap.last, until: gap.until, ..open.gap }),
-                    None => {
-                        last_event += 1;
-                        (last_event, *gap)
-                    }
-                };
-                extendable = Some(Extendable { event, gap, reason: Arc::from(reason) });
+                let told = Extendable::told(extendable.take(), gap, &store_id, reason, offered, last_event);
+                last_event = last_event.max(told.event);
+                let (event, gap) = (told.event, told.gap);
+                extendable = Some(told);
                 events::write(
                     connection,
                     &Event {
@@ -177,7 +170,37 @@ fn remember(connection: &Connection, gap: &Gap) -> Result<(), StoreError> {
 pub(crate) struct Extendable {
     pub event: u64,
     pub gap: Gap,
-    pub reason: Arc<str>,
+    store_id: Arc<str>,
+    reason: Arc<str>,
+}
+
+impl Extendable {
+    /// How a gap is told: by the event that is `open`, where it goes on in the same store for the same reason and was
+    /// not handed out; else by a new one above `last_event`.
+    pub fn told(
+        open: Option<Self>,
+        gap: &Gap,
+        store_id: &Arc<str>,
+        reason: &str,
+        offered: u64,
+        last_event: u64,
+    ) -> Self {
+        let goes_on = |open: &Self| {
+            open.event > offered
+                && open.store_id == *store_id
+                && &*open.reason == reason
+                && open.gap.last + 1 == gap.first
+        };
+        match open.filter(goes_on) {
+            Some(open) => Self { gap: Gap { last: gap.last, until: gap.until, ..open.gap }, ..open },
+            None => Self {
+                event: last_event + 1,
+                gap: *gap,
+                store_id: store_id.clone(),
+                reason: Arc::from(reason),
+            },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::Database;
-use super::gaps::{Gap, NO_ROOM};
+use super::gaps::{Extendable, Gap, NO_ROOM};
 use super::rollups::Level;
 use super::{Event, StoreError, events, salvaged};
 use crate::clock::ClockState;
@@ -172,13 +172,16 @@ impl Database {
         let of_one_store = |row: &&(u64, i64)| salvaged::parts(row.0).0 == generation;
         let Some(&(end, until)) = stretch.iter().rfind(of_one_store) else { return Ok(false) };
         let gap = Gap { first, last: salvaged::parts(end).1, from: Some(from), until: Some(until) };
+        let store_id = self.origins.name(generation);
+        let (open, offered) = (self.extendable.clone(), self.events_offered);
+        let told = Extendable::told(open, &gap, &store_id, NO_ROOM, offered, self.last_event);
         let event = Event {
-            event_sequence: self.last_event + 1,
+            event_sequence: told.event,
             run: self.run.clone(),
-            store_id: self.origins.name(generation),
+            store_id,
             time: self.timekeeper.now(),
             kind: "gap".into(),
-            fields: gap.fields(NO_ROOM),
+            fields: told.gap.fields(NO_ROOM),
         };
         let mut watermark = self.watermark.clone();
         watermark.salvaged = end;
@@ -187,7 +190,8 @@ impl Database {
             watermark.write(connection)?;
             events::write(connection, &event)
         })?;
-        self.last_event = event.event_sequence;
+        self.last_event = self.last_event.max(told.event);
+        self.extendable = Some(told);
         self.watermark = watermark;
         let gone = stretch.iter().filter(|row| row.0 <= end).count() as u64;
         self.salvaged_pending = self.salvaged_pending.saturating_sub(gone);

@@ -89,6 +89,40 @@ async fn a_full_store_that_is_damaged_is_replaced_and_the_oldest_go() {
     }
 }
 
+/// What was salvaged goes first, and is told like any other gap.
+#[tokio::test(start_paused = true)]
+async fn salvaged_readings_that_are_let_go_make_one_event() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    let mut store = place.start();
+    let old = store.board.store.borrow().store_id.clone();
+    fill(&place, &mut store, 5_000).await;
+    store.stop().await;
+    let mut file = std::fs::read(place.path()).unwrap();
+    file[..100].fill(0x55);
+    std::fs::write(place.path(), file).unwrap();
+    let mut store = place.start_as("second").unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    store.handle.acknowledge_events(events[0].event_sequence).await.unwrap();
+    fill(&place, &mut store, 14_000).await;
+    let page = store.page().await;
+    let (_, oldest) = &page.readings[0];
+    assert!(oldest.sequence > 1_001, "not enough went: {}", oldest.sequence);
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(events.len(), 1, "adjacent gaps extend one: {events:?}");
+    assert_eq!(
+        (events[0].fields["first"].as_u64(), events[0].fields["last"].as_u64()),
+        (Some(1), Some(oldest.sequence - 1))
+    );
+    assert!(old.is_empty() || *events[0].store_id == *old, "it names the store that numbered them");
+    assert_eq!(*events[0].store_id, *oldest.store_id);
+    store.stop().await;
+}
+
 /// All of it was sent: what was salvaged stands in nobody's way.
 #[tokio::test(start_paused = true)]
 async fn a_salvage_of_sent_readings_does_not_keep_later_ones_from_making_room() {
