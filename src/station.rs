@@ -4,7 +4,6 @@
 mod watchdog;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -66,9 +65,8 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let (halt_tx, halt) = watch::channel(false);
     let (samples_tx, samples) = mpsc::channel(SAMPLES);
     let (sensor_tx, sensor_requests) = mpsc::channel(REQUESTS);
-    let turns = |_name: &str| Arc::new(AtomicU64::new(0));
     let loops: Vec<Loop> =
-        ["sensor", "store", "cloud"].into_iter().map(|name| Loop { name, turns: turns(name) }).collect();
+        ["sensor", "store", "cloud"].into_iter().map(|name| Loop { name, turns: Arc::default() }).collect();
     let [sensor_turns, store_turns, cloud_turns] = [0, 1, 2].map(|index: usize| loops[index].turns.clone());
 
     let (store_config, store_clock) = (config.store.clone(), timekeeper.clone());

@@ -1,7 +1,8 @@
 //! The tables, the settings of a connection, and the schema version. Knows no readings.
 //!
-//! Every row has a checksum of its own, so that a flipped bit is noticed and so that the salvage can tell a row
-//! from rubbish without the help of the rest of the file. Tables are rowid tables for the same reason: their
+//! Every row that is handed out or salvaged has a checksum of its own, so that a flipped bit is noticed and so that the
+//! salvage can tell a row from rubbish without the help of the rest of the file; gaps and dead letters are numbers only.
+//! Tables are rowid tables for the same reason: their
 //! leaf pages say what they are.
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::StoreError;
 
 /// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
 pub(crate) const VERSION: i64 = 1;
-/// `WSta`: marks the file as ours (`file` and humans see it).
+/// `WSta`: marks the file as ours.
 pub(crate) const APPLICATION_ID: i64 = 0x5753_7461;
 /// Bytes. Small pages: an append writes one page to the journal.
 pub(crate) const PAGE_SIZE: u64 = 1024;
@@ -168,6 +169,7 @@ fn settle(
     if connection.is_readonly("main").map_err(doing())? {
         return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });
     }
+    is_ours(connection)?;
     // The page size has to come before the journal mode, and both before the first table. Incremental vacuum
     // gives pages back when max_size was lowered, without room for a second copy.
     connection
@@ -200,4 +202,18 @@ fn settle(
         VERSION => Ok(()),
         found => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
     }
+}
+
+/// A database of another program is not written to: like a damaged one it is set aside.
+fn is_ours(connection: &Connection) -> Result<(), StoreError> {
+    let number = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(StoreError::doing("open the database"))
+    };
+    if number("SELECT count(*) FROM sqlite_schema")? > 0 && number("PRAGMA application_id")? != APPLICATION_ID
+    {
+        return Err(StoreError::Damaged { what: "this is a database of another program".into() });
+    }
+    Ok(())
 }

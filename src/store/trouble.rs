@@ -11,7 +11,7 @@ pub(crate) enum Trouble {
     Full,
     /// Setting the store aside.
     Damaged,
-    /// Closing and opening again: after a failed read or write nobody knows what the page cache holds.
+    /// Closing and opening again: after a failed read or write nobody knows what of the page cache is on the card.
     Broken,
     /// Waiting.
     Passing,

@@ -380,3 +380,46 @@ async fn a_card_that_damages_the_store_again_and_again_is_written_to_no_more_tha
     store.status(|status| status.store_id != id && status.state == StoreState::Ok).await;
     store.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_database_of_another_program_is_set_aside_as_it_is() {
+    let place = Place::new();
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection.execute_batch("CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine')").unwrap();
+    drop(connection);
+    let before = fs::read(place.path()).unwrap();
+    let mut store = place.start();
+    store.append(1).await;
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    assert_eq!(events[0].fields["reason"], "the store is damaged: this is a database of another program");
+    store.stop().await;
+    let aside = place.beside(".set-aside-20260601T120000000Z");
+    assert_eq!(fs::read(aside).unwrap(), before, "somebody else's file was changed");
+}
+
+/// A gap has no checksum; a flipped bit in it must not make the numbers jump.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_ends_far_above_every_reading_is_damage() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(5).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection.execute("INSERT INTO gap (first, last) VALUES (2, 1099511627776)", []).unwrap();
+    drop(connection);
+    let mut store = place.start_as("second").unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    let reason = events[0].fields["reason"].as_str().unwrap();
+    assert!(reason.contains("a gap ends at 1099511627776"), "{reason}");
+    store.append(1).await;
+    assert_eq!(crate::support::sequences(&store.page().await), [1, 2, 3, 4, 5, 1]);
+    store.stop().await;
+}
