@@ -75,13 +75,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             .await
             .context("the store's opening was ended")??;
     let (settings_tx, settings) = watch::channel(Settings::from_file(&config));
-    let mut disk = tokio::spawn(store_task.run(
-        samples,
-        board.clone(),
-        settings.clone(),
-        timekeeper.clone(),
-        store_turns,
-    ));
+    let mut disk = tokio::spawn(store_task.run(samples, board.clone(), settings.clone(), store_turns));
     // What the twin last asked for holds before the first sample, network or not.
     let overlay = settings::load(&store).await;
     if let Some(overlay) = &overlay {

@@ -100,7 +100,7 @@ mod tests {
                 store.close().await.unwrap();
             };
             let board = Arc::new(Board::default());
-            let running = task.run(samples_rx, board, settings_rx, timekeeper.clone(), Arc::default());
+            let running = task.run(samples_rx, board, settings_rx, Arc::default());
             let (ended, ()) = tokio::join!(running, asking);
             ended.unwrap();
         }

@@ -70,7 +70,6 @@ impl StoreTask {
         mut samples: mpsc::Receiver<FromSensor>,
         board: Arc<Board>,
         settings: watch::Receiver<Settings>,
-        _timekeeper: Timekeeper,
         turns: Arc<AtomicU64>,
     ) -> Result<(), StoreError> {
         let mut sampling = true;

@@ -61,8 +61,7 @@ async fn stored() -> f64 {
     let (samples_tx, samples) = mpsc::channel(1);
     let (_settings, settings) = watch::channel(Settings::from_file(&Config::default()));
     let turns = Arc::new(AtomicU64::new(0));
-    let running =
-        tokio::spawn(task.run(samples, Arc::new(Board::default()), settings, timekeeper.clone(), turns));
+    let running = tokio::spawn(task.run(samples, Arc::new(Board::default()), settings, turns));
     let sample = || {
         FromSensor::Sample(Sample {
             stamp: timekeeper.stamp(),

@@ -24,7 +24,7 @@ pub async fn fill(path: &Path, count: u64, every: Duration) {
     let (_settings, settings) = watch::channel(Settings::from_file(&Config::default()));
     let turns = Arc::new(AtomicU64::new(0));
     let board = Arc::new(Board::default());
-    let running = tokio::spawn(task.run(samples, board, settings, timekeeper.clone(), turns));
+    let running = tokio::spawn(task.run(samples, board, settings, turns));
     let now = timekeeper.stamp();
     for index in 0..count {
         let back = every.saturating_mul(u32::try_from(count - index).unwrap());

@@ -154,13 +154,7 @@ impl Rig {
         let (store_task, store) = store::open(&plan.config.store, &timekeeper, Arc::from("run1")).unwrap();
         let (samples, samples_rx) = mpsc::channel(64);
         let counter = || Arc::new(AtomicU64::new(0));
-        tokio::spawn(store_task.run(
-            samples_rx,
-            board.clone(),
-            settings_rx.clone(),
-            timekeeper.clone(),
-            counter(),
-        ));
+        tokio::spawn(store_task.run(samples_rx, board.clone(), settings_rx.clone(), counter()));
         let (stop_sensor, sensor_halt) = watch::channel(false);
         let (requests_tx, requests) = mpsc::channel(1);
         if plan.every.is_some() {

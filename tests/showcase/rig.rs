@@ -59,7 +59,7 @@ pub async fn record(dir: &Path, past: &Past, speed: f64) -> Vec<Sample> {
     };
     let settings = watch::Sender::new(Settings::from_file(&Config::default()));
     let turns = Arc::new(AtomicU64::new(0));
-    let run = task.run(receiver, Arc::new(Board::default()), settings.subscribe(), timekeeper, turns);
+    let run = task.run(receiver, Arc::new(Board::default()), settings.subscribe(), turns);
     let ((), ended) = tokio::join!(feed, run);
     ended.unwrap();
     samples

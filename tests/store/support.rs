@@ -119,13 +119,8 @@ impl Place {
         let board = Arc::new(Board::default());
         let (settings, settings_rx) =
             watch::channel(Settings::from_file(&Config { store: self.config.clone(), ..Config::default() }));
-        let task = tokio::spawn(task.run(
-            samples_rx,
-            board.clone(),
-            settings_rx,
-            timekeeper.clone(),
-            Arc::new(AtomicU64::new(0)),
-        ));
+        let task =
+            tokio::spawn(task.run(samples_rx, board.clone(), settings_rx, Arc::new(AtomicU64::new(0))));
         Ok(Running { samples, handle, board, _settings: settings, timekeeper, task, taken: 0 })
     }
 }

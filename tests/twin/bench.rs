@@ -118,7 +118,7 @@ pub fn make_store(
         let (task, store) = store::open(&config.store, &timekeeper, "seed".into()).unwrap();
         let (samples_tx, samples_rx) = mpsc::channel(64);
         let (_settings_tx, settings) = watch::channel(Settings::from_file(&config));
-        let running = task.run(samples_rx, Arc::default(), settings, timekeeper.clone(), Arc::default());
+        let running = task.run(samples_rx, Arc::default(), settings, Arc::default());
         let filling = async {
             fill(samples_tx, &store, &timekeeper).await;
             store.close().await.unwrap();

@@ -54,13 +54,7 @@ fn start(config: Config) -> Ends {
     let (settings_tx, settings) = watch::channel(Settings::from_file(&config));
     let (store_task, store) = store::open(&config.store, &timekeeper, "run".into()).unwrap();
     let (_samples, samples) = mpsc::channel(1);
-    tokio::spawn(store_task.run(
-        samples,
-        board.clone(),
-        settings.clone(),
-        timekeeper.clone(),
-        Arc::default(),
-    ));
+    tokio::spawn(store_task.run(samples, board.clone(), settings.clone(), Arc::default()));
     let (sensor, _) = mpsc::channel(1);
     let (_stop, stop) = watch::channel(false);
     let limits = Limits { clock: Duration::ZERO, ..Limits::default() };

@@ -30,8 +30,7 @@ pub async fn record(path: &Path) {
     let (samples_tx, samples) = mpsc::channel(64);
     let (_settings, settings) = watch::channel(Settings::from_file(&Config::default()));
     let board = Arc::new(Board::default());
-    let running =
-        tokio::spawn(task.run(samples, board, settings, timekeeper.clone(), Arc::new(AtomicU64::new(0))));
+    let running = tokio::spawn(task.run(samples, board, settings, Arc::new(AtomicU64::new(0))));
     let now = timekeeper.stamp();
     for sequence in 1..=READINGS {
         let back = Duration::from_secs(60 * (READINGS + 1 - sequence));

@@ -186,8 +186,7 @@ mod tests {
                     assert_eq!(texts(&board).len(), 10);
                 }
             };
-            let running =
-                task.run(samples_rx, Arc::default(), settings_rx, timekeeper.clone(), Arc::default());
+            let running = task.run(samples_rx, Arc::default(), settings_rx, Arc::default());
             let (ended, ()) = tokio::join!(running, asking);
             ended.unwrap();
         }

@@ -41,7 +41,7 @@ impl Bench {
         let (task, incoming) = (self.asleep.take().unwrap(), self.incoming.take().unwrap());
         let settings = self.desired.settings.subscribe();
         self.running = Some(tokio::spawn(async move {
-            task.run(incoming, Arc::default(), settings, timekeeper(), Arc::default()).await.unwrap();
+            task.run(incoming, Arc::default(), settings, Arc::default()).await.unwrap();
         }));
     }
 
