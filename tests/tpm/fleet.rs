@@ -1,6 +1,5 @@
 //! A fleet that nobody sets up: as many TPMs as stations, the real binary, a provisioning service, two hubs.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Options};
 
+use crate::left_out;
 use crate::support::station::{self, Station, binary, wait_for};
 use crate::swtpm::Swtpm;
 
@@ -31,10 +31,7 @@ async fn a_small_fleet_goes_from_empty_tpms_to_telemetry() {
 /// Takes a quarter of an hour, because a station asks the service again after ten minutes at the earliest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_stations_set_themselves_up_and_move_when_their_hub_disappears() {
-    if std::env::var_os("WEATHER_STATION_SLOW").is_none() {
-        // Past the test harness, which would keep it to itself.
-        let left = "left to `tests/run.sh --all`: a fleet of twenty and its reassignment (15 minutes)\n";
-        std::io::stderr().write_all(left.as_bytes()).unwrap();
+    if left_out("a fleet of twenty and its reassignment (15 minutes)") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
