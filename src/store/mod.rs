@@ -43,6 +43,7 @@ mod salvage;
 mod salvaged;
 mod scan;
 mod schema;
+mod survey;
 mod task;
 mod trouble;
 mod values;

@@ -5,9 +5,11 @@
 mod charts;
 mod clock;
 mod damage;
+mod disk;
 mod export;
 mod model;
 mod queue;
+mod replaced;
 mod room;
 mod scale;
 mod support;

@@ -1,0 +1,133 @@
+//! When a store is set aside for a new one, and when it is not.
+
+use std::fs;
+use std::time::Duration;
+
+use weather_station::status::StoreState;
+
+use crate::support::Place;
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_no_database_is_set_aside_under_its_date() {
+    let place = Place::new();
+    fs::write(place.path(), "not a database, and longer than the header of one".repeat(50)).unwrap();
+    let mut store = place.start();
+    store.append(3).await;
+    let mut events = store.handle.pending_events(10).await.unwrap();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    assert_eq!(events[0].kind, "storeReplaced");
+    assert_eq!(events[0].fields["salvaged"], 0);
+    let reason = events[0].fields["reason"].as_str().unwrap();
+    assert!(reason.contains("file is not a database"), "{reason}");
+    assert_eq!(crate::support::sequences(&store.page().await), [1, 2, 3]);
+    store.stop().await;
+    let names: Vec<String> = fs::read_dir(place.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("set-aside"))
+        .collect();
+    assert_eq!(names, ["readings.db.set-aside-20260601T120000000Z"]);
+}
+
+/// The file is checked in the background first: what is missing in a sound one is gone.
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_is_gone_is_told_once_the_file_was_checked() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(20).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    assert_eq!(connection.execute("DELETE FROM reading WHERE sequence BETWEEN 5 AND 7", []).unwrap(), 3);
+    drop(connection);
+    let mut store = place.start_as("second").unwrap();
+    let page = store.page().await;
+    assert_eq!(crate::support::sequences(&page), [1, 2, 3, 4]);
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), [], "told before the check");
+    store.handle.changed().await.unwrap();
+    let next = store.handle.pending(Some(page.end), 500).await.unwrap();
+    assert_eq!(crate::support::sequences(&next), (8..=20).collect::<Vec<_>>());
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(
+        (events.len(), &events[0].fields["first"], &events[0].fields["last"]),
+        (1, &5.into(), &7.into())
+    );
+    store.append(1).await;
+    store.stop().await;
+}
+
+/// What heals nothing within a day may well be needed again after one.
+#[tokio::test(start_paused = true)]
+async fn a_card_that_damages_the_store_again_and_again_is_written_to_no_more_that_day() {
+    let place = Place::new();
+    let store = place.start();
+    let mut id = store.status(|status| !status.store_id.is_empty()).await.store_id;
+    let spoil = || {
+        let rubbish = place.beside(".rubbish");
+        fs::write(&rubbish, "not a database ".repeat(500)).unwrap();
+        fs::rename(rubbish, place.path()).unwrap();
+        // The journal alone holds all of so small a store.
+        fs::remove_file(place.beside("-wal")).unwrap();
+    };
+    for round in 0..7 {
+        if round < 5 {
+            place.clock.advance(Duration::from_secs(12 * 3_600));
+        }
+        spoil();
+        if round < 6 {
+            id =
+                store.status(|status| status.store_id != id && status.state == StoreState::Ok).await.store_id;
+        }
+    }
+    let status = store.status(|status| status.state == StoreState::Failing).await;
+    let reason = status.reason.unwrap();
+    assert!(reason.starts_with("it was replaced 3 times within a day and is damaged again: "), "{reason}");
+    place.clock.advance(Duration::from_secs(86_400));
+    store.status(|status| status.store_id != id && status.state == StoreState::Ok).await;
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_of_another_program_is_set_aside_as_it_is() {
+    let place = Place::new();
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection.execute_batch("CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine')").unwrap();
+    drop(connection);
+    let before = fs::read(place.path()).unwrap();
+    let mut store = place.start();
+    store.append(1).await;
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    assert_eq!(events[0].fields["reason"], "the store is damaged: this is a database of another program");
+    store.stop().await;
+    let aside = place.beside(".set-aside-20260601T120000000Z");
+    assert_eq!(fs::read(aside).unwrap(), before, "somebody else's file was changed");
+}
+
+/// A gap has no checksum; a flipped bit in it must not make the numbers jump.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_ends_far_above_every_reading_is_damage() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(5).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection.execute("INSERT INTO gap (first, last) VALUES (2, 1099511627776)", []).unwrap();
+    drop(connection);
+    let mut store = place.start_as("second").unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    let reason = events[0].fields["reason"].as_str().unwrap();
+    assert!(reason.contains("a gap ends at 1099511627776"), "{reason}");
+    store.append(1).await;
+    assert_eq!(crate::support::sequences(&store.page().await), [1, 2, 3, 4, 5, 1]);
+    store.stop().await;
+}
