@@ -76,3 +76,37 @@ impl Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::super::keeper::Keeper;
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::config;
+
+    #[tokio::test]
+    async fn a_file_is_checked_once_after_a_stop_that_was_not_an_orderly_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let open = || Keeper::open(&config, &timekeeper, Arc::from("run")).expect("a store");
+        assert!(open().take_unchecked().is_none(), "it is new");
+        let mut keeper = open();
+        let subject = keeper.take_unchecked().expect("it was not closed");
+        let mut check = Check::default();
+        check.begin(subject);
+        let (subject, result) = check.done().await;
+        keeper.checked(&subject, result);
+        // A disk that fails now and then has it opened again and again.
+        keeper.reopen().expect("open");
+        assert!(keeper.take_unchecked().is_none(), "it is checked again and again");
+        // Stopped before it has begun to read, it ends all the same.
+        check.begin(subject);
+        check.stop().await;
+        assert!(!check.is_running());
+        keeper.close().expect("closed");
+        assert!(open().take_unchecked().is_none(), "it was closed in order");
+    }
+}
