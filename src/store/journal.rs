@@ -81,6 +81,16 @@ impl Lost {
     }
 }
 
+/// A station that is killed between the write of a commit and its sync leaves it in the page cache alone: it is read
+/// from there, so it has to be on the card before anybody is told of it.
+pub(crate) fn sync(journal: &Path) -> std::io::Result<()> {
+    match File::open(journal) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// All frames in the order of the file; no file has none. It is read twice: whether a frame is committed is known
 /// only at a later one.
 pub(crate) fn each(journal: &Path, visit: impl FnMut(Frame)) -> std::io::Result<()> {

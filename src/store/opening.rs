@@ -60,6 +60,12 @@ impl Keeper {
         let mut lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
         // A commit that failed half-way is still in memory, whole.
         lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
+        if !self.distrusted
+            && let Err(source) = journal::sync(&beside(path, "-wal"))
+        {
+            self.distrusted = true;
+            return Err(StoreError::file("sync the journal of", path, source));
+        }
         let waiting = replace::waiting(path);
         let survey = waiting.first().map(|aside| Survey::of(aside));
         let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
