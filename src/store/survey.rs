@@ -1,7 +1,7 @@
 //! What has to be known of a damaged store before the new one can be used: whose it was, how far it was sent, and which
 //! numbers are taken. Knows where that lies; the rows themselves are `salvage`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,8 +15,8 @@ use super::watermark::Watermark;
 /// Pages at the beginning of a file that are read before the station is ready. The tables of one or few rows lie there,
 /// and the present watermark there or in the journal.
 const SURVEYED: u64 = 256;
-/// No page holds more events.
-const EVENTS: u64 = PAGE_SIZE / 32;
+/// Further pages at most: the ends of tables.
+const ENDS: usize = 1_000;
 
 /// What is known of a damaged file before its rows are read.
 #[derive(Debug, Clone, Default)]
@@ -29,29 +29,39 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Reads the beginning of the file and its journal; all of it only where no watermark is there. The watermark that
+    /// Reads the beginning of the file, its journal, and the ends of tables; all of it only where no watermark is there. The watermark that
     /// is furthest on is the last: it never moves back.
     pub fn of(aside: &Path) -> Self {
         let mut survey = Self::default();
         let file = File::open(aside).ok();
         let end = file.as_ref().map_or(0, pages);
-        let read = |survey: &mut Self, numbers: std::ops::Range<u64>| {
-            let pages = numbers.filter_map(|number| page(file.as_ref()?, number));
-            pages.for_each(|page| cells(&page).for_each(|cell| survey.note(cell)));
+        let mut ends = Vec::new();
+        let read = |survey: &mut Self, ends: &mut Vec<u64>, number: u64| {
+            if let Some(page) = file.as_ref().and_then(|file| page(file, number)) {
+                cells(&page).for_each(|cell| survey.note(cell));
+                ends.extend(last_child(&page));
+            }
         };
-        read(&mut survey, 0..end.min(SURVEYED));
+        (0..end.min(SURVEYED)).for_each(|number| read(&mut survey, &mut ends, number));
         let journal = journal::each(&beside(aside, "-wal"), |frame| {
             // A commit that was not finished has let nothing go.
             let counts = |cell: &Cell| frame.finished || !matches!(cell, Cell::Watermark(_));
             cells(&frame.page).filter(counts).for_each(|cell| survey.note(cell));
+            ends.extend(last_child(&frame.page));
         });
         if let Err(error) = journal {
             tracing::error!(%error, journal = %beside(aside, "-wal").display(), "could not read all of a damaged journal");
         }
-        match &survey.watermark {
-            None => read(&mut survey, SURVEYED..end.max(SURVEYED)),
-            // The numbers of events that lie further on are known only when they are salvaged: these are above all.
-            Some(_) => survey.last_event += end.saturating_sub(SURVEYED) * EVENTS,
+        if survey.watermark.is_none() {
+            (SURVEYED..end).for_each(|number| read(&mut survey, &mut ends, number));
+            return survey;
+        }
+        // The newest event is at the end of its table, wherever that is.
+        let mut seen = BTreeSet::new();
+        while let Some(number) = ends.pop() {
+            if (SURVEYED..end).contains(&number) && seen.len() < ENDS && seen.insert(number) {
+                read(&mut survey, &mut ends, number);
+            }
         }
         survey
     }
@@ -85,6 +95,14 @@ impl Survey {
     }
 }
 
+/// The page in which the greatest rows are that lie under this one, counted from 0. Source: "Database File Format"
+/// (sqlite.org/fileformat2.html), section 1.6: an interior page of a table begins with 5, and names its right-most child
+/// at offset 8.
+fn last_child(page: &[u8]) -> Option<u64> {
+    let number: [u8; 4] = page.get(8..12)?.try_into().ok()?;
+    (page.first() == Some(&5)).then(|| u64::from(u32::from_be_bytes(number)).checked_sub(1)).flatten()
+}
+
 pub(crate) fn pages(file: &File) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len().div_ceil(PAGE_SIZE))
 }
@@ -103,4 +121,44 @@ pub(crate) fn page(file: &File, number: u64) -> Option<Vec<u8>> {
     }
     page.truncate(filled);
     Some(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use serde_json::json;
+
+    use super::super::database::Database;
+    use super::super::{Event, events};
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+
+    /// Events wait in a table that has grown far beyond the beginning of the file.
+    #[test]
+    fn the_newest_event_is_found_wherever_it_lies() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("readings.db");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
+        let fields = json!({"reason": "r".repeat(290)});
+        let fields = fields.as_object().expect("an object");
+        let event = |event_sequence| Event {
+            event_sequence,
+            run: Arc::from("run"),
+            store_id: Arc::from("store"),
+            time: DateTime::UNIX_EPOCH,
+            kind: "gap".into(),
+            fields: fields.clone(),
+        };
+        let record =
+            |connection: &_| (1..=2_000).try_for_each(|number| events::write(connection, &event(number)));
+        database.transaction("record events", record).expect("recorded");
+        database.close().expect("closed");
+        let file = File::open(&path).expect("a file");
+        assert!(pages(&file) > 2 * SURVEYED, "{} pages", pages(&file));
+        let survey = Survey::of(&path);
+        assert_eq!((survey.generation(), survey.last_event), (1, 2_000));
+    }
 }
