@@ -14,7 +14,7 @@ use tokio::time::Instant;
 #[path = "../support/station.rs"]
 mod support;
 
-pub use self::support::{free_port, get};
+pub use self::support::{free_port, get, request};
 
 /// The station as a process.
 pub struct Process {
