@@ -31,6 +31,12 @@ impl Acknowledging {
         self.running.is_some()
     }
 
+    /// Whether the store does not know yet of events that were accepted: it would hand them out once more.
+    pub fn tells_of_events(&self) -> bool {
+        let running = self.running.as_ref().is_some_and(|(told, _)| told.events.is_some());
+        running || self.accepted.events.is_some()
+    }
+
     /// Begins the next call if there is something to tell.
     pub fn start(&mut self, store: &StoreHandle) {
         if self.is_running() || !self.accepted.is_some() {

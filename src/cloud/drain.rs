@@ -252,6 +252,7 @@ impl<'a> Drain<'a> {
     async fn turn(&mut self) -> Result<(), CloudError> {
         let wake = self.wake();
         let shared = &mut *self.shared;
+        let tells_of_events = shared.acknowledging.tells_of_events();
         tokio::select! {
             biased;
             Some((number, outcome)) = self.deliveries.next(), if !self.deliveries.is_empty() => {
@@ -261,6 +262,8 @@ impl<'a> Drain<'a> {
                 if let Err(error) = done {
                     self.halt.get_or_insert(End::HeldUp(error));
                 }
+                // More events may wait behind those.
+                self.feed.exhausted &= !tells_of_events;
             }
             fetched = ready(&mut self.feed.fetching), if self.feed.fetching.is_some() => {
                 self.feed.fetching = None;
@@ -301,7 +304,8 @@ impl<'a> Drain<'a> {
             return;
         }
         self.shared.store_news.mark_unchanged();
-        let (shared, events) = (&self.shared, !self.window.carries_events());
+        let shared = &self.shared;
+        let events = !self.window.carries_events() && !shared.acknowledging.tells_of_events();
         self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
     }
 

@@ -282,6 +282,19 @@ async fn the_hubs_own_hint_is_waited_for() {
     rig.finish(&hub, seconds(5)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_out_once_however_many_wait() {
+    let hub = hub();
+    let rig = Rig::start(&hub, still(&hub));
+    for number in 0..120 {
+        let fields = serde_json::json!({ "number": number });
+        rig.store.record_event("gap", fields.as_object().unwrap().clone()).await.unwrap();
+    }
+    let account = rig.finish_events(&hub, seconds(4)).await;
+    let numbers: Vec<_> = account.events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..120).collect::<Vec<_>>());
+}
+
 /// A hub that ends the link for what is in a transfer would end it for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_link_is_detached_for_is_set_aside() {
