@@ -211,7 +211,8 @@ async fn a_file_cut_at_any_page_is_replaced_and_what_is_left_is_salvaged() {
         let what = format!("the database cut at page {page}");
         let outcome =
             outcome(&original, &original.database[..page * PAGE], Some(&original.journal), &what).await;
-        assert!(outcome.replaced, "{what}: not noticed");
+        // The journal may hold all that was cut off: then nothing is wrong.
+        assert!(outcome.replaced || (page + 8 >= pages && outcome.missing.is_empty()), "{what}: not noticed");
         assert_known(&outcome, &what);
         let most = (pages - page) * ON_A_PAGE;
         assert!(outcome.missing.len() <= most, "{what}: {} are missing", outcome.missing.len());
