@@ -2,6 +2,8 @@
 //! telemetry link; it never waits for a delivery alone, because the library's delivery futures hang for ever when
 //! the connection dies under them. Knows store and link; knows no token and no socket.
 
+mod refused;
+
 use fe2o3_amqp::{Sendable, Sender};
 use fe2o3_amqp_types::messaging::{Message, Outcome};
 use futures_util::future::BoxFuture;
@@ -9,14 +11,15 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use self::refused::Rewind;
 use super::batch::{self, Bounds, MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
 use super::encode::Encoder;
-use super::error::{Cause, Class, CloudError, Refusal};
+use super::error::{Cause, CloudError, Refusal};
 use super::feed::{EVENTS, Feed};
 use super::link::{Gate, Shared, stopped};
-use super::poison::{EventSuspicion, Verdict};
-use super::window::{Cargo, Window};
+use super::poison::EventSuspicion;
+use super::window::Window;
 use crate::backoff::HEALTHY;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
@@ -41,11 +44,6 @@ pub enum End {
     HeldUp(CloudError),
     /// The link, or more, is gone.
     Broken(CloudError),
-}
-
-#[derive(Debug, Default)]
-struct Rewind {
-    aside: Option<(Cargo, CloudError, String)>,
 }
 
 type Delivered = (u64, Result<Outcome, CloudError>);
@@ -339,72 +337,6 @@ impl<'a> Drain<'a> {
                 self.halt.get_or_insert(End::HeldUp(CloudError::new("have readings accepted", cause)));
             }
         }
-    }
-
-    /// Quota and throttling are no fault of the readings; anything else may be.
-    fn rejected(&mut self, number: u64, refusal: Refusal) {
-        let Some(transfer) = self.window.fail(number) else { return };
-        let condition = refusal.condition.clone();
-        let poison = refusal.class() == Class::SetAside;
-        let error = CloudError::new("have readings accepted", Cause::Told(refusal));
-        let verdict = match (&transfer.cargo, poison) {
-            (_, false) => Verdict::Stop,
-            (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
-            (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),
-        };
-        self.stands_in_front();
-        let rewind = self.rewind.get_or_insert_default();
-        match verdict {
-            Verdict::Stop => _ = self.halt.get_or_insert(End::HeldUp(error)),
-            Verdict::Split => {}
-            Verdict::SetAside => rewind.aside = Some((transfer.cargo, error, condition)),
-        }
-    }
-
-    /// A transfer failed that was still in the window: one that was to be set aside is behind it, and will be rejected
-    /// once more when its turn comes.
-    fn stands_in_front(&mut self) {
-        if let Some(rewind) = &mut self.rewind {
-            rewind.aside = None;
-        }
-    }
-
-    /// The link is gone. A hub that detaches it for what is in a transfer means the oldest one: it is taken apart like
-    /// one that was rejected, or it would break the link for ever.
-    async fn taken_along(&mut self, error: CloudError) -> CloudError {
-        let CloudError { cause: Cause::Told(refusal), .. } = &error else { return error };
-        let Some(oldest) = self.window.oldest().filter(|_| refusal.class() == Class::SetAside) else {
-            return error;
-        };
-        self.rejected(oldest, refusal.clone());
-        if let Some(rewind) = self.rewind.take()
-            && let Err(error) = self.go_back(rewind).await
-        {
-            tracing::warn!(%error, "what the hub detached the link for could not be set aside yet");
-        }
-        error
-    }
-
-    /// Nothing is in flight: sets aside what is never taken, and starts again from the watermark.
-    async fn go_back(&mut self, rewind: Rewind) -> Result<(), CloudError> {
-        self.acknowledge_all().await?;
-        let (store, limit) = (self.shared.store.clone(), self.shared.limits.turn);
-        match rewind.aside {
-            None => {}
-            Some((Cargo::Readings { end, last_sequence, single }, error, condition)) => {
-                tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
-                let work = store.dead_letter(single, condition);
-                deadline::on_disk("set a reading aside", limit, work).await?;
-                deadline::on_disk("move the watermark", limit, store.acknowledge(end)).await?;
-            }
-            Some((Cargo::Events { upto }, error, _)) => {
-                tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
-                deadline::on_disk("drop an event", limit, store.acknowledge_events(upto)).await?;
-            }
-        }
-        self.window = Window::default();
-        self.feed.begin_again();
-        Ok(())
     }
 
     async fn acknowledge_all(&mut self) -> Result<(), CloudError> {

@@ -4,25 +4,25 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use hub_emulator::{Cut, Emulator, Fault, HubError, LinkKind, Options, TokenAnswer};
+use hub_emulator::{Cut, Emulator, Fault, HubError, Options, TokenAnswer};
 use tokio::time::Instant;
 use weather_station::cloud::Limits;
 use weather_station::status::CloudState;
 
 use crate::rig::{Plan, Rig, say, write_key};
 
-const fn seconds(seconds: u64) -> Duration {
+pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn hub() -> Emulator {
+pub fn hub() -> Emulator {
     let hub = Emulator::start(Options::default()).unwrap();
     hub.add_device("roof");
     hub
 }
 
 /// No sensor: the test says what there is to send.
-fn still(hub: &Emulator) -> Plan {
+pub fn still(hub: &Emulator) -> Plan {
     Plan { every: None, ..Plan::new(hub) }
 }
 
@@ -206,130 +206,6 @@ async fn what_is_in_flight_is_finished_before_the_end() {
     assert_eq!(rig.cloud().state, CloudState::Offline);
     let closed = hub.wait_for_events(1, seconds(2), |event| event.kind == "close").await;
     assert!(closed.is_ok(), "the connection was not closed politely: {:?}", hub.events());
-}
-
-/// A transfer is refused while the next one waits for credit: what was refused is behind no watermark.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_back_while_the_next_waits_for_credit_is_sent_again() {
-    let poison = Fault::Poison { text: "\"sequence\":10}".into(), error: HubError::new("amqp:decode-error") };
-    let refusals = [
-        (Fault::Release.times(1), 0),
-        (Fault::Modify.times(1), 0),
-        (Fault::Throttle { retry_after: None }.times(1), 0),
-        (poison.into(), 1),
-    ];
-    for (refusal, aside) in refusals {
-        let mut options = Options::default();
-        options.behaviour.credit = 1;
-        let hub = Emulator::start(options).unwrap();
-        hub.add_device("roof");
-        let mut rig = Rig::start(&hub, still(&hub));
-        rig.online(seconds(10)).await;
-        let held = hub.fault(Fault::NoCredit);
-        hub.fault(refusal.clone());
-        rig.append(200).await;
-        // The first transfer has the credit of the attach; it is back before the second one gets any.
-        let refused = |event: &hub_emulator::Event| matches!(event.kind, "rejected" | "given-back");
-        hub.wait_for_events(1, seconds(5), refused).await.unwrap();
-        // So that the credit comes in a packet of its own.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        hub.clear_fault(held);
-        let account = rig.finish(&hub, seconds(10)).await;
-        assert_eq!((account.readings, account.missing.len()), (200 - aside, aside as usize), "{refusal:?}");
-    }
-}
-
-/// The card's trouble is not the hub's: the connection stays, and nothing is sent twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_be_written_breaks_no_connection() {
-    let hub = hub();
-    let mut rig = Rig::start(&hub, still(&hub));
-    rig.online(seconds(10)).await;
-    let late = hub.fault(Fault::DispositionLate { millis: 800 });
-    rig.append(100).await;
-    hub.wait_for(100, seconds(5)).await.unwrap();
-    // Somebody else writes, for seconds.
-    let other = rusqlite::Connection::open(rig.store_path()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    rig.until("the store's trouble", seconds(5), |status| {
-        status.reason.as_ref().is_some_and(|reason| reason.contains("move the watermark"))
-    })
-    .await;
-    hub.clear_fault(late);
-    tokio::time::sleep(seconds(2)).await;
-    assert_eq!((rig.cloud().state, rig.cloud().connections, hub.count()), (CloudState::Online, 1, 100));
-    other.execute_batch("ROLLBACK").unwrap();
-    rig.append(50).await;
-    let account = rig.finish(&hub, seconds(10)).await;
-    assert_eq!((account.readings, account.duplicates), (150, 0));
-    assert_eq!(hub.events_of("connect").len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hubs_own_hint_is_waited_for() {
-    let hub = hub();
-    let mut rig = Rig::start(&hub, still(&hub));
-    rig.online(seconds(10)).await;
-    // A minute in the field, three seconds at this pace; without the hint it would be half a second at most.
-    hub.fault(Fault::Throttle { retry_after: Some(60) }.times(1));
-    rig.append(10).await;
-    let throttled = hub.wait_for_events(1, seconds(5), |event| event.kind == "rejected").await.unwrap();
-    hub.wait_for(10, seconds(10)).await.unwrap();
-    let received: DateTime<Utc> = hub.messages()[0].received.parse().unwrap();
-    let waited = received - throttled[0].time.parse::<DateTime<Utc>>().unwrap();
-    assert!(waited >= chrono::TimeDelta::milliseconds(2_900), "{waited}");
-    assert_eq!(hub.events_of("connect").len(), 1);
-    rig.finish(&hub, seconds(5)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_go_out_once_however_many_wait() {
-    let hub = hub();
-    let rig = Rig::start(&hub, still(&hub));
-    for number in 0..120 {
-        let fields = serde_json::json!({ "number": number });
-        rig.store.record_event("gap", fields.as_object().unwrap().clone()).await.unwrap();
-    }
-    let account = rig.finish_events(&hub, seconds(4)).await;
-    let numbers: Vec<_> = account.events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (0..120).collect::<Vec<_>>());
-}
-
-/// A hub that ends the link for what is in a transfer would end it for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_link_is_detached_for_is_set_aside() {
-    let hub = hub();
-    let mut plan = still(&hub);
-    plan.config.telemetry.batch = 1;
-    let mut rig = Rig::start(&hub, plan);
-    rig.online(seconds(10)).await;
-    let never = hub.fault(Fault::DispositionNever);
-    rig.append(20).await;
-    hub.wait_for(1, seconds(5)).await.unwrap();
-    let error = HubError::new("amqp:link:message-size-exceeded");
-    hub.fault(Fault::DetachLinks { link: Some(LinkKind::Telemetry), error });
-    hub.clear_fault(never);
-    rig.until_aside(1, seconds(5)).await;
-    rig.finish(&hub, seconds(10)).await;
-    assert_eq!(hub.events_of("connect").len(), 2, "not again and again");
-}
-
-/// The process died between setting them aside and moving the watermark over them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readings_set_aside_at_the_head_of_the_queue_do_not_hold_it_up() {
-    let hub = hub();
-    let down = hub.fault(Fault::Refuse);
-    let mut plan = still(&hub);
-    plan.config.telemetry.batch = 1;
-    let mut rig = Rig::start(&hub, plan);
-    rig.append(10).await;
-    rig.until_stored(10, seconds(5)).await;
-    let head = rig.store.pending(None, 3).await.unwrap();
-    let positions = head.readings.iter().map(|(position, _)| *position).collect();
-    rig.store.dead_letter(positions, "amqp:decode-error".into()).await.unwrap();
-    hub.clear_fault(down);
-    let account = rig.finish(&hub, seconds(10)).await;
-    assert_eq!((account.readings, account.missing), (7, vec![1, 2, 3]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ mod conditions;
 mod every;
 mod flow;
 mod forms;
+mod given_back;
 mod memory;
 mod rig;
 mod soak;

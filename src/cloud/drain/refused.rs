@@ -1,0 +1,82 @@
+//! What follows when the hub does not take a transfer: it is sent again, taken apart, or its one reading is set aside.
+//! Knows the window and the suspicion; sends nothing.
+
+use super::{Drain, End};
+use crate::cloud::deadline;
+use crate::cloud::error::{Cause, Class, CloudError, Refusal};
+use crate::cloud::poison::Verdict;
+use crate::cloud::window::{Cargo, Window};
+
+/// What is to be done before all is read anew from the watermark.
+#[derive(Debug, Default)]
+pub(super) struct Rewind {
+    aside: Option<(Cargo, CloudError, String)>,
+}
+
+impl Drain<'_> {
+    /// Quota and throttling are no fault of the readings; anything else may be.
+    pub(super) fn rejected(&mut self, number: u64, refusal: Refusal) {
+        let Some(transfer) = self.window.fail(number) else { return };
+        let condition = refusal.condition.clone();
+        let poison = refusal.class() == Class::SetAside;
+        let error = CloudError::new("have readings accepted", Cause::Told(refusal));
+        let verdict = match (&transfer.cargo, poison) {
+            (_, false) => Verdict::Stop,
+            (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
+            (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),
+        };
+        self.stands_in_front();
+        let rewind = self.rewind.get_or_insert_default();
+        match verdict {
+            Verdict::Stop => _ = self.halt.get_or_insert(End::HeldUp(error)),
+            Verdict::Split => {}
+            Verdict::SetAside => rewind.aside = Some((transfer.cargo, error, condition)),
+        }
+    }
+
+    /// A transfer failed that was still in the window: one that was to be set aside is behind it, and will be rejected
+    /// once more when its turn comes.
+    pub(super) fn stands_in_front(&mut self) {
+        if let Some(rewind) = &mut self.rewind {
+            rewind.aside = None;
+        }
+    }
+
+    /// The link is gone. A hub that detaches it for what is in a transfer means the oldest one: it is taken apart like
+    /// one that was rejected, or it would break the link for ever.
+    pub(super) async fn taken_along(&mut self, error: CloudError) -> CloudError {
+        let CloudError { cause: Cause::Told(refusal), .. } = &error else { return error };
+        let Some(oldest) = self.window.oldest().filter(|_| refusal.class() == Class::SetAside) else {
+            return error;
+        };
+        self.rejected(oldest, refusal.clone());
+        if let Some(rewind) = self.rewind.take()
+            && let Err(error) = self.go_back(rewind).await
+        {
+            tracing::warn!(%error, "what the hub detached the link for could not be set aside yet");
+        }
+        error
+    }
+
+    /// Nothing is in flight: sets aside what is never taken, and starts again from the watermark.
+    pub(super) async fn go_back(&mut self, rewind: Rewind) -> Result<(), CloudError> {
+        self.acknowledge_all().await?;
+        let (store, limit) = (self.shared.store.clone(), self.shared.limits.turn);
+        match rewind.aside {
+            None => {}
+            Some((Cargo::Readings { end, last_sequence, single }, error, condition)) => {
+                tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
+                let work = store.dead_letter(single, condition);
+                deadline::on_disk("set a reading aside", limit, work).await?;
+                deadline::on_disk("move the watermark", limit, store.acknowledge(end)).await?;
+            }
+            Some((Cargo::Events { upto }, error, _)) => {
+                tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
+                deadline::on_disk("drop an event", limit, store.acknowledge_events(upto)).await?;
+            }
+        }
+        self.window = Window::default();
+        self.feed.begin_again();
+        Ok(())
+    }
+}
