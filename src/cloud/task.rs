@@ -272,6 +272,7 @@ impl Running {
         if self.shared.is_stopping() {
             return;
         }
+        let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         self.assignment.note(&error, self.task.timekeeper.state());
         let mut class = error.class();
         if class == Class::Renew {
@@ -279,7 +280,6 @@ impl Running {
             if std::mem::replace(&mut self.token_refused, true) {
                 class = Class::Identity;
             }
-            let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
             beating(&turns, turn, self.check_clock()).await;
         }
         let wait = match error.retry_after() {
@@ -288,7 +288,6 @@ impl Running {
         } / self.task.limits.hurry;
         self.shared.report.offline(&error, class);
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
-        let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,

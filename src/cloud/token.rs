@@ -164,6 +164,10 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
     }
 
+    fn timekeeper() -> Timekeeper {
+        Timekeeper::new(std::sync::Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH)
+    }
+
     #[tokio::test]
     async fn a_signer_that_comes_back_is_used_again() {
         let folder = tempfile::tempdir().unwrap();
@@ -190,8 +194,7 @@ mod tests {
         let key_file = folder.path().join("key");
         write(&key_file);
         let mut desk = desk(&key_file);
-        let timekeeper =
-            Timekeeper::new(std::sync::Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let timekeeper = timekeeper();
         let life = Duration::from_secs(600);
         let roof = desk.identity().await.unwrap();
         write_text(&key_file, &KEY.replace("roof", "cellar"));
@@ -214,8 +217,7 @@ mod tests {
         let key_file = folder.path().join("key");
         write(&key_file);
         let mut desk = desk(&key_file);
-        let timekeeper =
-            Timekeeper::new(std::sync::Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let timekeeper = timekeeper();
         assert!(desk.was_replaced().await, "there was no token yet");
         for text in [KEY.to_owned(), KEY.replace("TEyMzQ=", "TEyMzU="), KEY.replace("roof", "cellar")] {
             write_text(&key_file, &text);

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -128,17 +129,34 @@ async fn syncs_that_go_on_failing_cost_no_reading_and_store_none_twice() {
     nothing_lost_and_nothing_twice("20-25").await;
 }
 
+/// A folder for the store, a hub, and a configuration with a page.
+struct Scene {
+    dir: tempfile::TempDir,
+    folder: PathBuf,
+    hub: Emulator,
+    page: SocketAddr,
+    config: PathBuf,
+    library: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("store");
+        fs::create_dir(&folder).unwrap();
+        let hub = Emulator::start(Options::default()).unwrap();
+        hub.add_device("roof");
+        let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let config = dir.path().join("station.toml");
+        fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir.path(), &hub)))
+            .unwrap();
+        let library = record::recorder(dir.path());
+        Self { dir, folder, hub, page, config, library }
+    }
+}
+
 async fn nothing_lost_and_nothing_twice(fail_sync: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("store");
-    fs::create_dir(&folder).unwrap();
-    let hub = Emulator::start(Options::default()).unwrap();
-    hub.add_device("roof");
-    let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let config = dir.path().join("station.toml");
-    fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir.path(), &hub)))
-        .unwrap();
-    let library = record::recorder(dir.path());
+    let Scene { dir, folder, hub: _hub, page, config, library } = Scene::new();
     let mut child = spawn(dir.path(), &config, &library, &folder, Some(fail_sync));
     wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
     for _ in 0..40 {
@@ -171,16 +189,7 @@ async fn nothing_lost_and_nothing_twice(fail_sync: &str) {
 /// The first sector of the database is gone: the card answers with an error, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("store");
-    fs::create_dir(&folder).unwrap();
-    let hub = Emulator::start(Options::default()).unwrap();
-    hub.add_device("roof");
-    let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let config = dir.path().join("station.toml");
-    fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir.path(), &hub)))
-        .unwrap();
-    let library = record::recorder(dir.path());
+    let Scene { dir, folder, hub: _hub, page, config, library } = Scene::new();
     let status =
         || async { serde_json::from_str::<serde_json::Value>(&get(page, "/api/status").await?).ok() };
     let mut stores = Vec::new();

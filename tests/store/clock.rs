@@ -21,6 +21,15 @@ fn without_clock(place: &Place) {
     });
 }
 
+/// Boot 3, with a clock that is right.
+fn booted_again(place: &Place) {
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T12:00:00Z");
+        hands.boot = 3;
+        hands.synchronised = true;
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn readings_without_a_time_are_held_back_and_dated_once_the_clock_is_right() {
     let place = Place::new();
@@ -103,14 +112,7 @@ async fn an_event_of_an_earlier_boot_without_a_time_says_so() {
     let store = place.start();
     store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
     store.stop().await;
-    place.clock.set(|hands| {
-        *hands = crate::support::Hands {
-            wall: date("2026-06-01T12:00:00Z"),
-            boot: 3,
-            synchronised: true,
-            ..hands.clone()
-        }
-    });
+    booted_again(&place);
     let store = place.start_as("second").unwrap();
     let events = store.handle.pending_events(10).await.unwrap();
     assert_eq!(events[0].fields["timeQuality"], "unknown");
@@ -140,11 +142,7 @@ async fn readings_of_an_earlier_boot_without_a_time_go_out_as_unknown() {
     let mut store = place.start();
     store.append(2).await;
     store.stop().await;
-    place.clock.set(|hands| {
-        hands.wall = date("2026-06-01T12:00:00Z");
-        hands.boot = 3;
-        hands.synchronised = true;
-    });
+    booted_again(&place);
     let mut store = place.start_as("second").unwrap();
     store.append(1).await;
     let page = store.page().await;
@@ -251,11 +249,7 @@ async fn readings_of_unknown_time_do_not_keep_the_old_ones_behind_them() {
     let mut store = place.start();
     store.append(1_100).await;
     store.stop().await;
-    place.clock.set(|hands| {
-        hands.wall = date("2026-06-01T12:00:00Z");
-        hands.boot = 3;
-        hands.synchronised = true;
-    });
+    booted_again(&place);
     let mut store = place.start_as("second").unwrap();
     store.append(100).await;
     place.clock.advance(20 * 24 * 60 * MINUTE);
