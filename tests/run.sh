@@ -40,11 +40,15 @@ if [ ${#absent[@]} -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${absent[@]}" >/dev/null
 fi
 
-passed=0 failed=0 failures=()
+passed=0 failed=0 failures=() child=''
+trap '[ -z "$child" ] || kill "$child"; exit 130' INT TERM
 run() { # NAME COMMAND...: times it, keeps going, remembers what failed
   local name=$1 begin=$SECONDS; shift
   printf '\n==> %s\n' "$name"
-  if "$@"; then
+  # What hangs is ended with all that it started, fails, and so has a name. A shell has what runs beside it ignore
+  # two signals, which the scripts want to hear.
+  timeout --kill-after 30 2400 env --default-signal=INT,QUIT "$@" & child=$!
+  if wait "$child"; then
     passed=$((passed + 1)); printf '==> %s: ok (%d s)\n' "$name" $((SECONDS - begin))
   else
     failed=$((failed + 1)); failures+=("$name"); printf '==> %s: FAILED (%d s)\n' "$name" $((SECONDS - begin))
@@ -55,9 +59,10 @@ scripts() {
   # Not `git ls-files`: a machine with nothing but Rust may have the files without git.
   { find deploy tests -name '*.sh' -not -path '*/node_modules/*' -print0; find .ci -name run -print0 2>/dev/null; } | xargs -0 shellcheck -x
 }
+export -f scripts
 
 run "format" cargo fmt --all --check
-run "shell scripts" scripts
+run "shell scripts" bash -c scripts
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 run "tests" cargo test --workspace --locked --quiet --no-fail-fast
 run "the page in Chromium" cargo test --workspace --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser

@@ -17,6 +17,8 @@ mod rig;
 mod size;
 mod start;
 mod steady;
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 mod wire;
 

@@ -10,11 +10,7 @@ use hub_emulator::{Emulator, Options};
 use serde_json::Value;
 use tokio::time::Instant;
 
-#[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../support/station.rs"]
-mod support;
-
-pub use self::support::{free_port, get, request};
+pub use crate::support::station::{free_port, get, request};
 
 /// The station as a process.
 pub struct Process {

@@ -8,10 +8,8 @@ use weather_station::identity::provision::{ProvisionRequest, provision};
 
 use crate::machine::median;
 use crate::rig::{Process, config, hub, taken};
+use crate::support::swtpm;
 use crate::table::Table;
-
-#[path = "../support/swtpm.rs"]
-mod swtpm;
 
 pub async fn measure(station: &Path, table: &mut Table) {
     let tpm = swtpm::Swtpm::new();

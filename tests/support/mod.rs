@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod apart;
 pub mod memory;
 pub mod station;
 pub mod swtpm;

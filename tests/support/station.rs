@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::apart;
+
 /// A running `weather-station run`; killed when dropped.
 pub struct Station {
     child: Child,
@@ -18,7 +20,7 @@ pub struct Station {
 
 /// The binary under test.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weather-station"));
+    let mut command = apart::command(env!("CARGO_BIN_EXE_weather-station"));
     command.env("TSS2_LOG", "all+NONE").stdin(Stdio::null());
     command
 }

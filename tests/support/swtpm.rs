@@ -4,7 +4,9 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
+
+use super::apart;
 
 /// A running swtpm. Dropping it kills it and removes its state.
 pub struct Swtpm {
@@ -59,7 +61,7 @@ impl Swtpm {
     pub fn start_with(&mut self, flags: &str) {
         for _ in 0..50 {
             let port = if self.port == 0 { free_pair() } else { self.port };
-            let mut child = Command::new("swtpm")
+            let mut child = apart::command("swtpm")
                 .args(["socket", "--tpm2", "--tpmstate"])
                 .arg(format!("dir={}", self.state.path().display()))
                 .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1")])
@@ -103,7 +105,7 @@ impl Swtpm {
 
     /// The same in a folder, where the files are that the arguments name.
     pub fn tool_in(&self, folder: &Path, name: &str, arguments: &[&str]) -> Output {
-        Command::new(name)
+        apart::command(name)
             .args(arguments)
             .current_dir(folder)
             .env("TPM2TOOLS_TCTI", self.tcti())

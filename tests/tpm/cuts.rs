@@ -5,12 +5,13 @@
 //! power as well. Then it is looked at, and the same provisioning is run again.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use weather_station::identity::tpm::TpmSigner;
 use weather_station::identity::{Signer, provision};
 
+use crate::apart;
 use crate::layout::{hmac_by_tools, name_by_tools};
 use crate::swtpm::{Swtpm, wait_until};
 use crate::tpm_tap::TpmTap;
@@ -122,7 +123,7 @@ pub fn run_child_and_cut(tap: &TpmTap, commands: usize, test: &str, variables: &
     });
     // Held until the child is in its place, should the first command come sooner.
     let mut place = child.lock().unwrap();
-    let started = Command::new(std::env::current_exe().unwrap())
+    let started = apart::command(std::env::current_exe().unwrap())
         .args(["--exact", test])
         .envs(variables.iter().copied())
         .env("TSS2_LOG", "all+NONE")

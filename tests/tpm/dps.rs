@@ -14,6 +14,7 @@ use weather_station::identity::dps::{Enrollment, Limits, Service, enrollment};
 use weather_station::identity::tpm::TpmSigner;
 use weather_station::identity::{Identity, Signer, provision};
 
+use crate::apart;
 use crate::layout::{hmac_by_tools, name_by_tools};
 use crate::support::station::binary;
 use crate::swtpm::Swtpm;
@@ -137,7 +138,7 @@ async fn keys_that_are_in_the_tpm_are_used_and_never_made_anew() {
     use base64::Engine as _;
     let ek = std::fs::read(folder.path().join("ek")).unwrap();
     assert_eq!(base64::engine::general_purpose::STANDARD.decode(&shown.endorsement_key).unwrap(), ek);
-    let by_shell = std::process::Command::new("sh")
+    let by_shell = apart::command("sh")
         .args(["-c", "openssl dgst -sha256 -binary ek | base32 | tr -d '=\\n' | tr A-Z a-z"])
         .current_dir(folder.path())
         .output()

@@ -3,6 +3,7 @@
 use weather_station::identity::tpm::TpmSigner;
 use weather_station::identity::{Identity, Signer, provision};
 
+use crate::apart;
 use crate::swtpm::Swtpm;
 use crate::{KEY_A, KEY_B, hmac, request};
 
@@ -73,8 +74,7 @@ fn a_name_without_a_device_id_stands_for_the_predecessors_hardware_id() {
     let mut hashed = 3_u32.to_le_bytes().to_vec();
     hashed.extend(std::fs::read(folder.path().join("name")).unwrap());
     std::fs::write(folder.path().join("hashed"), hashed).unwrap();
-    let expected =
-        std::process::Command::new("sha256sum").arg(folder.path().join("hashed")).output().unwrap();
+    let expected = apart::command("sha256sum").arg(folder.path().join("hashed")).output().unwrap();
     let identity = TpmSigner::new(&tpm.tcti(), 3).identity().unwrap();
     assert_eq!(identity.device_id.as_bytes(), &expected.stdout[..64]);
 }

@@ -16,7 +16,7 @@ mod support;
 #[path = "../support/tpm_tap.rs"]
 mod tpm_tap;
 
-use self::support::swtpm;
+use self::support::{apart, swtpm};
 use hmac::{Hmac, KeyInit, Mac};
 use weather_station::identity::provision::ProvisionRequest;
 

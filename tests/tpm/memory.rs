@@ -3,12 +3,13 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use weather_station::identity::Signer;
 use weather_station::identity::provision::{self, parse_connection_string};
 use weather_station::identity::tpm::TpmSigner;
 
+use crate::apart;
 use crate::support::memory::in_memory;
 use crate::support::station::binary;
 use crate::swtpm::{Swtpm, free_pair};
@@ -75,7 +76,7 @@ fn found(mask: &[u8; 44]) -> usize {
 #[test]
 fn provisioning_leaves_no_copy_of_the_key_in_memory() {
     let tpm = Swtpm::new();
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = apart::command(std::env::current_exe().unwrap())
         .args(["--exact", "memory::child_that_provisions_and_looks", "--nocapture"])
         .env(TCTI, tpm.tcti())
         .env("TSS2_LOG", "all+NONE")

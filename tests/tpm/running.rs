@@ -1,11 +1,17 @@
 //! A signer that lives on while the TPM is provisioned anew, taken over, or away.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+
 use weather_station::config;
 use weather_station::identity::tpm::TpmSigner;
 use weather_station::identity::{self, Signer, provision};
 
+use crate::apart;
 use crate::layout::provision_like_the_predecessor;
 use crate::swtpm::Swtpm;
+use crate::tpm_tap::TpmTap;
 use crate::{KEY_A, KEY_B, hmac, request};
 
 #[test]
@@ -91,4 +97,34 @@ fn many_signers_share_one_tpm() {
             });
         }
     });
+}
+
+/// Of the tests themselves: without this two of them could wait for each other for ever (`support/apart.rs`).
+#[test]
+fn a_process_that_is_started_while_a_tpm_is_in_use_does_not_hold_its_connection() {
+    let tpm = Swtpm::new();
+    let tap = TpmTap::new(&tpm);
+    let (found, held) = std::sync::mpsc::channel();
+    // In the middle of a command.
+    tap.cut_after(1, move || found.send(sockets_of_a_new_process()).unwrap());
+    provision::show(&tap.tcti(), 0).unwrap_err();
+    assert_eq!(held.recv().unwrap(), Vec::<PathBuf>::new());
+}
+
+fn sockets_of_a_new_process() -> Vec<PathBuf> {
+    let mut process = apart::command("sh")
+        .args(["-c", "echo begun; read until_told"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let held = std::fs::read_dir(format!("/proc/{}/fd", process.id()))
+        .unwrap()
+        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap())
+        .filter(|file| file.to_string_lossy().starts_with("socket:"))
+        .collect();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    held
 }

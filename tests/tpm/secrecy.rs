@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use weather_station::identity::provision;
 
+use crate::apart;
 use crate::swtpm::Swtpm;
 use crate::tpm_tap::TpmTap;
 use crate::{KEY_A, request};
@@ -24,7 +25,7 @@ fn the_key_crosses_the_bus_encrypted() {
     // The control: without such a session the same tap hears a secret.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("secret"), KEY_A).unwrap();
-    let status = std::process::Command::new("tpm2_create")
+    let status = apart::command("tpm2_create")
         .args(["-Q", "-C", "0x81000001", "-i", "secret", "-u", "public", "-r", "private"])
         .current_dir(folder.path())
         .env("TPM2TOOLS_TCTI", tap.tcti())
