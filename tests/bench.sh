@@ -3,11 +3,11 @@
 # runs in a network namespace of its own, because Microsoft's SDK dials 5671 whatever it is told.
 #
 #   tests/bench.sh          a few minutes
-#   tests/bench.sh --long   also the slow rows (1,000,000 pending; 100 stations coming back at once; device
+#   tests/bench.sh --long   also the slow rows (1,000,000 pending; 1,000 stations coming back at once; device
 #                           bytes and the life of a card, as root only)
 #   tests/bench.sh --gate   short; ends with 1 if a ratio is far off (part of tests/run.sh)
 #
-# Words after that name topics (size append start page device fleet steady drain wire): these alone.
+# Words after that name topics (size append start recovery page device fleet steady drain wire): these alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -32,12 +32,17 @@ for package in "${packages[@]}"; do
   case $package in nodejs) command -v node >/dev/null && continue ;; npm) command -v npm >/dev/null && continue ;; esac
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || absent+=("$package")
 done
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
 if [ ${#absent[@]} -gt 0 ]; then
   echo "==> installing ${absent[*]}"
-  as_root=()
-  [ "$(id -u)" = 0 ] || as_root=(sudo)
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${absent[@]}" >/dev/null
+fi
+if ! getent hosts localhost >/dev/null; then
+  # An installed Debian has it; a bare debootstrapped root has not, and other people's peers look it up.
+  echo "==> adding localhost to /etc/hosts"
+  echo '127.0.0.1 localhost' | "${as_root[@]}" tee -a /etc/hosts >/dev/null
 fi
 
 passed=0 failed=0 failures=() child=''

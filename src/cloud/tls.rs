@@ -6,7 +6,7 @@
 //! station's own idea of the time, so that a Pi without a clock is not locked out once it has the hub's time.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,12 +111,17 @@ pub async fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream
 }
 
 /// The addresses of a name.
-pub async fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<impl Iterator<Item = SocketAddr>> {
+pub async fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let host = bare(host);
-    tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port)))
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port)))
         .await
-        .map_err(|_| slow(format!("looking up {host} took longer than {} s", limit.as_secs_f64())))?
-        .map_err(|error| io::Error::new(error.kind(), format!("looking up {host}: {error}")))
+        .map_err(|_| slow(format!("looking up {host} took longer than {} s", limit.as_secs_f64())))?;
+    match found {
+        Ok(addresses) => Ok(addresses.collect()),
+        // The loopback interface whatever else is known (RFC 6761, 6.3): a minimal system has no /etc/hosts.
+        Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
+        Err(error) => Err(io::Error::new(error.kind(), format!("looking up {host}: {error}"))),
+    }
 }
 
 fn slow(what: String) -> io::Error {

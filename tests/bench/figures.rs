@@ -13,6 +13,7 @@ mod fleet;
 mod machine;
 mod node;
 mod page;
+mod recovery;
 mod rig;
 mod size;
 mod start;
@@ -27,7 +28,8 @@ use std::path::PathBuf;
 use self::table::Table;
 
 /// What is measured, in this order.
-const TOPICS: [&str; 9] = ["size", "append", "start", "page", "device", "fleet", "steady", "drain", "wire"];
+const TOPICS: [&str; 10] =
+    ["size", "append", "start", "recovery", "page", "device", "fleet", "steady", "drain", "wire"];
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +56,16 @@ fn main() {
     let mut table = Table::new();
     runtime.block_on(async {
         if wanted("size") {
-            size::measure(&station, &mut table);
+            size::measure(&station, extent, &mut table);
         }
         if wanted("append") {
             append::measure(&mut table).await;
         }
         if wanted("start") {
             start::measure(&station, &mut table).await;
+        }
+        if wanted("recovery") {
+            recovery::measure(&mut table).await;
         }
         if wanted("page") {
             page::measure(&station, extent, &mut table).await;
@@ -69,7 +74,7 @@ fn main() {
             device::measure(&station, &mut table).await;
         }
         if wanted("fleet") && (extent == Extent::Long || !topics.is_empty()) {
-            fleet::measure(&station, &mut table).await;
+            fleet::measure(&mut table).await;
         }
         if ["steady", "drain", "wire"].into_iter().any(wanted) {
             let node = node::measure(extent).await;

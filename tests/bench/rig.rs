@@ -39,8 +39,13 @@ pub async fn taken(hub: &Emulator, count: u64, limit: Duration, every: Duration)
 
 /// A configuration that signs with a key file; `port` may be a proxy's.
 pub fn config(dir: &Path, hub: &Emulator, port: u16, interval: &str, more: &str) -> String {
+    config_of("roof", dir, hub, port, interval, more)
+}
+
+/// The same for any device that the hub knows.
+pub fn config_of(device: &str, dir: &Path, hub: &Emulator, port: u16, interval: &str, more: &str) -> String {
     let key_file = dir.join("identity");
-    std::fs::write(&key_file, hub.connection_string("roof").unwrap()).unwrap();
+    std::fs::write(&key_file, hub.connection_string(device).unwrap()).unwrap();
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     format!(
         "[sensor]\nsource = \"simulated\"\ninterval = \"{interval}\"\n[identity]\nsource = \"key-file\"\n\
@@ -75,10 +80,6 @@ impl Process {
         self.child.id()
     }
 
-    pub async fn status(&self) -> Option<Value> {
-        get(self.page, "/api/status").await.and_then(|body| serde_json::from_str(&body).ok())
-    }
-
     /// Polls the status document every `every`.
     pub async fn until(
         &self,
@@ -87,15 +88,27 @@ impl Process {
         every: Duration,
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
-        let end = Instant::now() + limit;
-        loop {
-            let status = self.status().await;
-            if let Some(status) = status.as_ref().filter(|status| condition(status)) {
-                return status.clone();
-            }
-            assert!(Instant::now() < end, "{what} did not happen within {limit:?}: {status:?}");
-            tokio::time::sleep(every).await;
+        until(self.page, what, limit, every, condition).await
+    }
+}
+
+/// Polls the status document of the station with this page every `every`.
+pub async fn until(
+    page: SocketAddr,
+    what: &str,
+    limit: Duration,
+    every: Duration,
+    condition: impl Fn(&Value) -> bool,
+) -> Value {
+    let end = Instant::now() + limit;
+    loop {
+        let answer = get(page, "/api/status").await;
+        let status: Option<Value> = answer.and_then(|body| serde_json::from_str(&body).ok());
+        if let Some(status) = status.as_ref().filter(|status| condition(status)) {
+            return status.clone();
         }
+        assert!(Instant::now() < end, "{what} did not happen within {limit:?}: {status:?}");
+        tokio::time::sleep(every).await;
     }
 }
 

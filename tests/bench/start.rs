@@ -1,4 +1,4 @@
-//! From the process to the first accepted reading, with a TPM, a hub and TLS; and back again after an outage.
+//! From the process to the first accepted reading, with a TPM, a hub and TLS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -36,35 +36,6 @@ pub async fn measure(station: &Path, table: &mut Table) {
         "",
         "500 ms",
         time <= 500.0,
-        None,
-    );
-    recovery(station, table).await;
-}
-
-async fn recovery(station: &Path, table: &mut Table) {
-    let dir = tempfile::tempdir().unwrap();
-    let hub = hub(0);
-    let process = Process::start(station, dir.path(), &config(dir.path(), &hub, hub.port(), "1s", ""));
-    let every = Duration::from_millis(20);
-    let online = |status: &serde_json::Value| status["cloud"]["state"] == "online";
-    process.until("it is online", Duration::from_secs(20), every, online).await;
-    hub.stop();
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let before = hub.count();
-    hub.start_again().unwrap();
-    let begin = Instant::now();
-    process.until("it is online again", Duration::from_secs(90), every, online).await;
-    let back = begin.elapsed();
-    process
-        .until("all is accepted", Duration::from_secs(30), every, |status| status["store"]["pending"] == 0)
-        .await;
-    let all = begin.elapsed();
-    table.judge(
-        "hub back after 20 s: online, all accepted",
-        format!("{:.1} s, {:.1} s", back.as_secs_f64(), all.as_secs_f64()),
-        format!("{} readings waited", hub.count() - before),
-        "one backoff step (60 s)",
-        all <= Duration::from_secs(61),
         None,
     );
 }

@@ -180,6 +180,11 @@ impl Emulator {
         self.core.hub.events.since(0)
     }
 
+    /// What happened from the event with this index on; only the newest are kept.
+    pub fn events_since(&self, index: u64) -> Vec<Event> {
+        self.core.hub.events.since(index)
+    }
+
     /// The events of one kind; see [`Event::kind`].
     pub fn events_of(&self, kind: &str) -> Vec<Event> {
         let mut events = self.events();
