@@ -45,19 +45,43 @@ if ! getent hosts localhost >/dev/null; then
   echo '127.0.0.1 localhost' | "${as_root[@]}" tee -a /etc/hosts >/dev/null
 fi
 
-passed=0 failed=0 failures=() child=''
-trap '[ -z "$child" ] || kill "$child"; exit 130' INT TERM
-run() { # NAME COMMAND...: times it, keeps going, remembers what failed
-  local name=$1 begin=$SECONDS; shift
-  printf '\n==> %s\n' "$name"
-  # What hangs is ended with all that it started, fails, and so has a name. A shell has what runs beside it ignore
-  # two signals, which the scripts want to hear.
-  timeout --kill-after 30 2400 env --default-signal=INT,QUIT "$@" & child=$!
-  if wait "$child"; then
-    passed=$((passed + 1)); printf '==> %s: ok (%d s)\n' "$name" $((SECONDS - begin))
+passed=0 failed=0 failures=() child='' beside=()
+trap 'kill $child "${beside[@]%%:*}" 2>/dev/null || true; exit 130' INT TERM
+limited() { # COMMAND...: begins it. What hangs is ended with all that it started, fails, and so has a name
+  # A shell has what runs beside it ignore two signals, which the scripts want to hear.
+  timeout --kill-after 30 2400 env --default-signal=INT,QUIT "$@" &
+}
+ended() { # NAME SECONDS STATUS: remembers what failed
+  if [ "$3" = 0 ]; then
+    passed=$((passed + 1)); printf '==> %s: ok (%d s)\n' "$1" "$2"
   else
-    failed=$((failed + 1)); failures+=("$name"); printf '==> %s: FAILED (%d s)\n' "$name" $((SECONDS - begin))
+    failed=$((failed + 1)); failures+=("$1"); printf '==> %s: FAILED (%d s)\n' "$1" "$2"
   fi
+}
+run() { # NAME COMMAND...: times it, keeps going
+  local name=$1 begin=$SECONDS status=0; shift
+  printf '\n==> %s\n' "$name"
+  limited "$@"; child=$!
+  wait "$child" || status=$?
+  child=''
+  ended "$name" $((SECONDS - begin)) "$status"
+}
+begin() { # NAME COMMAND...: for what waits more than it works; `join` shows what it said
+  local log; log=$(mktemp)
+  printf '\n==> %s: begun beside what follows\n' "$1"
+  limited "${@:2}" >"$log" 2>&1
+  beside+=("$!:$SECONDS:$log:$1")
+}
+join() {
+  local one process at log name status
+  for one in "${beside[@]}"; do
+    IFS=: read -r process at log name <<<"$one"
+    status=0; wait "$process" || status=$?
+    printf '\n==> %s\n' "$name"
+    cat "$log"; rm "$log"
+    ended "$name" $((SECONDS - at)) "$status"
+  done
+  beside=()
 }
 
 scripts() {
@@ -69,7 +93,8 @@ export -f scripts
 run "format" cargo fmt --all --check
 run "shell scripts" bash -c scripts
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-run "tests" cargo test --workspace --locked --quiet --no-fail-fast
+# The twenty wait ten minutes for the hub to be gone for good: beside the packages.
+run "tests" cargo test --workspace --locked --quiet --no-fail-fast ${all:+-- --skip twenty_stations}
 run "the page in Chromium" cargo test --workspace --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser
 run "the station's frames, read by rhea" cargo test --workspace --locked --quiet --test wire -- --ignored
 run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
@@ -80,14 +105,17 @@ run "figures, generous margins" tests/bench.sh --gate
 
 if [ -n "$all" ]; then
   run "the packages are built" deploy/build.sh --install-needs
+  begin "twenty stations and the provisioning service" cargo test --workspace --locked --quiet --test tpm -- twenty_stations
+  begin "figures: the card, and a thousand stations" tests/bench.sh --long device fleet
   run "the package in clean roots and with systemd" tests/field/package.sh
   run "installed, provisioned and removed over ssh" tests/field/ssh.sh
   run "a card that sets itself up" tests/field/card.sh
   run "a fleet, with each host broken in its way" tests/field/fleet.sh
+  join
   run "both README commands in a clean Debian" tests/field/fresh-root.sh
   run "power cuts in a boxed machine" tests/box/power.sh
   run "a Raspberry Pi in a box" tests/box/pi.sh
-  run "figures, the slow rows" tests/bench.sh --long
+  run "figures, the slow rows" tests/bench.sh --long size append start recovery page steady drain wire
 else
   echo
   echo "Left to --all: long kills, power cuts and soak, 20 stations with the provisioning service; packages, deployment, fleet, clean root, boxed machines, long bench."

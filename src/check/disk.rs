@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Finding, Station, text};
-use crate::config::{self, Config};
+use crate::config::{self, Config, folder_of};
 use crate::outlook::Disk;
 
 const NAME: &str = "disk";
@@ -31,7 +31,7 @@ pub fn check(config: &Config, station: &Station) -> Finding {
             "see `journalctl -u weather-station`; readings are kept in memory meanwhile",
         );
     }
-    let folder = folder(store);
+    let folder = folder_of(&store.path);
     let shown = folder.display();
     // A running station writes there as its own user; this command may be somebody else's.
     if matches!(station, Station::Absent)
@@ -90,16 +90,9 @@ pub fn check(config: &Config, station: &Station) -> Finding {
     Finding::ok(NAME, detail)
 }
 
-fn folder(store: &config::Store) -> &Path {
-    match store.path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// The file system that the store is, or will be, on.
 pub fn size(store: &config::Store) -> Option<Disk> {
-    statvfs(folder(store)).ok().map(|disk| of(&disk))
+    statvfs(folder_of(&store.path)).ok().map(|disk| of(&disk))
 }
 
 fn of(disk: &rustix::fs::StatVfs) -> Disk {

@@ -9,7 +9,7 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::in_force::{identity_source, in_force, sensor_source, transport};
@@ -161,6 +161,11 @@ pub struct Store {
     pub keep: Duration,
     /// 0 to 10 min: what the death of the machine may cost.
     pub max_loss: Duration,
+}
+
+/// The folder that a file is in; a bare name is in the current one.
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `[showcase]`

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config;
+use crate::config::{self, folder_of};
 use crate::identity::provision::show;
 use crate::outlook::{Disk, Outlook};
 use crate::settings::Settings;
@@ -42,7 +42,7 @@ pub async fn run(board: &Board, settings: &watch::Receiver<Settings>, store: &co
             let now = settings.borrow_and_update();
             (now.sample_interval, now.readings_per_message)
         };
-        let folder = store.path.parent().unwrap_or(Path::new("/")).to_owned();
+        let folder = folder_of(&store.path).to_owned();
         let disk = tokio::task::spawn_blocking(move || disk(&folder)).await.ok().flatten();
         board.outlook.send_replace(Some(Outlook::of(interval, per_message, store.max_loss, disk)));
         tokio::select! {

@@ -18,6 +18,7 @@ use super::salvaged::Origins;
 use super::watermark::Watermark;
 use super::{Position, StoreError, events, salvaged, schema};
 use crate::clock::Timekeeper;
+use crate::config::folder_of;
 use crate::reading::{BootId, TimeQuality};
 
 /// Rows read at a time.
@@ -309,7 +310,7 @@ fn begin(connection: &Connection, generation: u64, salvage: &str) -> Result<(), 
 
 /// Makes the names in it durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|source| StoreError::file("sync the folder", folder, source))

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::StoreError;
 use super::database::{beside, sync_folder};
+use crate::config::folder_of;
 
 const WAITING: &str = ".salvage-";
 const DONE: &str = ".set-aside-";
@@ -93,12 +94,8 @@ fn remove(aside: &Path) -> bool {
 
 /// Databases with that word in their names, oldest first: the date in the name sorts.
 fn named(database: &Path, word: &str) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (database.parent(), database.file_name().and_then(|name| name.to_str()))
-    else {
-        return Vec::new();
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Some(name) = database.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder_of(database)) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries
         .flatten()
         .filter(|entry| {

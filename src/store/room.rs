@@ -8,6 +8,7 @@ use std::path::Path;
 use super::StoreError;
 use super::database::{Database, beside};
 use super::schema::PAGE_SIZE;
+use crate::config::folder_of;
 
 /// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
 const BALLAST: usize = 512 << 10;
@@ -123,8 +124,7 @@ pub(crate) fn is_short(database: &Path) -> bool {
 
 /// Bytes that an ordinary user may still write where the database is.
 fn free(database: &Path) -> Option<u64> {
-    let folder = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let there = rustix::fs::statvfs(folder).ok()?;
+    let there = rustix::fs::statvfs(folder_of(database)).ok()?;
     Some(there.f_bavail.saturating_mul(there.f_frsize))
 }
 

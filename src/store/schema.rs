@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
+use crate::config::folder_of;
 
 /// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
 pub(crate) const VERSION: i64 = 1;
@@ -127,7 +128,7 @@ pub(crate) fn open(
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     // The database itself has to be a file; the folder it lies in may be a link.
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let folder = folder_of(path).canonicalize().ok();
     let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     let connection = Connection::open_with_flags(real.as_deref().unwrap_or(path), flags)
         .map_err(StoreError::doing("open the database"))?;

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::config::folder_of;
+
 /// See the module. What is not known is `unknown`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
@@ -36,9 +38,8 @@ impl Device {
     /// Looks at this machine. `store` is the path of the database.
     pub fn look(store: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let folder = store.parent().unwrap_or(store);
-        let total_storage =
-            rustix::fs::statvfs(folder).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 1_024);
+        let total_storage = rustix::fs::statvfs(folder_of(store))
+            .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 1_024);
         Self::from_files(
             &read("/proc/device-tree/model"),
             &read("/etc/os-release"),
@@ -98,6 +99,12 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_the_disk_is_known_for_a_store_in_the_current_folder_too() {
+        let device = Device::look(Path::new("readings.db"));
+        assert!(device.component()["totalStorage"].as_f64().unwrap() > 0.0);
+    }
 
     #[test]
     fn a_raspberry_pi_is_known_by_its_files() {
