@@ -37,6 +37,7 @@ git ls-files -z | xargs -0 tar -c | tar -x -C "$root/work"
 mapfile -t proxies < <(env | grep -iE '^(https?|no)_proxy=' || true)
 inside() {
     chroot "$root" env -i HOME=/root PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+        NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
         "${proxies[@]}" sh -c "cd /work && $1"
 }
 stays() { # runs a command of the README word for word, with its output kept
