@@ -19,7 +19,7 @@ printf 'console=serial0,115200 console=tty1 root=PARTUUID=1-02 rootfstype=ext4 f
 printf '# For more options see http://rptl.io/configtxt\ndtparam=audio=on\n[cm4]\notg_mode=1\n' >"$card/config.txt"
 cp "$card/cmdline.txt" "$run/cmdline.before"
 network
-tcti=$(tpm pi 1)
+tpm pi 1
 printf '[sensor]\nsource = "simulated"\ninterval = "1s"\n[identity]\ntcti = "%s"\n[provisioning]\nid_scope = "0ne00TEST"\nendpoint = "%s:9"\n' \
     "$tcti" "$host_address" >"$run/station.toml"
 # The test machines are amd64: the package is renamed for card.sh, which looks for the Pi's.

@@ -180,14 +180,15 @@ hub() {
     started+=($!)
     until_true 20 test -s "$run/hub/ports" || { cat "$run/hub/log" >&2; return 1; }
 }
-# swtpm NAME NUMBER: a TPM for that machine, reached over the network as swtpm:host=$host_address,port=...
+# tpm NAME NUMBER: a TPM for that machine, reached over the network; $tcti says how.
 tpm() {
     local port=$((23000 + $2 * 2))
     mkdir -p "$run/$1.tpm"
     swtpm socket --tpm2 --tpmstate "dir=$run/$1.tpm" --server "type=tcp,port=$port,bindaddr=$host_address" \
         --ctrl "type=tcp,port=$((port + 1)),bindaddr=$host_address" --flags not-need-init,startup-clear >"$run/$1.tpm/log" 2>&1 &
     started+=($!)
-    printf 'swtpm:host=%s,port=%s\n' "$host_address" "$port"
+    # shellcheck disable=SC2034  # read by the tests; not printed, for what a subshell starts nobody ends
+    tcti=swtpm:host=$host_address,port=$port
 }
 
 # binary NAME: one of this repository's programs, release if there is one.

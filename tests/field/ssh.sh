@@ -13,7 +13,7 @@ deb=$(package amd64)
 network
 machine weather 1
 hub garden other
-tcti=$(tpm weather 1)
+tpm weather 1
 cat >"$run/station.toml" <<TOML
 [sensor]
 source = "simulated"
