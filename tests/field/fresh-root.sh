@@ -28,16 +28,14 @@ for file in config.toml config; do
     [ ! -e "${CARGO_HOME:-$HOME/.cargo}/$file" ] || cp "${CARGO_HOME:-$HOME/.cargo}/$file" "$root/root/.cargo/"
 done
 # What the machine needs to reach registries (proxies, certificates) is not part of the claim.
-if [ -e /etc/ssl/certs/ca-certificates.crt ]; then
-    mkdir -p "$root/etc/ssl/certs"
-    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-fi
+# Not where Debian keeps its own: the package ca-certificates, which the tests install, would write over them.
+certificates=/opt/certificates.crt
+[ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp /etc/ssl/certs/ca-certificates.crt "$root$certificates"
 git ls-files -z | xargs -0 tar -c | tar -x -C "$root/work"
 
 mapfile -t proxies < <(env | grep -iE '^(https?|no)_proxy=' || true)
 inside() {
-    chroot "$root" env -i HOME=/root PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-        NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
+    chroot "$root" env -i HOME=/root PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE=$certificates NODE_EXTRA_CA_CERTS=$certificates \
         "${proxies[@]}" sh -c "cd /work && $1"
 }
 stays() { # runs a command of the README word for word, with its output kept
