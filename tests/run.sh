@@ -59,12 +59,12 @@ ended() { # NAME SECONDS STATUS: remembers what failed
   fi
 }
 run() { # NAME COMMAND...: times it, keeps going
-  local name=$1 begin=$SECONDS status=0; shift
+  local name=$1 at=$SECONDS status=0; shift
   printf '\n==> %s\n' "$name"
   limited "$@"; child=$!
   wait "$child" || status=$?
   child=''
-  ended "$name" $((SECONDS - begin)) "$status"
+  ended "$name" $((SECONDS - at)) "$status"
 }
 begin() { # NAME COMMAND...: for what waits more than it works; `join` shows what it said
   local log; log=$(mktemp)

@@ -24,20 +24,17 @@ const CARD: weather_station::outlook::Disk = weather_station::outlook::Disk { si
 /// Both settings, on a file system as it is mounted by itself and on one that commits its own journal every five minutes
 /// and not every five seconds; all four at the same time, five minutes.
 pub async fn measure(station: &Path, table: &mut Table) {
-    let results = tokio::join!(
-        bytes(station, "0s", "loop"),
-        bytes(station, "60s", "loop"),
-        bytes(station, "0s", "loop,commit=300"),
-        bytes(station, "60s", "loop,commit=300"),
+    let row = async |max_loss, target, option: &'static str| {
+        (max_loss, target, option, bytes(station, max_loss, option).await)
+    };
+    let (now, gathered, now_rarely, gathered_rarely) = tokio::join!(
+        row(0, 7_000.0, ""),
+        row(60, 1_000.0, ""),
+        row(0, 7_000.0, ",commit=300"),
+        row(60, 1_000.0, ",commit=300"),
     );
-    let rows = [
-        (0, "", results.0, 7_000.0),
-        (60, "", results.1, 1_000.0),
-        (0, ", commit=300", results.2, 7_000.0),
-        (60, ", commit=300", results.3, 1_000.0),
-    ];
-    for (max_loss, mounted, bytes, target) in rows {
-        let what = format!("device bytes a reading, max_loss {max_loss}s{mounted}");
+    for (max_loss, target, option, bytes) in [now, gathered, now_rarely, gathered_rarely] {
+        let what = format!("device bytes a reading, max_loss {max_loss}s{option}");
         let Some(bytes) = bytes else {
             table.state(&what, "not measured: needs root, for a loop device");
             continue;
@@ -57,12 +54,12 @@ pub async fn measure(station: &Path, table: &mut Table) {
 }
 
 /// `None` where no loop device can be had.
-async fn bytes(station: &Path, max_loss: &str, mount: &str) -> Option<f64> {
+async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Mounted::new(dir.path(), mount)?;
+    let disk = Mounted::new(dir.path(), option)?;
     let hub = hub(0);
     fill(&disk.store(), BACKLOG, INTERVAL).await;
-    let more = format!("max_loss = \"{max_loss}\"\n[telemetry]\nbatch = 10");
+    let more = format!("max_loss = \"{max_loss}s\"\n[telemetry]\nbatch = 10");
     let interval = format!("{}s", INTERVAL.as_secs());
     let config = config(dir.path(), &hub, hub.port(), &interval, &more)
         .replace(&dir.path().join("readings.db").display().to_string(), &disk.store().display().to_string());
@@ -98,14 +95,15 @@ struct Mounted {
 }
 
 impl Mounted {
-    fn new(dir: &Path, options: &str) -> Option<Self> {
+    /// `option` as it follows another one: with its comma, or nothing.
+    fn new(dir: &Path, option: &str) -> Option<Self> {
         let (image, folder) = (dir.join("disk"), dir.join("mounted"));
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
         std::fs::create_dir(&folder).unwrap();
         // All of it made now: the kernel would otherwise go on making it while the readings are counted.
         let made = ["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         run(Command::new("mke2fs").args(made).arg(&image))?;
-        run(Command::new("mount").args(["-o", options]).arg(&image).arg(&folder))?;
+        run(Command::new("mount").args(["-o", &format!("loop{option}")]).arg(&image).arg(&folder))?;
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let device = mounts
             .lines()
