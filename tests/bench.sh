@@ -19,9 +19,10 @@ if [ "${1:-}" != inside ]; then
   esac
   interop=tests/hub-emulator/interop
   [ -d $interop/node_modules/azure-iot-device-amqp ] || npm ci --prefix $interop --no-audit --no-fund --loglevel=error
-  cargo build --quiet --release --locked --workspace --bins
   program=$(cargo bench --quiet --locked --workspace --bench figures --no-run --message-format=json |
     jq -r 'select(.target.name? == "figures" and .executable) | .executable')
+  # After the bench, which leaves a program with the features of the tests: this is the one that is shipped.
+  cargo build --quiet --release --locked --package weather-station --bins
   target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
   # Its own mounts as well: the private device of `device` is gone with the bench, however that ends.
   namespace=(unshare --net --mount)

@@ -90,35 +90,40 @@ scripts() {
 }
 export -f scripts
 
+# Most tests wait more than they work.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
+cargo_test=(cargo test --workspace --locked --quiet)
+
 run "format" cargo fmt --all --check
 run "shell scripts" bash -c scripts
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-# The twenty wait ten minutes for the hub to be gone for good: beside the packages.
-run "tests" cargo test --workspace --locked --quiet --no-fail-fast ${all:+-- --skip twenty_stations}
-run "the page in Chromium" cargo test --workspace --locked --quiet --test showcase -- --ignored the_page_in_a_real_browser
-run "the station's frames, read by rhea" cargo test --workspace --locked --quiet --test wire -- --ignored
-run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
-run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
-run "roll-outs over played hosts" tests/field/rollout.sh
-run "the demo, 20 seconds" deploy/demo.sh --seconds 20
-run "figures, generous margins" tests/bench.sh --gate
-
-if [ -n "$all" ]; then
+if [ -z "$all" ]; then
+  run "tests" "${cargo_test[@]}" --no-fail-fast
+  run "the page in Chromium" "${cargo_test[@]}" --test showcase -- --ignored the_page_in_a_real_browser
+  run "the station's frames, read by rhea" "${cargo_test[@]}" --test wire -- --ignored
+  run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
+  run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
+  run "roll-outs over played hosts" tests/field/rollout.sh
+  run "the demo, 20 seconds" deploy/demo.sh --seconds 20
+  run "figures, generous margins" tests/bench.sh --gate
+  echo
+  echo "Left to --all: long kills, power cuts and soak, 20 stations with the provisioning service; packages, deployment, fleet, clean root, boxed machines, long bench."
+else
+  # The twenty wait ten minutes for the hub to be gone for good: beside the packages.
+  run "tests, the slow ones too" "${cargo_test[@]}" --no-fail-fast -- --skip twenty_stations
   run "the packages are built" deploy/build.sh --install-needs
-  begin "twenty stations and the provisioning service" cargo test --workspace --locked --quiet --test tpm -- twenty_stations
+  begin "twenty stations and the provisioning service" "${cargo_test[@]}" --test tpm -- twenty_stations
   begin "figures: the card, and a thousand stations" tests/bench.sh --long device fleet
   run "the package in clean roots and with systemd" tests/field/package.sh
   run "installed, provisioned and removed over ssh" tests/field/ssh.sh
   run "a card that sets itself up" tests/field/card.sh
   run "a fleet, with each host broken in its way" tests/field/fleet.sh
   join
+  # All that this script does without --all is done there, and not here once more.
   run "both README commands in a clean Debian" tests/field/fresh-root.sh
   run "power cuts in a boxed machine" tests/box/power.sh
   run "a Raspberry Pi in a box" tests/box/pi.sh
   run "figures, the slow rows" tests/bench.sh --long size append start recovery page steady drain wire
-else
-  echo
-  echo "Left to --all: long kills, power cuts and soak, 20 stations with the provisioning service; packages, deployment, fleet, clean root, boxed machines, long bench."
 fi
 
 echo

@@ -43,6 +43,24 @@ pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
     }
 }
 
+/// Answers what is known without the disk; everything else comes back, to be answered where blocking is allowed.
+pub(crate) fn answer_at_once(keeper: &mut Keeper, request: Request) -> Result<(), Request> {
+    let Some(database) = &mut keeper.database else { return Err(request) };
+    match request {
+        Request::Pending { after, limit, reply } => match database.pending_at_once(after, limit) {
+            Some(page) => send(reply, Ok(page)),
+            None => return Err(Request::Pending { after, limit, reply }),
+        },
+        Request::PendingEvents { reply, .. } if database.has_no_events() => send(reply, Ok(Vec::new())),
+        Request::Acknowledge { upto, reply } => match database.acknowledge_at_once(upto) {
+            true => send(reply, Ok(())),
+            false => return Err(Request::Acknowledge { upto, reply }),
+        },
+        other => return Err(other),
+    }
+    Ok(())
+}
+
 fn send<T>(reply: Reply<T>, answer: Result<T, StoreError>) {
     drop(reply.send(answer));
 }

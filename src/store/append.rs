@@ -57,6 +57,7 @@ impl Database {
         self.progress = progress;
         self.current = current;
         self.last_sequence = last.sequence;
+        self.remember(rows);
         self.raise_floor();
         Ok(())
     }

@@ -30,6 +30,12 @@ impl Database {
         };
         let own = || {
             let after = self.watermark.acknowledged;
+            if let Some(time) = self.remembered_time(after + 1) {
+                return Some(time);
+            }
+            if after == self.last_sequence {
+                return None;
+            }
             oldest("SELECT time FROM reading WHERE sequence > ?1 ORDER BY sequence LIMIT 1", after)
         };
         let time = if self.salvaged_pending > 0 { salvaged() } else { own() };

@@ -8,6 +8,7 @@ use chrono::DateTime;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::acknowledge::Lag;
 use super::gaps::{Extendable, Known};
 use super::journal::Lost;
 use super::pending::{Found, Soundness, live};
@@ -37,12 +38,16 @@ pub(crate) struct Database {
     pub(super) run: Arc<str>,
     pub(super) store_id: Arc<str>,
     pub(super) watermark: Watermark,
+    /// The watermark on disk is behind this one.
+    pub(super) lag: Option<Lag>,
     pub(super) progress: Progress,
     /// The chart's bucket that the station is in.
     pub(super) current: Option<Current>,
     /// The newest sequence that is on disk or was ever accepted.
     pub(super) last_sequence: u64,
     pub(super) last_event: u64,
+    /// Those of the last append.
+    pub(super) newest_rows: Vec<Row>,
     /// The newest event that was handed out in this run.
     pub(super) events_offered: u64,
     pub(super) extendable: Option<Extendable>,
@@ -96,6 +101,8 @@ impl Database {
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
             last_event: watermark.events.max(greatest(&connection, "event", "event_sequence")?),
             events_offered: 0,
+            newest_rows: Vec::new(),
+            lag: None,
             extendable: None,
             boot: timekeeper.stamp().boot,
             timekeeper: timekeeper.clone(),
@@ -209,6 +216,7 @@ impl Database {
 
     /// An orderly stop: the journal is copied into the database and removed.
     pub fn close(mut self) -> Result<(), StoreError> {
+        self.write_down()?;
         self.mark_clean(true)?;
         self.connection.close().map_err(|(_, source)| StoreError::doing("close the database")(source))
     }
@@ -250,40 +258,6 @@ impl Database {
         let done = self.transaction("write without a sync", work);
         sync(&self.connection, "FULL")?;
         done
-    }
-
-    /// Moves the watermark, unsynced.
-    pub fn acknowledge(&mut self, upto: Position) -> Result<(), StoreError> {
-        if self.watermark.covers(upto) {
-            return Ok(());
-        }
-        let mut moved = self.watermark.clone();
-        moved.advance(upto);
-        if moved.is_of_this_store(upto) && self.salvaged_pending > 0 {
-            // They come first: whoever accepted this one has accepted them.
-            moved.salvaged = moved.salvaged.max(greatest(&self.connection, "salvaged", "row")?);
-        }
-        let accepted = match self.salvaged_pending {
-            0 => 0,
-            _ => salvaged::count(&self.connection, self.watermark.salvaged, moved.salvaged)?,
-        };
-        self.unsynced(|connection| moved.write(connection))?;
-        self.salvaged_pending = self.salvaged_pending.saturating_sub(accepted);
-        self.watermark = moved;
-        self.last_sequence = self.last_sequence.max(self.watermark.acknowledged);
-        self.known.forget_upto(self.watermark.acknowledged);
-        self.forget_dead();
-        Ok(())
-    }
-
-    /// Of those set aside only the ones that would else be sent are remembered: above the watermark, and there.
-    pub(super) fn forget_dead(&mut self) {
-        let Self { watermark, known, dead, .. } = self;
-        let is_missing = |position: &Position| {
-            watermark.is_of_this_store(*position)
-                && known.count(position.row.saturating_sub(1), position.row) > 0
-        };
-        dead.retain(|position| !watermark.covers(*position) && !is_missing(position));
     }
 }
 

@@ -170,6 +170,7 @@ impl Database {
             forget(connection, upto)
         })?;
         self.watermark = moved;
+        self.lag = None;
         self.last_event = self.last_event.max(upto);
         Ok(())
     }

@@ -59,6 +59,7 @@ impl Keeper {
                 false => self.reopen().map(|()| true),
             };
         }
+        database.write_down_in_time()?;
         let more = database.redate_step()?
             || database.prune_old(keep)?
             || (database.is_nearly_full(limits)? && database.evict(true)?)

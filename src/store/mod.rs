@@ -12,6 +12,7 @@
 //! `-wal` and `-shm` are SQLite's; `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
 //! disk; `.set-aside-DATE` is a store that was damaged, kept for people.
 
+mod acknowledge;
 mod answer;
 mod append;
 mod check;
@@ -30,6 +31,7 @@ mod journal;
 mod keeper;
 mod lock;
 mod memory;
+mod newest_rows;
 mod opening;
 mod pending;
 mod progress;

@@ -81,11 +81,16 @@ impl Database {
             self.salvaged_page(salvaged::key_of(after).max(self.watermark.salvaged), limit, &mut page)?;
         }
         if !page.more {
-            let start = if of_this_store { after.row } else { 0 };
             let left = limit - page.readings.len();
-            self.live_page(start.max(self.watermark.acknowledged), left, &mut page)?;
+            self.live_page(self.start_after(after), left, &mut page)?;
         }
         Ok(page)
+    }
+
+    /// The sequence after which the readings of this store go on behind `after`.
+    pub(super) fn start_after(&self, after: Position) -> u64 {
+        let start = if self.watermark.is_of_this_store(after) { after.row } else { 0 };
+        start.max(self.watermark.acknowledged)
     }
 
     fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {

@@ -47,6 +47,7 @@ impl Database {
         let gone = {
             let mut gone = 0;
             if upto_salvaged > 0 || upto > 0 || self.has_old_charts(oldest, hours)? {
+                self.write_down()?;
                 gone = self.transaction("prune old readings", |connection| {
                     Ok(delete(connection, "DELETE FROM salvaged WHERE row <= ?1", upto_salvaged)?
                         + delete(connection, "DELETE FROM reading WHERE sequence <= ?1", upto)?
@@ -118,6 +119,7 @@ impl Database {
     /// nothing to let go.
     pub fn evict(&mut self, pending: bool) -> Result<bool, StoreError> {
         let (salvaged, acknowledged) = (self.watermark.salvaged, self.watermark.acknowledged);
+        self.write_down()?;
         // Never the newest: it is what keeps the sequence going, and the page shows it.
         let newest = self.last_sequence.saturating_sub(1);
         let sent = self.transaction("make room", |connection| {

@@ -265,6 +265,7 @@ impl Salvage {
             progress.write(connection)
         })?;
         into.watermark = watermark;
+        into.lag = None;
         into.progress = progress;
         into.last_event = number;
         into.origins = salvaged::Origins::read(&into.connection)?;

@@ -1,5 +1,6 @@
 //! The task that owns the store: takes samples in, answers questions, keeps house in between.
-//! Every call of SQLite is one short blocking call; knows neither sensor nor network.
+//! Every call of SQLite is one short blocking call; what is known without SQLite is answered without one. Knows
+//! neither sensor nor network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
-use super::answer::answer;
+use super::answer::{answer, answer_at_once};
 use super::check::Check;
+use super::database::Database;
 use super::handle::{Reply, Request, StoreHandle};
 use super::keeper::{Keeper, Unchecked};
 use crate::clock::Timekeeper;
@@ -136,12 +138,18 @@ impl StoreTask {
         first: Request,
         closing: &mut Vec<Reply<()>>,
     ) -> Option<Unchecked> {
-        let mut questions = vec![first];
-        while let Ok(next) = self.requests.try_recv() {
-            match next {
+        let mut questions = Vec::new();
+        let mut next = Some(first);
+        while let Some(question) = next {
+            match question {
                 Request::Close { reply } => closing.push(reply),
+                question if questions.is_empty() => questions.extend(self.answer_at_once(board, question)),
                 question => questions.push(question),
             }
+            next = self.requests.try_recv().ok();
+        }
+        if questions.is_empty() {
+            return None;
         }
         let tells =
             |question: &Request| matches!(question, Request::RecordEvent { .. } | Request::DeadLetter { .. });
@@ -156,6 +164,23 @@ impl StoreTask {
             self.synced.send_modify(|_| {});
         }
         unchecked
+    }
+
+    /// Without a blocking call; the question comes back where that cannot be.
+    fn answer_at_once(&mut self, board: &Board, question: Request) -> Option<Request> {
+        let keeper = self.keeper.as_mut()?;
+        let left = answer_at_once(keeper, question).err();
+        if left.is_none() {
+            let pending = keeper.database.as_ref().map_or(0, Database::pending_count);
+            board.store.send_if_modified(|status| {
+                let all_accepted = pending == 0 && status.pending > 0;
+                if all_accepted {
+                    (status.pending, status.oldest_pending_time) = (0, None);
+                }
+                all_accepted
+            });
+        }
+        left
     }
 
     /// One sample and those that wait behind it.

@@ -8,15 +8,15 @@ use std::time::Duration;
 use weather_station::outlook::Outlook;
 
 use crate::fill::fill;
-use crate::rig::{Process, config, hub, request};
+use crate::rig::{Process, config, hub};
 use crate::table::Table;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const READINGS: u32 = 60;
-/// What the journal is brought to its full size with first: it is never truncated in service, and while it grows each
-/// commit costs the file system's journal as well. Small batches, because each moves the watermark.
-const BACKLOG: u64 = 6_000;
-const WARM_UP: u64 = 400;
+/// What the journal is brought to its full size with first, more than its 1,000 pages: it is never truncated in service,
+/// and while it grows each commit costs the file system's journal as well.
+const BACKLOG: u64 = 20_000;
+const JOURNAL: u64 = 1 << 20;
 const SECTOR: f64 = 512.0;
 /// A usual card, and what of it the estimate of `status` takes for worn out.
 const CARD: weather_station::outlook::Disk = weather_station::outlook::Disk { size: 16 << 30, free: 8 << 30 };
@@ -59,7 +59,13 @@ async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     let disk = Mounted::new(dir.path(), option)?;
     let hub = hub(0);
     fill(&disk.store(), BACKLOG, INTERVAL).await;
-    let more = format!("max_loss = \"{max_loss}s\"\n[telemetry]\nbatch = 10");
+    // Open until the end: the last one to close a database removes its journal.
+    let filler = rusqlite::Connection::open(disk.store()).unwrap();
+    let twice = "BEGIN; UPDATE reading SET run = 'other'; UPDATE reading SET run = 'bench'; COMMIT";
+    filler.execute_batch(twice).unwrap();
+    let journal = std::fs::metadata(disk.beside("-wal")).unwrap().len();
+    assert!(journal >= JOURNAL, "the journal has {journal} bytes");
+    let more = format!("max_loss = \"{max_loss}s\"");
     let interval = format!("{}s", INTERVAL.as_secs());
     let config = config(dir.path(), &hub, hub.port(), &interval, &more)
         .replace(&dir.path().join("readings.db").display().to_string(), &disk.store().display().to_string());
@@ -68,13 +74,7 @@ async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     let taken = |status: &serde_json::Value| status["sensor"]["taken"].as_u64().unwrap_or(0);
     let ready = |status: &serde_json::Value| status["sensor"]["state"] == "ok";
     process.until("it takes readings", Duration::from_secs(30), every, ready).await;
-    for _ in 0..WARM_UP {
-        // Refused while the sensor is busy: the next one is not.
-        let _reading = request(process.page, "POST", "/api/read").await;
-    }
-    let gone = |status: &serde_json::Value| {
-        status["cloud"]["lastAcceptedSequence"].as_u64() >= Some(BACKLOG) && taken(status) > WARM_UP / 2
-    };
+    let gone = |status: &serde_json::Value| status["cloud"]["lastAcceptedSequence"].as_u64() >= Some(BACKLOG);
     process.until("the backlog and the first readings are sent", Duration::from_secs(60), every, gone).await;
     // What was gathered meanwhile is on the disk after this.
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -85,6 +85,7 @@ async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     let limit = INTERVAL * (READINGS + 12);
     let ended = process.until("enough readings", limit, every, |status| taken(status) >= enough).await;
     disk.sync();
+    drop(filler);
     Some((disk.written() - before) * SECTOR / (taken(&ended) - taken(&begun)) as f64)
 }
 
@@ -116,6 +117,10 @@ impl Mounted {
 
     fn store(&self) -> PathBuf {
         self.folder.join("readings.db")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        format!("{}{ending}", self.store().display()).into()
     }
 
     fn sync(&self) {

@@ -10,7 +10,7 @@ use hub_emulator::{Emulator, Options};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use crate::support::station::{free_port, get, request};
+pub use crate::support::station::{free_port, get};
 
 /// The station as a process.
 pub struct Process {

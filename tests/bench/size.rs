@@ -14,7 +14,7 @@ pub fn measure(station: &Path, extent: Extent, table: &mut Table) {
     table.state("program, stripped", format!("{:.1} MB", bytes as f64 / 1e6));
     let tree =
         ["tree", "--offline", "--locked", "--prefix", "none", "--edges", "normal", "-p", "weather-station"];
-    let crates: BTreeSet<String> = String::from_utf8(cargo(&mut Command::new(env!("CARGO")), &tree))
+    let crates: BTreeSet<String> = String::from_utf8(cargo(&mut Command::new("cargo"), &tree))
         .unwrap()
         .lines()
         .filter_map(|line| Some(line.split(" (").next()?.to_owned()))
@@ -30,8 +30,9 @@ fn build_anew(table: &mut Table) {
     let folder = tempfile::tempdir().unwrap();
     let begin = Instant::now();
     let build = ["build", "--release", "--offline", "--locked", "--bin", "weather-station"];
+    // By its name: rustup's own says which compiler it is for, where a crate brings a wish of its own.
     cargo(
-        Command::new(env!("CARGO"))
+        Command::new("cargo")
             .env("CARGO_PROFILE_RELEASE_STRIP", "none")
             .env("CARGO_TARGET_DIR", folder.path()),
         &build,

@@ -31,7 +31,8 @@ async fn whatever_was_synced_survives_a_power_cut_at_any_moment() {
     };
     let whole = count(|done| if let Done::Synced(path) = done { Some(path) } else { None });
     let data = count(|done| if let Done::DataSynced(path) = done { Some(path) } else { None });
-    assert!(whole == 0 && data >= 2 * READINGS, "the journal: {whole} times fsync, {data} times fdatasync");
+    // Readings that came together are synced together.
+    assert!(whole == 0 && data >= READINGS, "the journal: {whole} times fsync, {data} times fdatasync");
 }
 
 /// Readings that wait to be synced together are promised when they were.

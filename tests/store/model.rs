@@ -21,6 +21,7 @@ enum Action {
     Reject(usize),
     Days(u8),
     Reopen,
+    Kill,
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -30,6 +31,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => (0..20_usize).prop_map(Action::Reject),
         1 => (0..20_u8).prop_map(Action::Days),
         1 => Just(Action::Reopen),
+        1 => Just(Action::Kill),
     ];
     proptest::collection::vec(action, 1..25)
 }
@@ -94,6 +96,21 @@ async fn run(actions: Vec<Action>) {
             Action::Reopen => {
                 store.stop().await;
                 store = place.start_as("again").unwrap();
+            }
+            Action::Kill => {
+                // Nothing is under way once a question was answered.
+                store.handle.value("nothing").await.unwrap();
+                let copy = place.copy();
+                store.stop().await;
+                place = copy;
+                store = place.start_as("again").unwrap();
+                // The watermark may be behind, by less than a hundred: those are sent once more.
+                let behind = model.acknowledged.saturating_sub(99)..=model.acknowledged;
+                let found = store.handle.pending(None, 1).await.unwrap();
+                let none = found.end == Position::default();
+                let first = if none { model.last + 1 } else { found.end.row };
+                assert!(behind.contains(&(first - 1)), "{first} is the first after {}", model.acknowledged);
+                model.acknowledged = first - 1;
             }
         }
         let pending = model.pending().count() as u64;

@@ -1,7 +1,11 @@
 //! The queue: append, hand out, acknowledge, over restarts.
 
-use crate::support::{Place, sequences};
+use std::time::Duration;
+
+use chrono::TimeDelta;
 use weather_station::store::{Position, StoreError};
+
+use crate::support::{Place, sequences};
 
 #[tokio::test]
 async fn readings_come_out_in_order_until_they_are_acknowledged() {
@@ -16,6 +20,83 @@ async fn readings_come_out_in_order_until_they_are_acknowledged() {
     assert_eq!(sequences(&store.page().await), [4, 5]);
     store.handle.acknowledge(Position { generation: 1, row: 1 }).await.unwrap();
     assert_eq!(sequences(&store.page().await), [4, 5], "the watermark never moves back");
+    store.stop().await;
+}
+
+/// The card is spared: what is lost of the watermark costs duplicates only.
+#[tokio::test(start_paused = true)]
+async fn the_watermark_is_written_now_and_then() {
+    let place = Place::new();
+    let mut store = place.start();
+    let journal = || std::fs::read(place.beside("-wal")).unwrap();
+    for row in 1..100 {
+        store.append(1).await;
+        let before = journal();
+        store.handle.acknowledge(Position { generation: 1, row }).await.unwrap();
+        assert!(store.page().await.readings.is_empty());
+        assert!(journal() == before, "accepting {row} was written at once");
+    }
+    assert_eq!(store.status(|status| status.pending == 0).await.oldest_pending_time, None);
+    store.append(1).await;
+    let before = journal();
+    store.handle.acknowledge(Position { generation: 1, row: 100 }).await.unwrap();
+    assert!(journal() != before, "a hundred readings would be sent again");
+    store.append(1).await;
+    store.handle.acknowledge(Position { generation: 1, row: 101 }).await.unwrap();
+    let before = journal();
+    place.clock.advance(Duration::from_secs(299));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(journal() == before, "five minutes have not passed");
+    place.clock.advance(Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(journal() != before, "five minutes have passed");
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn a_kill_costs_duplicates_only() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(60).await;
+    store.handle.acknowledge(Position { generation: 1, row: 50 }).await.unwrap();
+    store.handle.value("nothing").await.unwrap();
+    let killed = place.copy();
+    let again = killed.start();
+    assert_eq!(
+        sequences(&again.page().await),
+        (1..=60).collect::<Vec<_>>(),
+        "all of them, under the same numbers"
+    );
+    again.stop().await;
+    // An event that was accepted is written down at once, and the watermark with it.
+    store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    store.handle.acknowledge_events(1).await.unwrap();
+    store.handle.value("nothing").await.unwrap();
+    let killed = place.copy();
+    let again = killed.start();
+    assert_eq!(sequences(&again.page().await), (51..=60).collect::<Vec<_>>());
+    again.stop().await;
+    store.stop().await;
+}
+
+/// Readings that are gone must be known as accepted on disk too.
+#[tokio::test(start_paused = true)]
+async fn what_was_let_go_is_no_gap_after_a_kill() {
+    let mut place = Place::new();
+    place.config.keep = Duration::from_secs(86_400);
+    let mut store = place.start();
+    store.append(60).await;
+    store.handle.acknowledge(Position { generation: 1, row: 60 }).await.unwrap();
+    // A clock that was set: no time has passed in which the watermark would have been written anyway.
+    place.clock.set(|hands| hands.wall += TimeDelta::days(2));
+    store.append(1).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(store.handle.newest(100).await.unwrap().len(), 1, "two days are too old");
+    let killed = place.copy();
+    let again = killed.start();
+    assert_eq!(sequences(&again.page().await), [61]);
+    assert!(again.handle.pending_events(10).await.unwrap().is_empty(), "a gap that is none");
+    again.stop().await;
     store.stop().await;
 }
 

@@ -97,6 +97,15 @@ impl Place {
         format!("{}{ending}", self.config.path.display()).into()
     }
 
+    /// The files as a kill would leave them now, as another place at the same time. Nothing may be under way.
+    pub fn copy(&self) -> Self {
+        let copy = Self { clock: self.clock.clone(), ..Self::new() };
+        for ending in ["", "-wal"] {
+            std::fs::copy(self.beside(ending), copy.beside(ending)).unwrap();
+        }
+        Self { config: config::Store { path: copy.config.path.clone(), ..self.config.clone() }, ..copy }
+    }
+
     pub fn start(&self) -> Running {
         self.start_as("first").unwrap()
     }
