@@ -138,6 +138,7 @@ impl Database {
         self.known = known;
         self.last_event = last_event;
         self.extendable = extendable;
+        self.newest_rows.clear();
         self.forget_dead();
         for gap in gaps {
             tracing::error!(

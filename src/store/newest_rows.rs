@@ -13,8 +13,11 @@ impl Database {
     /// Just appended, in this order.
     pub(super) fn remember(&mut self, rows: &[Row]) {
         self.newest_rows.clear();
-        // What may still get its time is read from the table, where it gets it.
-        if rows.len() <= MOST && rows.iter().all(|row| row.time_quality != TimeQuality::Unknown.code()) {
+        // What may still get its time is read from the table, where it gets it; and so is what has a hole, which is told.
+        let dated = |row: &Row| row.time_quality != TimeQuality::Unknown.code();
+        let whole =
+            rows.windows(2).all(|pair| matches!(pair, [one, next] if one.sequence + 1 == next.sequence));
+        if rows.len() <= MOST && whole && rows.iter().all(dated) {
             self.newest_rows.extend_from_slice(rows);
         }
     }
@@ -51,5 +54,57 @@ impl Database {
     /// No event waits for the hub.
     pub fn has_no_events(&self) -> bool {
         self.last_event <= self.watermark.events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+
+    fn row(sequence: u64) -> Row {
+        Row {
+            sequence,
+            run: Arc::from("run"),
+            boot: 1,
+            since_boot: 0,
+            time: 1_000,
+            time_quality: TimeQuality::Synchronised.code(),
+            temperature: 20_000,
+            humidity: 50_000,
+            pressure: 1_000_000,
+            quality: 0,
+        }
+    }
+
+    fn at_once(database: &Database, after: u64) -> Option<Vec<u64>> {
+        let page = database.pending_at_once(Some(database.watermark.position(after)), 100)?;
+        Some(page.readings.iter().map(|(position, _)| position.row).collect())
+    }
+
+    #[test]
+    fn what_is_said_at_once_is_what_the_table_says_and_a_hole_is_left_to_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let path = folder.path().join("readings.db");
+        let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
+        database.insert(&[row(1)]).expect("inserted");
+        database.insert(&[row(2), row(3)]).expect("inserted");
+        assert_eq!(at_once(&database, 0), None, "the first one is no longer remembered");
+        for after in 1..=3 {
+            let after = database.watermark.position(after);
+            let said = database.pending_at_once(Some(after), 100).expect("remembered");
+            let table = database.pending(Some(after), 100).expect("read");
+            assert_eq!((said.readings, said.end, said.more), (table.readings, table.end, table.more));
+        }
+        database.insert(&[row(4), row(6)]).expect("inserted");
+        assert_eq!(at_once(&database, 3), None, "the table tells of the gap");
+        database.insert(&(7..=40).map(row).collect::<Vec<_>>()).expect("inserted");
+        assert_eq!(at_once(&database, 6), None, "a backlog");
+        assert_eq!(at_once(&database, 40), Some(Vec::new()));
     }
 }

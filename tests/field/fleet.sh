@@ -19,7 +19,8 @@ number=0
 for name in "${names[@]}"; do
     number=$((number + 1))
     machine "$name" $number
-    tpm "$name" $number >"$run/$name.tcti"
+    tpm "$name" $number
+    printf '%s\n' "$tcti" >"$run/$name.tcti"
 done
 
 # --- before: every host runs the present version, each with its own configuration and identity ---
