@@ -42,9 +42,14 @@ pub async fn measure(table: &mut Table) {
     );
 }
 
+/// Beside the build, which is on a disk: `/tmp` may be memory, where a flush costs nothing.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
 /// Into the same folder as the stores.
 fn bare() -> f64 {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let file = std::fs::File::create(dir.path().join("bare")).unwrap();
     let page = [7_u8; 4096];
     file.write_all_at(&vec![0; 4096 * APPENDS as usize], 0).unwrap();
@@ -59,7 +64,7 @@ fn bare() -> f64 {
 
 /// Through the store task, each waited for.
 async fn stored() -> f64 {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = config::Store { path: dir.path().join("readings.db"), ..Default::default() };
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
     let (task, handle) = store::open(&config, &timekeeper, "bench".into()).unwrap();
