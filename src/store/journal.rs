@@ -193,21 +193,6 @@ mod tests {
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
 
-    fn row(sequence: u64) -> Row {
-        Row {
-            sequence,
-            run: Arc::from("run"),
-            boot: 1,
-            since_boot: 0,
-            time: 0,
-            time_quality: 0,
-            temperature: 20_000,
-            humidity: 50_000,
-            pressure: 1_000_000,
-            quality: 0,
-        }
-    }
-
     /// The journal after a commit that lets salvaged readings go which were never sent, and what a frame of it is.
     fn journal_of_an_eviction() -> Vec<u8> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -215,12 +200,13 @@ mod tests {
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
         let mut database = Database::open(&path, 2, "", &timekeeper, &Arc::from("run")).expect("a database");
         let keep = |connection: &rusqlite::Connection| {
-            (1..=100).try_for_each(|sequence| salvaged::keep(connection, 1, &row(sequence)).map(drop))
+            (1..=100)
+                .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
         };
         database.transaction("keep", keep).expect("kept");
         database.salvaged_pending = 100;
         database.empty_journal().expect("empty");
-        database.insert(&[row(1)]).expect("inserted");
+        database.insert(&[Row::example(1)]).expect("inserted");
         assert!(database.evict(true).expect("evicted"));
         assert!(database.watermark.salvaged > 0);
         std::fs::read(beside(&path, "-wal")).expect("a journal")

@@ -66,21 +66,6 @@ mod tests {
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
 
-    fn row(sequence: u64) -> Row {
-        Row {
-            sequence,
-            run: Arc::from("run"),
-            boot: 1,
-            since_boot: 0,
-            time: 1_000,
-            time_quality: TimeQuality::Synchronised.code(),
-            temperature: 20_000,
-            humidity: 50_000,
-            pressure: 1_000_000,
-            quality: 0,
-        }
-    }
-
     fn at_once(database: &Database, after: u64) -> Option<Vec<u64>> {
         let page = database.pending_at_once(Some(database.watermark.position(after)), 100)?;
         Some(page.readings.iter().map(|(position, _)| position.row).collect())
@@ -92,8 +77,8 @@ mod tests {
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
         let path = folder.path().join("readings.db");
         let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
-        database.insert(&[row(1)]).expect("inserted");
-        database.insert(&[row(2), row(3)]).expect("inserted");
+        database.insert(&[Row::example(1)]).expect("inserted");
+        database.insert(&[Row::example(2), Row::example(3)]).expect("inserted");
         assert_eq!(at_once(&database, 0), None, "the first one is no longer remembered");
         for after in 1..=3 {
             let after = database.watermark.position(after);
@@ -101,9 +86,9 @@ mod tests {
             let table = database.pending(Some(after), 100).expect("read");
             assert_eq!((said.readings, said.end, said.more), (table.readings, table.end, table.more));
         }
-        database.insert(&[row(4), row(6)]).expect("inserted");
+        database.insert(&[Row::example(4), Row::example(6)]).expect("inserted");
         assert_eq!(at_once(&database, 3), None, "the table tells of the gap");
-        database.insert(&(7..=40).map(row).collect::<Vec<_>>()).expect("inserted");
+        database.insert(&(7..=40).map(Row::example).collect::<Vec<_>>()).expect("inserted");
         assert_eq!(at_once(&database, 6), None, "a backlog");
         assert_eq!(at_once(&database, 40), Some(Vec::new()));
     }

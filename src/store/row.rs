@@ -130,6 +130,25 @@ impl Row {
     }
 }
 
+#[cfg(test)]
+impl Row {
+    /// Synchronised, of the first moment there is.
+    pub fn example(sequence: u64) -> Self {
+        Self {
+            sequence,
+            run: Arc::from("run"),
+            boot: 1,
+            since_boot: 0,
+            time: 0,
+            time_quality: TimeQuality::Synchronised.code(),
+            temperature: 20_000,
+            humidity: 50_000,
+            pressure: 1_000_000,
+            quality: 0,
+        }
+    }
+}
+
 /// Length and bytes: two texts side by side cannot be taken for two others.
 pub(crate) fn text(hasher: &mut crc32fast::Hasher, text: &str) {
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
