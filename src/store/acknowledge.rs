@@ -13,7 +13,7 @@ const MOST: u64 = 100;
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// How far the watermark on disk is behind.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Lag {
     rows: u64,
     /// Since boot.

@@ -132,6 +132,11 @@ impl Database {
         Ok(())
     }
 
+    /// No event waits for the hub.
+    pub fn has_no_events(&self) -> bool {
+        self.last_event <= self.watermark.events
+    }
+
     /// The oldest ones that the hub has not accepted. Damaged ones are dropped, and logged once.
     pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
         let (mut events, damaged) = after(&self.connection, self.watermark.events, limit)?;

@@ -50,11 +50,6 @@ impl Database {
     pub(super) fn remembered_time(&self, sequence: u64) -> Option<i64> {
         self.newest_rows.iter().find(|row| row.sequence == sequence).map(|row| row.time)
     }
-
-    /// No event waits for the hub.
-    pub fn has_no_events(&self) -> bool {
-        self.last_event <= self.watermark.events
-    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl StoreTask {
 
     /// Without a blocking call; the question comes back where that cannot be.
     fn answer_at_once(&mut self, board: &Board, question: Request) -> Option<Request> {
-        let keeper = self.keeper.as_mut()?;
+        let Some(keeper) = &mut self.keeper else { return Some(question) };
         let left = answer_at_once(keeper, question).err();
         if left.is_none() {
             let pending = keeper.database.as_ref().map_or(0, Database::pending_count);

@@ -13,8 +13,8 @@ use crate::table::Table;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const READINGS: u32 = 60;
-/// What the journal is brought to its full size with first, more than its 1,000 pages: it is never truncated in service,
-/// and while it grows each commit costs the file system's journal as well.
+/// What the journal is brought to its full size with first, which the store limits it to: while it grows each commit
+/// costs the file system's journal as well.
 const BACKLOG: u64 = 20_000;
 const JOURNAL: u64 = 1 << 20;
 const SECTOR: f64 = 512.0;

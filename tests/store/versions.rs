@@ -75,7 +75,8 @@ async fn a_store_of_a_later_version_is_kept_and_salvaged_not_overwritten() {
     drop(connection);
     let store = place.start_as("older").unwrap();
     let mut events = store.handle.pending_events(100).await.unwrap();
-    while !events.iter().any(|event| event.kind == "storeReplaced") {
+    // The file brings one of its own along, and the salvage hands that out before it has come to its end.
+    while events.iter().filter(|event| event.kind == "storeReplaced").count() < 2 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         events = store.handle.pending_events(100).await.unwrap();
     }
