@@ -26,6 +26,8 @@ async fn what_comes_back_while_the_next_waits_for_credit_is_sent_again() {
         hub.add_device("roof");
         let mut rig = Rig::start(&hub, still(&hub));
         rig.online(seconds(10)).await;
+        // Online is who has the link; the hub grants the credit after that.
+        hub.wait_for_events(1, seconds(5), |event| event.kind == "first-credit").await.unwrap();
         let held = hub.fault(Fault::NoCredit);
         hub.fault(refusal.clone());
         rig.append(200).await;

@@ -22,7 +22,7 @@ pub struct Event {
     pub device: Option<String>,
     /// `connect`, `tls-failed`, `http`, `open`, `open-failed`, `sasl-plain`, `put-token`, `expired`, `attach`,
     /// `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `given-back`, `undecodable`, `twin`,
-    /// `method-answer`, `c2d`, `fault`.
+    /// `method-answer`, `c2d`, `fault`. `first-credit` comes after the `attach` of a telemetry link.
     pub kind: &'static str,
     pub detail: serde_json::Value,
 }

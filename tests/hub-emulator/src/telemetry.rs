@@ -51,6 +51,9 @@ pub(crate) async fn run(mut link: Link, mut receiver: Receiver) {
     if top_up(&link, &mut receiver, &mut spent).await.is_err() {
         return;
     }
+    if spent == 0 {
+        link.hub.event(Some(&link.conn), Some(link.device()), "first-credit", json!({}));
+    }
     loop {
         tokio::select! {
             biased;
