@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output};
+use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output, runtime};
 use crate::chain::chain;
 use crate::check::{self, Finding, Status};
 use crate::config;
@@ -21,13 +21,12 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
             return Ok(WRONG_CONFIGURATION);
         }
     };
-    let runtime = daemon::runtime()?;
+    let runtime = runtime::start()?;
     let station = runtime.block_on(daemon::station(&config));
     let mut findings = vec![check::configuration::check(file, &config, &station)];
     show(&findings[0], json);
     findings.extend(runtime.block_on(check::all(&config, &station, |finding| show(finding, json))));
-    // A device that hangs must not hold up the end.
-    runtime.shutdown_background();
+    runtime::end(runtime);
     finish(&findings, json)?;
     let failed = findings.iter().any(|finding| finding.status == Status::Failed);
     Ok(if failed { FAILED } else { DONE })

@@ -98,11 +98,3 @@ fn unasked(config: &Config) -> Option<Station> {
         }),
     }
 }
-
-/// A runtime for the commands that ask one thing.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("could not start the asynchronous run time")
-}

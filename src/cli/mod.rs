@@ -9,6 +9,7 @@ mod output;
 mod provision;
 mod read;
 mod run;
+mod runtime;
 mod status;
 mod token;
 mod verify;

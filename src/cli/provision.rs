@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{DONE, core_dumps, daemon, output};
+use super::{DONE, core_dumps, output, runtime};
 use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
@@ -107,7 +107,7 @@ fn by_the_service(config: &Config) -> anyhow::Result<()> {
     };
     let limits = cloud::Limits::default();
     let visit = cloud::visit_provisioning_service(&service, &limits);
-    let Identity { host, device_id } = daemon::runtime()?.block_on(visit)?;
+    let Identity { host, device_id } = runtime::start()?.block_on(visit)?;
     output::line(format_args!("slot {} of the TPM is {device_id} at {host}", config.identity.slot))
 }
 

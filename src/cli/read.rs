@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{DONE, daemon, output};
+use super::{DONE, daemon, output, runtime};
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
 use crate::observation::Observation;
@@ -19,15 +19,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
-    let runtime = daemon::runtime()?;
+    let runtime = runtime::start()?;
     let reading = runtime.block_on(async {
         match ask(config).await? {
             Some(reading) => Ok(reading),
             None => measure(config).await,
         }
     });
-    // A bus that hangs must not hold up the end.
-    runtime.shutdown_background();
+    runtime::end(runtime);
     let reading = reading?;
     if json {
         output::line(&reading)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{DONE, core_dumps, log};
+use super::{DONE, core_dumps, log, runtime};
 use crate::config::Config;
 use crate::station;
 
@@ -41,7 +41,6 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
             stop_tx.send_replace(true);
         }
     });
-    // A blocked hardware call must not hold up the end.
-    runtime.shutdown_background();
+    runtime::end(runtime);
     result.map(|()| DONE)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{DONE, daemon, output};
+use super::{DONE, daemon, output, runtime};
 use crate::check;
 use crate::config::Config;
 use crate::showcase;
@@ -19,7 +19,7 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
             "the running station cannot be asked: `showcase.listen` is empty; set it to an address such as \"127.0.0.1:8080\" and restart the station"
         );
     };
-    let answer = daemon::runtime()?
+    let answer = runtime::start()?
         .block_on(daemon::ask(address, Method::GET, "/api/status", Duration::from_secs(10)))
         .context("no running station answers: start it with `systemctl start weather-station`, or see `journalctl -u weather-station` for why it ended")?;
     if answer.status != 200 {

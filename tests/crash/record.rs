@@ -24,12 +24,19 @@ const SECTOR: usize = 512;
 
 /// Builds the recorder.
 pub fn recorder(dir: &Path) -> PathBuf {
-    let library = dir.join("recorder.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash/recorder.c");
+    library(dir, "recorder")
+}
+
+/// Builds a library for LD_PRELOAD from the file of that name beside this one.
+pub fn library(dir: &Path, name: &str) -> PathBuf {
+    let library = dir.join(name).with_extension("so");
+    let source =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash")).join(name).with_extension("c");
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"])
         .arg(&library)
-        .args([source, "-ldl", "-lpthread"])
+        .arg(source)
+        .args(["-ldl", "-lpthread"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
