@@ -190,6 +190,28 @@ async fn read_beside_a_station_is_a_reading_of_that_station() {
 }
 
 #[tokio::test]
+async fn the_readings_are_exported_beside_the_station_that_holds_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let station = Station::start(dir.path(), &lonely(dir.path()));
+    let taken = |status: &serde_json::Value| status["store"]["lastSequence"].as_u64() >= Some(2);
+    station.until("two readings are stored", Duration::from_secs(15), taken).await;
+    let exported = command_of(&station, &["export", "--format", "json"]);
+    assert_eq!(exported.status.code(), Some(0), "{}", text(&exported.stderr));
+    let readings = text(&exported.stdout);
+    let sequences = readings
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["sequence"].as_u64().unwrap());
+    assert!(
+        sequences.clone().count() >= 2 && sequences.eq(1..=readings.lines().count() as u64),
+        "{readings}"
+    );
+    // Whoever exports, root perhaps, leaves no file that the station could not open.
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with("-shm")), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_not_understood_costs_no_reading_and_is_told_without_its_password() {
     let dir = tempfile::tempdir().unwrap();
     let page = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));

@@ -94,10 +94,10 @@ export -f scripts
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 cargo_test=(cargo test --workspace --locked --quiet)
 
-run "format" cargo fmt --all --check
-run "shell scripts" bash -c scripts
-run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 if [ -z "$all" ]; then
+  run "format" cargo fmt --all --check
+  run "shell scripts" bash -c scripts
+  run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
   run "tests" "${cargo_test[@]}" --no-fail-fast
   run "the page in Chromium" "${cargo_test[@]}" --test showcase -- --ignored the_page_in_a_real_browser
   run "the station's frames, read by rhea" "${cargo_test[@]}" --test wire -- --ignored
@@ -109,21 +109,26 @@ if [ -z "$all" ]; then
   echo
   echo "Left to --all: long kills, power cuts and soak, 20 stations with the provisioning service; packages, deployment, fleet, clean root, boxed machines, long bench."
 else
-  # The twenty wait ten minutes for the hub to be gone for good: beside the packages.
-  run "tests, the slow ones too" "${cargo_test[@]}" --no-fail-fast -- --skip twenty_stations
-  run "the packages are built" deploy/build.sh --install-needs
+  # All that this script does without --all is done in the clean root, and not here once more: of the tests only those
+  # that have more to do when there is time.
+  run "tests that have slow parts" "${cargo_test[@]}" --no-fail-fast --test store --test crash --test faults --test tpm -- --skip twenty_stations
+  # They wait more than they work: beside the packages. The twenty give the hub ten minutes to be gone for good.
   begin "twenty stations and the provisioning service" "${cargo_test[@]}" --test tpm -- twenty_stations
   begin "figures: the card, and a thousand stations" tests/bench.sh --long device fleet
+  begin "what the boxed machines need is fetched" bash -c 'tests/box/fetch.sh amd64 && tests/box/fetch.sh arm64'
+  run "the packages are built" deploy/build.sh --install-needs
   run "the package in clean roots and with systemd" tests/field/package.sh
   run "installed, provisioned and removed over ssh" tests/field/ssh.sh
   run "a card that sets itself up" tests/field/card.sh
   run "a fleet, with each host broken in its way" tests/field/fleet.sh
   join
-  # All that this script does without --all is done there, and not here once more.
   run "both README commands in a clean Debian" tests/field/fresh-root.sh
+  # Each keeps one processor busy.
+  begin "a Raspberry Pi in a box" tests/box/pi.sh
   run "power cuts in a boxed machine" tests/box/power.sh
-  run "a Raspberry Pi in a box" tests/box/pi.sh
-  run "figures, the slow rows" tests/bench.sh --long size append start recovery page steady drain wire
+  join
+  # Not `size`, which builds everything anew.
+  run "figures, the slow rows" tests/bench.sh --long append start recovery page steady drain wire
 fi
 
 echo

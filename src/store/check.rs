@@ -40,7 +40,7 @@ impl Check {
         let path = subject.path.clone();
         self.subject = subject;
         self.running = Some(tokio::task::spawn_blocking(move || {
-            let connection = schema::open_read_only(&path)?;
+            let connection = schema::open_beside(&path)?;
             if let Ok(mut interrupt) = interrupt.lock() {
                 interrupt.handle = Some(connection.get_interrupt_handle());
                 if interrupt.stopped {
@@ -79,6 +79,8 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use chrono::DateTime;
 
     use super::super::keeper::Keeper;
@@ -99,6 +101,11 @@ mod tests {
         check.begin(subject);
         let (subject, result) = check.done().await;
         keeper.checked(&subject, result);
+        // Its end let go of no lock: they belong to the process.
+        let program = "import sqlite3,sys; sqlite3.connect(sys.argv[1],0).execute('SELECT * FROM reading')";
+        let other =
+            Command::new("python3").args(["-c", program]).arg(&config.path).output().expect("python3");
+        assert!(String::from_utf8_lossy(&other.stderr).contains("database is locked"), "{other:?}");
         // A disk that fails now and then has it opened again and again.
         keeper.reopen().expect("open");
         assert!(keeper.take_unchecked().is_none(), "it is checked again and again");

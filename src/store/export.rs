@@ -1,5 +1,5 @@
-//! Readings as CSV or JSON lines, out of the store and into anything that can be written to. On a connection of its
-//! own that only reads, a page at a time: the running station is not held up, and memory does not grow.
+//! Readings as CSV or JSON lines, out of the store and into anything that can be written to. From beside the running
+//! station, a page at a time: it is not held up, and memory does not grow.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,12 +11,12 @@ use rusqlite::Connection;
 use super::StoreError;
 use super::pending::{Found, live};
 use super::salvaged::{self, Origins};
-use super::schema;
+use super::snapshot::Snapshot;
 use super::watermark::Watermark;
 use crate::observation::Observation;
 use crate::reading::Reading;
 
-/// Rows in one read: the shorter a read, the less the journal grows behind it.
+/// Rows in one read: the shorter a read, the more rarely the station writes meanwhile.
 const PAGE: usize = 500;
 
 /// What is written.
@@ -52,16 +52,16 @@ pub struct Exported {
 
 /// The whole selection, oldest first: readings of older stores, then those of this one.
 pub fn export(path: &Path, selection: Selection<'_>, mut out: impl Write) -> Result<Exported, StoreError> {
-    let connection = schema::open_read_only(path)?;
-    let store_id: Arc<str> = Watermark::read(&connection)?.store_id.into();
-    let origins = Origins::read(&connection)?;
+    let mut snapshot = Snapshot::new(path)?;
+    let store_id: Arc<str> = snapshot.read(Watermark::read)?.store_id.into();
+    let origins = snapshot.read(Origins::read)?;
     let mut exported = Exported::default();
     if selection.format == Format::Csv {
         writeln!(out, "{HEADER}").map_err(output)?;
     }
     let mut after = 0;
     loop {
-        let (next, page) = salvaged_page(&connection, after, &origins)?;
+        let (next, page) = snapshot.read(|connection| salvaged_page(connection, after, &origins))?;
         let full = page.len() == PAGE;
         write(&page, &selection, &mut exported, &mut out)?;
         after = next;
@@ -71,7 +71,7 @@ pub fn export(path: &Path, selection: Selection<'_>, mut out: impl Write) -> Res
     }
     let mut after = 0;
     loop {
-        let (next, page) = live_page(&connection, after, &store_id)?;
+        let (next, page) = snapshot.read(|connection| live_page(connection, after, &store_id))?;
         let full = page.len() == PAGE;
         write(&page, &selection, &mut exported, &mut out)?;
         after = next;

@@ -16,7 +16,7 @@ use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
 
-const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 const FRAME: usize = 24;
 
 /// One page as the journal has it.
@@ -101,6 +101,24 @@ pub(crate) fn each(journal: &Path, visit: impl FnMut(Frame)) -> std::io::Result<
     };
     frames(|bytes, at| file.read_exact_at(bytes, at), visit);
     Ok(())
+}
+
+/// How many frames there are, from the first on, of which each is whole.
+pub(crate) fn frames_in_order(journal: &File) -> usize {
+    let mut count = 0;
+    let read = |bytes: &mut [u8], at| journal.read_exact_at(bytes, at);
+    walk(&read, |index, chain, _, _| {
+        if chain {
+            count = index + 1;
+        }
+    });
+    count
+}
+
+/// Where a frame lies in the file, and its length.
+pub(crate) fn place(index: usize) -> (u64, usize) {
+    let length = FRAME + usize::try_from(PAGE_SIZE).unwrap_or(1024);
+    ((HEADER + index * length) as u64, length)
 }
 
 fn frames(read: impl Fn(&mut [u8], u64) -> std::io::Result<()>, mut visit: impl FnMut(Frame)) {

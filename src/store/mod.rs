@@ -9,7 +9,7 @@
 //! - A sequence that is missing above the watermark is named by a `gap` or `deadLetter` event.
 //!
 //! # Files beside the database
-//! `-wal` and `-shm` are SQLite's; `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
+//! `-wal` is SQLite's (an older version of the station also left a `-shm`); `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
 //! disk; `.set-aside-DATE` is a store that was damaged, kept for people.
 
 mod acknowledge;
@@ -45,6 +45,7 @@ mod salvage;
 mod salvaged;
 mod scan;
 mod schema;
+mod snapshot;
 mod survey;
 mod task;
 mod trouble;

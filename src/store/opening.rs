@@ -72,6 +72,8 @@ impl Keeper {
         let (newest, newest_event) = self.newest;
         let generation = generation.max(newest + 1);
         let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        // Versions before had the index of the journal in a file; nobody has it open now.
+        std::fs::remove_file(beside(path, "-shm")).ok();
         database.last_event = database.last_event.max(newest_event);
         if self.distrusted {
             database.empty_journal()?;

@@ -8,9 +8,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
+use super::trouble::is_busy;
 use crate::config::folder_of;
 
 /// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
@@ -19,6 +21,10 @@ pub(crate) const VERSION: i64 = 1;
 pub(crate) const APPLICATION_ID: i64 = 0x5753_7461;
 /// Bytes. Small pages: an append writes one page to the journal.
 pub(crate) const PAGE_SIZE: u64 = 1024;
+/// The VFS of SQLite with which the process holds the database alone. The index of the journal is in memory then: as a
+/// file beside the database (`-shm`) it would be written to the card every half minute, which costs as much as a
+/// quarter of the readings do.
+const ALONE: &str = "unix-excl";
 /// Pages in the journal after which SQLite copies them into the database.
 pub(crate) const CHECKPOINT_PAGES: u64 = 256;
 
@@ -130,33 +136,48 @@ pub(crate) fn open(
     // The database itself has to be a file; the folder it lies in may be a link.
     let folder = folder_of(path).canonicalize().ok();
     let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
-    let connection = Connection::open_with_flags(real.as_deref().unwrap_or(path), flags)
+    let connection = Connection::open_with_flags_and_vfs(real.as_deref().unwrap_or(path), flags, ALONE)
         .map_err(StoreError::doing("open the database"))?;
-    settle(&connection, path, begin)?;
+    settle(&connection, path, begin).map_err(|error| match is_busy(&error) {
+        true => StoreError::Unavailable {
+            reason: format!("another program has {} open: it has to be closed", path.display()),
+        },
+        false => error,
+    })?;
     Ok(connection)
 }
 
-/// A second connection that can only read: for the export and for checks beside the running station. A store that
-/// was closed in order has no journal; where the folder cannot be written to either, it is read as it is.
-pub(crate) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
-    let open = |immutable: bool| {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = if immutable {
+/// A second connection of the station itself, beside the first one and under its lock, that can only read.
+pub(crate) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags_and_vfs(path, flags, ALONE)
+        .and_then(|connection| only_read(&connection).map(|()| connection))
+        .map_err(StoreError::doing("open the database for reading"))
+}
+
+/// For [`super::snapshot`] alone: a connection that knows of no lock. `closed`: there is no journal, and none is made.
+pub(crate) fn open_unlocked(path: &Path, closed: bool) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        if closed {
             let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(format!("file:{text}?immutable=1"), flags)?
-        } else {
-            Connection::open_with_flags(path, flags)?
-        };
-        connection.busy_timeout(Duration::from_secs(5))?;
-        connection.execute_batch("PRAGMA cache_size = -256; PRAGMA mmap_size = 0;")?;
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            return Connection::open_with_flags(format!("file:{text}?immutable=1"), flags);
+        }
+        let connection = Connection::open_with_flags_and_vfs(path, flags, "unix-none")?;
+        // The journal is the station's: it is not copied and not removed, and its index is in memory.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
         Ok(connection)
     };
-    let closed = !super::database::beside(path, "-wal").exists();
-    open(false)
-        .or_else(|error| if closed && path.exists() { open(true) } else { Err(error) })
+    open()
+        .and_then(|connection| only_read(&connection).map(|()| connection))
         .map_err(StoreError::doing("open the database for reading"))
+}
+
+fn only_read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA cache_size = -256; PRAGMA mmap_size = 0;")?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 
 fn settle(

@@ -31,6 +31,12 @@ pub(crate) fn is_unreadable(error: &StoreError) -> bool {
         if UNREADABLE.contains(&failure.extended_code))
 }
 
+/// Somebody else holds a lock on the database.
+pub(crate) fn is_busy(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database { source: Error::SqliteFailure(failure, _), .. }
+        if failure.code == ErrorCode::DatabaseBusy)
+}
+
 impl Trouble {
     pub fn of(error: &StoreError) -> Self {
         match error {

@@ -1,10 +1,12 @@
 //! What a reading costs the card: sectors written to a private device (a loop device with ext4 of its own), by a
 //! station at its everyday pace, sending included. `/proc/PID/io` does not know the file system's journal.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use weather_station::outlook::Outlook;
 
 use crate::fill::fill;
@@ -22,10 +24,12 @@ const SECTOR: f64 = 512.0;
 const CARD: weather_station::outlook::Disk = weather_station::outlook::Disk { size: 16 << 30, free: 8 << 30 };
 
 /// Both settings, on a file system as it is mounted by itself and on one that commits its own journal every five minutes
-/// and not every five seconds; all four at the same time, five minutes.
+/// and not every five seconds, each beside the least that it can be there; all at the same time, six minutes.
 pub async fn measure(station: &Path, table: &mut Table) {
-    let row = async |max_loss, target, option: &'static str| {
-        (max_loss, target, option, bytes(station, max_loss, option).await)
+    let row = async |max_loss: u64, target: f64, option: &'static str| {
+        let every = Duration::from_secs(max_loss).max(INTERVAL);
+        let (bytes, bare) = tokio::join!(stored(station, max_loss, option), bare(every, option));
+        (max_loss, target, option, bytes.zip(bare))
     };
     let (now, gathered, now_rarely, gathered_rarely) = tokio::join!(
         row(0, 7_000.0, ""),
@@ -35,7 +39,7 @@ pub async fn measure(station: &Path, table: &mut Table) {
     );
     for (max_loss, target, option, bytes) in [now, gathered, now_rarely, gathered_rarely] {
         let what = format!("device bytes a reading, max_loss {max_loss}s{option}");
-        let Some(bytes) = bytes else {
+        let Some((bytes, bare)) = bytes else {
             table.state(&what, "not measured: needs root, for a loop device");
             continue;
         };
@@ -45,7 +49,11 @@ pub async fn measure(station: &Path, table: &mut Table) {
         table.judge(
             &what,
             format!("{bytes:.0} B: a 16 GB card for {years:.0} years"),
-            format!("every {} s; `status` estimates {said:.0} B", INTERVAL.as_secs()),
+            format!(
+                "every {} s; bare 4 KiB write + fdatasync as often: {bare:.0} B: {:.2}x; `status` estimates {said:.0} B",
+                INTERVAL.as_secs(),
+                bytes / bare,
+            ),
             &format!("{target:.0} B"),
             bytes <= target,
             None,
@@ -53,16 +61,18 @@ pub async fn measure(station: &Path, table: &mut Table) {
     }
 }
 
-/// `None` where no loop device can be had.
-async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
+/// What a station that sends makes of it. `None` where no loop device can be had.
+async fn stored(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     let dir = tempfile::tempdir().unwrap();
     let disk = Mounted::new(dir.path(), option)?;
     let hub = hub(0);
     fill(&disk.store(), BACKLOG, INTERVAL).await;
-    // Open until the end: the last one to close a database removes its journal.
+    // The last one to close a database removes its journal, where it is not told to leave it.
     let filler = rusqlite::Connection::open(disk.store()).unwrap();
     let twice = "BEGIN; UPDATE reading SET run = 'other'; UPDATE reading SET run = 'bench'; COMMIT";
     filler.execute_batch(twice).unwrap();
+    filler.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    drop(filler);
     let journal = std::fs::metadata(disk.beside("-wal")).unwrap().len();
     assert!(journal >= JOURNAL, "the journal has {journal} bytes");
     let more = format!("max_loss = \"{max_loss}s\"");
@@ -79,14 +89,31 @@ async fn bytes(station: &Path, max_loss: u64, option: &str) -> Option<f64> {
     // What was gathered meanwhile is on the disk after this.
     tokio::time::sleep(Duration::from_secs(61)).await;
     let begun = process.until("it answers", INTERVAL, every, |_| true).await;
-    disk.sync();
-    let before = disk.written();
+    let before = disk.written_and_settled();
     let enough = taken(&begun) + u64::from(READINGS);
     let limit = INTERVAL * (READINGS + 12);
     let ended = process.until("enough readings", limit, every, |status| taken(status) >= enough).await;
-    disk.sync();
-    drop(filler);
-    Some((disk.written() - before) * SECTOR / (taken(&ended) - taken(&begun)) as f64)
+    let written = disk.written_and_settled() - before;
+    Some(written / (taken(&ended) - taken(&begun)) as f64)
+}
+
+/// The least that it can be: one page and one flush, into a file that does not grow, as often as the station syncs.
+async fn bare(every: Duration, option: &str) -> Option<f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Mounted::new(dir.path(), option)?;
+    let file = std::fs::File::create(disk.folder.join("bare")).unwrap();
+    file.write_all_at(&vec![0; usize::try_from(JOURNAL).unwrap()], 0).unwrap();
+    file.sync_all().unwrap();
+    let before = disk.written_and_settled();
+    let mut pace = tokio::time::interval(every);
+    let time = INTERVAL * READINGS;
+    for index in 0..(time.as_secs() / every.as_secs()) {
+        pace.tick().await;
+        file.write_all_at(&[7; 4096], index * 4096).unwrap();
+        file.sync_data().unwrap();
+    }
+    pace.tick().await;
+    Some((disk.written_and_settled() - before) / f64::from(READINGS))
 }
 
 /// An ext4 of its own, unmounted at the end; the kernel gives the loop device up with it.
@@ -123,14 +150,12 @@ impl Mounted {
         format!("{}{ending}", self.store().display()).into()
     }
 
-    fn sync(&self) {
+    /// Bytes since the device is there, with all that still waits in memory: the seventh number of its statistics, in
+    /// sectors (Linux, Documentation/block/stat.rst).
+    fn written_and_settled(&self) -> f64 {
         run(Command::new("sync").arg("-f").arg(&self.folder)).expect("sync");
-    }
-
-    /// Sectors written since the device is there: the seventh number (Linux, Documentation/block/stat.rst).
-    fn written(&self) -> f64 {
         let text = std::fs::read_to_string(&self.statistics).unwrap();
-        text.split_whitespace().nth(6).unwrap().parse().unwrap()
+        text.split_whitespace().nth(6).unwrap().parse::<f64>().unwrap() * SECTOR
     }
 }
 

@@ -6,9 +6,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 architecture=${1:?amd64 or arm64}
 box=$PWD/target/box
+mkdir -p "$box"
+exec 9>"$box/fetch.lock"
+flock 9
 [ ! -e "$box/.fetched-$architecture" ] || exit 0
 
-# A private apt: its own sources, lists and cache, so that the machine's own configuration stays as it is.
+# A private apt: its own sources, lists and cache, so that the machine's own configuration stays as it is; and without
+# its lock, for nothing is installed and somebody else may be installing.
 mkdir -p "$box/apt/lists/partial" "$box/apt/archives/partial"
 cat >"$box/apt/sources.list" <<'APT'
 deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
@@ -18,7 +22,7 @@ private() {
     local command=$1
     shift
     "$command" -o Dir::Etc::sourcelist="$box/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-        -o Dir::State::lists="$box/apt/lists" -o Dir::Cache="$box/apt" -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 "$@"
+        -o Dir::State::lists="$box/apt/lists" -o Dir::Cache="$box/apt" -o Debug::NoLocking=1 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 "$@"
 }
 private apt-get update -qq
 

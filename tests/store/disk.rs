@@ -71,7 +71,7 @@ async fn a_database_that_was_taken_away_is_begun_anew() {
     store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
     let of_the_old = store.page().await.end;
     let old = store.board.store.borrow().store_id.clone();
-    for ending in ["", "-wal", "-shm"] {
+    for ending in ["", "-wal"] {
         std::fs::remove_file(place.beside(ending)).unwrap();
     }
     store.status(|status| status.store_id != old && status.state == StoreState::Ok).await;
