@@ -1,5 +1,5 @@
-//! The live stream: the status document, rendered once for all readers whenever a part has something new.
-//! A reader that is slow gets the newest document next, never a queue of old ones.
+//! The live stream: the status document, rendered once for all readers whenever a part has something new, and not at
+//! all where nobody reads. A reader that is slow gets the newest document next, never a queue of old ones.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_stream::wrappers::WatchStream;
 
 use super::connection::Connection;
@@ -33,7 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The readers' end.
 pub struct Feed {
-    newest: watch::Receiver<Arc<str>>,
+    newest: Arc<watch::Sender<Arc<str>>>,
+    /// Somebody reads now who has not had a document yet.
+    came: Arc<Notify>,
     places: Arc<Semaphore>,
 }
 
@@ -42,14 +44,16 @@ pub struct Publisher {
     board: Arc<Board>,
     timekeeper: Timekeeper,
     pulse: Arc<Pulse>,
-    newest: watch::Sender<Arc<str>>,
+    newest: Arc<watch::Sender<Arc<str>>>,
+    came: Arc<Notify>,
 }
 
 /// A feed and its publisher.
 pub fn channel(board: Arc<Board>, timekeeper: Timekeeper, pulse: Arc<Pulse>) -> (Feed, Publisher) {
-    let (sender, newest) = watch::channel(render(&board, &timekeeper));
-    let publisher = Publisher { board, timekeeper, pulse, newest: sender };
-    (Feed { newest, places: Arc::new(Semaphore::new(STREAMS)) }, publisher)
+    let newest = Arc::new(watch::Sender::new(Arc::from("")));
+    let came = Arc::new(Notify::new());
+    let publisher = Publisher { board, timekeeper, pulse, newest: newest.clone(), came: came.clone() };
+    (Feed { newest, came, places: Arc::new(Semaphore::new(STREAMS)) }, publisher)
 }
 
 impl Publisher {
@@ -63,15 +67,21 @@ impl Publisher {
             self.pulse.note(&sensor.borrow_and_update(), &store.borrow_and_update());
             cloud.borrow_and_update();
             identity.borrow_and_update();
-            self.newest.send_replace(render(&self.board, &self.timekeeper));
+            let is_read = self.newest.receiver_count() > 0;
+            if is_read {
+                self.newest.send_replace(render(&self.board, &self.timekeeper));
+            }
             tokio::select! {
                 _ = sensor.changed() => {}
                 _ = store.changed() => {}
                 _ = cloud.changed() => {}
                 _ = identity.changed() => {}
-                () = tokio::time::sleep(AT_LEAST_EVERY) => {}
+                () = self.came.notified() => continue,
+                () = tokio::time::sleep(AT_LEAST_EVERY), if is_read => {}
             }
-            tokio::time::sleep(GATHER).await;
+            if is_read {
+                tokio::time::sleep(GATHER).await;
+            }
         }
     }
 }
@@ -115,10 +125,45 @@ pub async fn stream(
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "30")], text).into_response();
     };
     connection.mark_streaming();
-    let events = WatchStream::new(shared.live.newest.clone()).map(move |document| {
+    let events = WatchStream::from_changes(shared.live.newest.subscribe());
+    shared.live.came.notify_one();
+    let events = events.map(move |document| {
         // The place is held as long as the stream lives.
         let _held = &place;
         Ok::<_, Infallible>(Event::default().event("status").data(&*document))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_told_at_once_and_of_each_change_and_nothing_is_rendered_for_nobody() {
+        let board = Arc::new(Board::default());
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let (feed, publisher) = channel(board.clone(), timekeeper, Arc::default());
+        tokio::spawn(publisher.run());
+        let take = |count| board.sensor.send_modify(|sensor| sensor.taken = count);
+        tokio::time::sleep(2 * AT_LEAST_EVERY).await;
+        take(1);
+        tokio::time::sleep(2 * GATHER).await;
+        assert_eq!(&**feed.newest.borrow(), "");
+        let mut reader = feed.newest.subscribe();
+        feed.came.notify_one();
+        let began = Instant::now();
+        let mut next = async || {
+            timeout(2 * AT_LEAST_EVERY, reader.changed()).await.expect("a document").expect("a publisher");
+            serde_json::from_str::<serde_json::Value>(&reader.borrow_and_update()).expect("JSON")
+        };
+        assert_eq!((next().await["sensor"]["taken"].as_u64(), began.elapsed()), (Some(1), Duration::ZERO));
+        take(2);
+        assert_eq!((next().await["sensor"]["taken"].as_u64(), began.elapsed()), (Some(2), GATHER));
+        next().await;
+        assert_eq!(began.elapsed(), GATHER + AT_LEAST_EVERY + GATHER, "without a change");
+    }
 }

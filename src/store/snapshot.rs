@@ -44,34 +44,29 @@ impl Snapshot {
     /// What `look` finds. It is asked again where the station wrote meanwhile.
     pub fn read<T>(&mut self, look: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         for _ in 0..TRIES {
-            let found = self.open().and_then(&look);
+            let (opened, mark) = match self.open.take() {
+                Some((connection, mark)) => (Ok(connection), mark),
+                None => {
+                    let mark = Mark::of(&self.path)?;
+                    (schema::open_unlocked(&self.path, mark.is_of_none()), mark)
+                }
+            };
+            let (found, connection) = match opened {
+                Ok(connection) => (look(&connection), Some(connection)),
+                Err(error) => (Err(error), None),
+            };
             if identity(&self.path)? != self.identity {
                 let reason = "it was replaced by a new one while it was read: begin again".into();
                 return Err(StoreError::Unavailable { reason });
             }
-            let untouched = match &self.open {
-                Some((_, mark)) => mark.holds(&self.path)?,
-                None => true,
-            };
-            if untouched {
+            // Where it was written, an error means as little as what was found.
+            if mark.holds(&self.path)? {
+                self.open = connection.map(|connection| (connection, mark));
                 return found;
             }
-            self.open = None;
         }
         let reason = "the station writes to it all the time: try again later".into();
         Err(StoreError::Unavailable { reason })
-    }
-
-    fn open(&mut self) -> Result<&Connection, StoreError> {
-        if self.open.is_none() {
-            let mark = Mark::of(&self.path)?;
-            let connection = schema::open_unlocked(&self.path, mark.is_of_none())?;
-            self.open = Some((connection, mark));
-        }
-        match &self.open {
-            Some((connection, _)) => Ok(connection),
-            None => Err(StoreError::Gone),
-        }
     }
 }
 

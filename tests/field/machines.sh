@@ -191,10 +191,10 @@ tpm() {
     tcti=swtpm:host=$host_address,port=$port
 }
 
-# binary NAME: one of this repository's programs, release if there is one.
+# binary NAME: one of this repository's programs for tests, built where it is not.
 binary() {
-    local folder=${CARGO_TARGET_DIR:-$repository/target}
-    if [ -x "$folder/release/$1" ]; then echo "$folder/release/$1"; else echo "$folder/debug/$1"; fi
+    cargo build --quiet --locked --manifest-path "$repository/Cargo.toml" --package "$1" --bins >&2 || return 1
+    echo "${CARGO_TARGET_DIR:-$repository/target}/debug/$1"
 }
 # verify FILE: what the program in the package says of the hub's record.
 verify() {
