@@ -51,11 +51,11 @@ limited() { # COMMAND...: begins it. What hangs is ended with all that it starte
   # A shell has what runs beside it ignore two signals, which the scripts want to hear.
   timeout --kill-after 30 2400 env --default-signal=INT,QUIT "$@" &
 }
-ended() { # NAME SECONDS STATUS: remembers what failed
-  if [ "$3" = 0 ]; then
-    passed=$((passed + 1)); printf '==> %s: ok (%d s)\n' "$1" "$2"
+ended() { # NAME STATUS HOW: remembers what failed
+  if [ "$2" = 0 ]; then
+    passed=$((passed + 1)); printf '==> %s: ok (%s)\n' "$1" "$3"
   else
-    failed=$((failed + 1)); failures+=("$1"); printf '==> %s: FAILED (%d s)\n' "$1" "$2"
+    failed=$((failed + 1)); failures+=("$1"); printf '==> %s: FAILED (%s)\n' "$1" "$3"
   fi
 }
 run() { # NAME COMMAND...: times it, keeps going
@@ -64,22 +64,22 @@ run() { # NAME COMMAND...: times it, keeps going
   limited "$@"; child=$!
   wait "$child" || status=$?
   child=''
-  ended "$name" $((SECONDS - at)) "$status"
+  ended "$name" "$status" "$((SECONDS - at)) s"
 }
 begin() { # NAME COMMAND...: for what waits more than it works; `join` shows what it said
   local log; log=$(mktemp)
   printf '\n==> %s: begun beside what follows\n' "$1"
   limited "${@:2}" >"$log" 2>&1
-  beside+=("$!:$SECONDS:$log:$1")
+  beside+=("$!:$log:$1")
 }
 join() {
-  local one process at log name status
+  local one process log name status
   for one in "${beside[@]}"; do
-    IFS=: read -r process at log name <<<"$one"
+    IFS=: read -r process log name <<<"$one"
     status=0; wait "$process" || status=$?
     printf '\n==> %s\n' "$name"
     cat "$log"; rm "$log"
-    ended "$name" $((SECONDS - at)) "$status"
+    ended "$name" "$status" "beside the others"
   done
   beside=()
 }
