@@ -184,9 +184,9 @@ impl Running {
         }
     }
 
+    /// Whoever waits for them turns meanwhile.
     async fn steps(&mut self) -> Result<Link, CloudError> {
         let limits = self.task.limits.clone();
-        self.shared.beat();
         let source = config::identity_source(self.task.identity.source);
         let mut identity = self.desk.identity().await;
         self.shared.report.identity(source, identity.as_ref());
@@ -206,7 +206,6 @@ impl Running {
         }
         let timekeeper = &self.task.timekeeper;
         let token = self.desk.token(identity.clone(), timekeeper, self.task.hub.token_lifetime).await?;
-        self.shared.beat();
         let way = self.dialer.way();
         let opened = async {
             let wire = self.dialer.dial(way, &identity.host, &tls, &limits).await?;
@@ -219,7 +218,6 @@ impl Running {
                 return Err(error);
             }
         };
-        self.shared.beat();
         let mut cbs = Cbs::attach(&mut connection).await?;
         cbs.put_token(&token, limits.put_token).await?;
         let address = format!("/devices/{}/messages/events", identity.device_id);
@@ -231,7 +229,6 @@ impl Running {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             self.shared.most_bytes = MOST_BYTES.min(limit.saturating_sub(64));
         }
-        self.shared.beat();
         Ok(Link { connection, cbs, sender, identity, token, way, tls })
     }
 

@@ -180,7 +180,9 @@ impl Database {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
             .map_err(StoreError::doing("copy the journal into the database"))?;
         if busy {
-            let reason = "a sync failed, and another program reads the journal: it cannot be emptied".into();
+            let reason =
+                "a sync failed, and the check of the whole file reads the journal: it cannot be emptied yet"
+                    .into();
             return Err(StoreError::Unavailable { reason });
         }
         Ok(())

@@ -134,7 +134,7 @@ impl Keeper {
         let samples: Vec<Sample> = self.memory.samples.iter().take(TOGETHER).copied().collect();
         let database = self.open_database()?;
         if !database.has_room_in_journal(&path, limits)? {
-            let reason = "the journal is full: another program has been reading the database for long".into();
+            let reason = "the journal is full: the check of the whole file still reads it".into();
             return Err(StoreError::Unavailable { reason });
         }
         let before = database.last_sequence;

@@ -9,8 +9,8 @@
 //! - A sequence that is missing above the watermark is named by a `gap` or `deadLetter` event.
 //!
 //! # Files beside the database
-//! `-wal` is SQLite's (an older version of the station also left a `-shm`); `.lock` is held (flock) by the station; `.ballast` is room for pruning on a full
-//! disk; `.set-aside-DATE` is a store that was damaged, kept for people.
+//! `-wal` is SQLite's (versions before left a `-shm` too); `.lock` is held (flock) by the station; `.ballast` is room for
+//! pruning on a full disk; `.set-aside-DATE` is a store that was damaged, kept for people.
 
 mod acknowledge;
 mod answer;

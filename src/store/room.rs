@@ -77,8 +77,8 @@ impl Database {
         Ok(self.number("page_count")? < count)
     }
 
-    /// Whether a commit keeps database and journal within `max_size`. A reader that holds on to the journal makes it
-    /// grow; then this waits a moment for it, and starts the journal over.
+    /// Whether a commit keeps database and journal within `max_size`. The check of the whole file holds on to the journal
+    /// and makes it grow; then this waits a moment for it, and starts the journal over.
     pub fn has_room_in_journal(&self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
         let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let journal = length(&beside(path, "-wal"));

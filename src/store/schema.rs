@@ -151,7 +151,10 @@ pub(crate) fn open(
 pub(crate) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags_and_vfs(path, flags, ALONE)
-        .and_then(|connection| only_read(&connection).map(|()| connection))
+        .and_then(|connection| {
+            connection.busy_timeout(Duration::from_secs(5))?;
+            only_read(&connection).map(|()| connection)
+        })
         .map_err(StoreError::doing("open the database for reading"))
 }
 
@@ -186,7 +189,7 @@ fn settle(
     begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let doing = || StoreError::doing("prepare the database");
-    // Nobody but a reader is ever there; a checkpoint may wait this long for one.
+    // Nobody but the check of the whole file is ever there; a checkpoint may wait this long for it.
     connection.busy_timeout(Duration::from_millis(250)).map_err(doing())?;
     if connection.is_readonly("main").map_err(doing())? {
         return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });

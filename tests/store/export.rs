@@ -123,7 +123,7 @@ async fn beside_a_station_that_writes_without_a_pause_every_reading_is_exported_
     store.stop().await;
 }
 
-/// Its locks would let in nobody else, and closing a file would let them all go: from here on it is another process.
+/// What its index would cost the card is in the README, "The station has the database to itself".
 #[tokio::test]
 async fn nobody_else_opens_the_database_of_a_running_station_and_no_index_is_written_to_the_card() {
     let place = Place::new();
