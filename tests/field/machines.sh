@@ -61,13 +61,19 @@ finish() {
 }
 
 # --- what must be on this machine ---
-need_packages() {
-    local absent=() package
+need_packages() (
+    # Two tests may begin at the same time, and apt waits for nobody who reads its lists.
+    mkdir -p "$cache"
+    exec 9>"$cache/packages.lock"
+    flock 9
+    absent=()
     for package in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || absent+=("$package")
     done
-    [ "${#absent[@]}" = 0 ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${absent[@]}" >/dev/null; }
-}
+    [ "${#absent[@]}" = 0 ] && return
+    # A service that is started with its package must not inherit the lock.
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${absent[@]}" >/dev/null; } 9>&-
+)
 need_root() {
     [ "$(id -u)" = 0 ] || { echo "${0##*/}: needs root (namespaces, chroot)" >&2; exit 1; }
 }
