@@ -102,8 +102,10 @@ guest_hub() { # DEVICE: the emulator on loopback, which the guest reaches as 10.
     hub_start
 }
 hub_start() {
+    local emulator
+    emulator=$(binary hub-emulator) # not below: a build takes longer than the wait for the ports
     : >"$run/hub/ports"
-    "$(binary hub-emulator)" --name 10.0.2.2 --dir "$run/hub" --record "$run/record" --port "$amqp_port" --https-port "$https_port" \
+    "$emulator" --name 10.0.2.2 --dir "$run/hub" --record "$run/record" --port "$amqp_port" --https-port "$https_port" \
         --device "$hub_device=$run/$hub_device.key" >"$run/hub/ports" 2>"$run/hub/log" &
     hub_process=$!
     started+=("$hub_process")

@@ -174,14 +174,15 @@ on() {
 
 # hub DEVICE...: the emulator at $host_address, its authority in $run/hub/ca.pem, a connection string in $run/DEVICE.string.
 hub() {
-    local device arguments=()
+    local device emulator arguments=()
+    emulator=$(binary hub-emulator) # not below: a build takes longer than the wait for the ports
     mkdir -p "$run/hub"
     for device in "$@"; do
         head -c 32 /dev/urandom | base64 -w0 >"$run/$device.key"
         arguments+=(--device "$device=$run/$device.key")
         printf 'HostName=%s;DeviceId=%s;SharedAccessKey=%s' "$host_address" "$device" "$(cat "$run/$device.key")" >"$run/$device.string"
     done
-    "$(binary hub-emulator)" --address "$host_address" --name "$host_address" --dir "$run/hub" --record "$run/record" \
+    "$emulator" --address "$host_address" --name "$host_address" --dir "$run/hub" --record "$run/record" \
         --port 5671 --https-port 443 "${arguments[@]}" >"$run/hub/ports" 2>"$run/hub/log" &
     started+=($!)
     until_true 20 test -s "$run/hub/ports" || { cat "$run/hub/log" >&2; return 1; }
