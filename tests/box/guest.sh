@@ -5,7 +5,7 @@
 
 box=$repository/target/box
 exec 6>&1 # a diagnosis is shown whole, whatever becomes of the output of the command that found cause for one
-port_base=$((20000 + $$ % 10000))
+port_base=$((20000 + $$ % 2500 * 4)) # four each, also for two that begin one after the other
 ssh_port=$port_base web_port=$((port_base + 1)) amqp_port=$((port_base + 2)) https_port=$((port_base + 3))
 
 kernel_version() { basename "$(ls -d "$box"/kernel-amd64/lib/modules/*)"; }
