@@ -5,6 +5,7 @@
 mod adjtimex;
 mod system;
 mod timekeeper;
+mod turns;
 
 use std::time::Duration;
 

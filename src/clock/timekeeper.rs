@@ -1,13 +1,20 @@
 //! Judges the clock: synchronised, plausible or wrong; and lends the hub's time where it is wrong.
 //! Pure apart from the [`Clock`] it is given; knows nothing of disk or network.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Clock;
+use super::turns::Turns;
 use crate::reading::{Stamp, TimeQuality};
+
+/// A clock that is synchronised may be set back by so much and is still right.
+const SET_BACK: TimeDelta = TimeDelta::seconds(2);
 
 /// How far the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,7 +25,7 @@ pub enum ClockState {
     /// Not synchronised, but not before the build nor before the newest synchronised reading; or the hub's own time,
     /// which is in use.
     Plausible,
-    /// Before one of the two: no token is made with it.
+    /// Before one of the two, or ahead of them only because it went on from there: no token is made with it.
     Wrong,
 }
 
@@ -35,11 +42,15 @@ pub struct Timekeeper {
     clock: Arc<dyn Clock>,
     // Held for a few instructions; nobody waits while holding it.
     trust: Arc<Mutex<Trust>>,
+    turns: Turns,
 }
 
 struct Trust {
     /// No right clock shows less: the build date, or the newest reading taken synchronised.
     floor: DateTime<Utc>,
+    /// The same for the beginning of this boot. A clock that was wrong after it stays wrong until somebody sets it,
+    /// however long it runs on.
+    floor_at_boot: Option<DateTime<Utc>>,
     /// What to add to "time since boot" to get the hub's time, once it had to be asked.
     hub_time_at_boot: Option<DateTime<Utc>>,
 }
@@ -53,16 +64,18 @@ impl std::fmt::Debug for Timekeeper {
 impl Timekeeper {
     /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
     pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {
-        Self { clock, trust: Arc::new(Mutex::new(Trust { floor, hub_time_at_boot: None })) }
+        let trust = Arc::new(Mutex::new(Trust { floor, floor_at_boot: None, hub_time_at_boot: None }));
+        Self { clock, trust, turns: Turns::begin() }
     }
 
-    /// A right clock is not before `time`.
-    pub fn raise_floor(&self, time: DateTime<Utc>) {
+    /// At this time since boot a right clock did not show less than `time`.
+    pub fn raise_floor(&self, time: DateTime<Utc>, since_boot: Duration) {
         let mut trust = self.trust();
         trust.floor = trust.floor.max(time);
+        trust.floor_at_boot = trust.floor_at_boot.max(time.checked_sub_signed(delta(since_boot)));
     }
 
-    /// The least time that a right clock can show.
+    /// The least time that a right clock can ever show.
     pub fn floor(&self) -> DateTime<Utc> {
         self.trust().floor
     }
@@ -82,7 +95,7 @@ impl Timekeeper {
     /// The state with its reason, for people.
     pub fn status(&self) -> ClockStatus {
         let (_, state, reason) = self.judge();
-        ClockStatus { state, reason }
+        ClockStatus { state, reason: reason.into_owned() }
     }
 
     /// Just the state.
@@ -101,7 +114,17 @@ impl Timekeeper {
         Stamp { boot: self.clock.boot(), since_boot: self.clock.since_boot(), time, time_quality }
     }
 
-    fn judge(&self) -> (DateTime<Utc>, ClockState, String) {
+    /// When a loop wakes: for what is `due` within `longest`, or else together with all the others.
+    pub fn end_of_turn(&self, longest: Duration, due: Option<Instant>) -> Instant {
+        self.turns.end(longest, due)
+    }
+
+    /// The first instant later than `after` at which idle loops turn.
+    pub fn next_turn(&self, after: Instant, longest: Duration) -> Instant {
+        self.turns.next(after, longest)
+    }
+
+    fn judge(&self) -> (DateTime<Utc>, ClockState, Cow<'static, str>) {
         let wall = self.clock.wall();
         if self.clock.synchronised() {
             return (wall, ClockState::Synchronised, "the kernel says that it is synchronised".into());
@@ -115,13 +138,15 @@ impl Timekeeper {
                 "not synchronised: the time is the hub's, by its Date header".into(),
             );
         }
-        if wall < trust.floor {
+        let runs_on = trust.floor_at_boot.map(|at_boot| at_boot + delta(self.clock.since_boot()) - SET_BACK);
+        let least = trust.floor.max(runs_on.unwrap_or(trust.floor));
+        if wall < least {
             let reason = format!(
                 "shows {}, which is before {}, so it cannot be right",
                 wall.format("%F %T"),
-                trust.floor.format("%F %T")
+                least.format("%F %T")
             );
-            return (wall, ClockState::Wrong, reason);
+            return (wall, ClockState::Wrong, reason.into());
         }
         (wall, ClockState::Plausible, "not synchronised, but not impossible either".into())
     }
@@ -131,6 +156,6 @@ impl Timekeeper {
     }
 }
 
-fn delta(duration: std::time::Duration) -> TimeDelta {
+fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

@@ -288,12 +288,9 @@ impl<'a> Drain<'a> {
 
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let turn = now + self.shared.limits.turn;
         let linger = self.feed.linger(&self.shared.settings.borrow()).filter(|until| *until > now);
-        [self.shared.pace.wait(), linger, self.shared.report.due()]
-            .into_iter()
-            .flatten()
-            .fold(turn, Instant::min)
+        let due = [self.shared.pace.wait(), linger, self.shared.report.due()].into_iter().flatten().min();
+        self.shared.timekeeper.end_of_turn(self.shared.limits.turn, due)
     }
 
     /// Asks the store for more when little is left.

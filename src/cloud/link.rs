@@ -12,6 +12,7 @@ use super::poison::{EventSuspicion, Suspicion};
 use super::promises::Promises;
 use super::report::Reporter;
 use crate::backoff::Backoff;
+use crate::clock::Timekeeper;
 use crate::settings::Settings;
 use crate::store::StoreHandle;
 
@@ -70,6 +71,7 @@ pub struct Shared {
     pub store_news: watch::Receiver<u64>,
     pub settings: watch::Receiver<Settings>,
     pub limits: Limits,
+    pub timekeeper: Timekeeper,
     pub report: Reporter,
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,

@@ -69,7 +69,7 @@ impl Renewer<'_> {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(self.nap(&token, attempt_at, flowed)) => {}
+                () = tokio::time::sleep_until(self.wake(&token, attempt_at, flowed)) => {}
                 _ = provisioned.changed() => {
                     if let Err(error) = self.same_identity().await {
                         return error;
@@ -80,12 +80,10 @@ impl Renewer<'_> {
     }
 
     /// At most a turn; sooner when something is due.
-    fn nap(&self, token: &Held, attempt_at: Instant, flowed: Instant) -> Duration {
-        let now = Instant::now();
-        let renewal = token.renew_at.max(attempt_at).saturating_duration_since(now);
-        let flow = (flowed + self.limits.keep_alive).saturating_duration_since(now);
-        let least = Duration::from_millis(10);
-        renewal.min(flow).min(self.limits.turn).max(least)
+    fn wake(&self, token: &Held, attempt_at: Instant, flowed: Instant) -> Instant {
+        let due = token.renew_at.max(attempt_at).min(flowed + self.limits.keep_alive);
+        let least = Instant::now() + Duration::from_millis(10);
+        self.timekeeper.end_of_turn(self.limits.turn, Some(due)).max(least)
     }
 
     /// The signer is asked before the permit is taken: a slow TPM delays no delivery.

@@ -110,6 +110,7 @@ impl Running {
             store_news: task.store.synced(),
             settings: task.settings.clone(),
             limits: task.limits.clone(),
+            timekeeper: task.timekeeper.clone(),
             report: Reporter::new(Arc::clone(&task.board), task.timekeeper.clone(), task.proxy.trouble()),
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),

@@ -98,7 +98,7 @@ impl Running {
         self.task.turns.fetch_add(1, Ordering::Relaxed);
         self.count_suspended();
         let due = self.schedule.due();
-        let wake = due.min(Instant::now() + LONGEST_TURN);
+        let wake = self.task.timekeeper.end_of_turn(LONGEST_TURN, Some(due));
         let mut requests = Vec::new();
         tokio::select! {
             biased;

@@ -58,7 +58,7 @@ impl Database {
         self.current = current;
         self.last_sequence = last.sequence;
         self.remember(rows);
-        self.raise_floor();
+        self.raise_floor(self.timekeeper.stamp().since_boot);
         Ok(())
     }
 }

@@ -161,15 +161,9 @@ impl Database {
         }
         self.progress = progress;
         self.current = current;
-        self.raise_floor();
+        let since_boot = self.timekeeper.stamp().since_boot;
+        self.raise_floor(self.found_wrong()?.unwrap_or(since_boot));
         Ok(())
-    }
-
-    /// A right clock does not show less than the newest reading that was taken with one.
-    pub(super) fn raise_floor(&self) {
-        if let Some(newest) = DateTime::from_timestamp_millis(self.progress.newest_synchronised) {
-            self.timekeeper.raise_floor(newest);
-        }
     }
 
     /// After a failed sync the journal may show commits that are not on the card, and syncing it again proves nothing.

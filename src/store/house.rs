@@ -3,15 +3,65 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::StoreError;
 use super::keeper::Keeper;
 use super::trouble::{Trouble, is_unreadable};
 use super::{replace, room};
 use crate::chain::chain;
+use crate::clock::Timekeeper;
+
+/// How often the house is kept when there is nothing to do.
+const OFTEN: Duration = Duration::from_secs(5);
+
+/// When the house is kept.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    timekeeper: Timekeeper,
+    due: Instant,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct House {
+    /// There is more to do.
+    pub more: bool,
+    /// Readings that had to wait can be handed out.
+    pub released: bool,
+}
+
+impl Rounds {
+    pub fn begin(timekeeper: &Timekeeper) -> Self {
+        Self { timekeeper: timekeeper.clone(), due: Instant::now() }
+    }
+
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// A sample takes them along when the next one would come too late for it: a blocking call less.
+    pub fn go_along_with_a_sample(&self, sample_interval: Duration) -> bool {
+        Instant::now() + sample_interval > self.due
+    }
+
+    pub fn done(&mut self, more: bool) {
+        let now = Instant::now();
+        // Before their time they went along with a sample: the next ones are left to another.
+        let after = if now < self.due { now + OFTEN } else { now };
+        self.due = if more { now } else { self.timekeeper.next_turn(after, OFTEN) };
+    }
+}
 
 impl Keeper {
-    /// Whatever there is to do between the readings. Returns true while there is more.
-    pub fn keep_house(&mut self, keep: Duration) -> bool {
+    /// Whatever there is to do between the readings.
+    pub fn keep_house(&mut self, keep: Duration) -> House {
+        let held_back = self.holds_back();
+        let more = self.go_round(keep);
+        House { more, released: held_back && !self.holds_back() }
+    }
+
+    fn go_round(&mut self, keep: Duration) -> bool {
         if self.database.is_some() && self.identity_on_disk() != self.identity {
             tracing::error!(path = %self.config.path.display(), "the database was taken away");
             drop(self.take_database());
@@ -112,5 +162,53 @@ impl Keeper {
         }
         let ballast = !by_size && room::drop_ballast(&path);
         Ok(database.evict(by_size || full_memory)? || ballast)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// Runs for a minute with a sample each `interval`; counts the rounds that samples took along, and the others.
+    async fn rounds(interval: Duration) -> (u32, u32) {
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        tokio::time::advance(Duration::from_millis(700)).await;
+        let mut rounds = Rounds::begin(&timekeeper);
+        rounds.done(false);
+        let (mut along, mut alone) = (0, 0);
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut sample = Instant::now() + interval;
+        while sample.min(rounds.due()) < end {
+            tokio::time::sleep_until(sample.min(rounds.due())).await;
+            if Instant::now() >= rounds.due() {
+                alone += 1;
+                rounds.done(false);
+            }
+            if Instant::now() >= sample {
+                sample += interval;
+                if rounds.go_along_with_a_sample(interval) {
+                    along += 1;
+                    rounds.done(false);
+                }
+            }
+        }
+        (along, alone)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_take_the_rounds_along_where_they_come_often_enough() {
+        for (interval, all) in [(1, 12), (2, 10), (5, 11)] {
+            let (along, alone) = rounds(Duration::from_secs(interval)).await;
+            // One may be due before the first sample.
+            assert!(along >= all && alone <= 1, "every {interval} s: {along} along, {alone} alone");
+        }
+        // They are not made less often because nothing is sampled.
+        let (along, alone) = rounds(Duration::from_secs(300)).await;
+        assert!((11..=12).contains(&alone) && along == 0, "{along} along, {alone} alone");
     }
 }

@@ -1,7 +1,6 @@
 //! Keeps the readings whatever happens to the disk: the database when there is one, memory when there is none,
 //! and every attempt to get from the one to the other. Blocking; the task calls it from short blocking calls.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::StoreError;
 use super::database::Database;
+use super::file;
 use super::lock::Lock;
 use super::memory::Memory;
 use super::pending::Soundness;
@@ -275,7 +275,7 @@ impl Keeper {
     }
 
     pub(super) fn identity_on_disk(&self) -> (u64, u64) {
-        std::fs::metadata(&self.config.path).map_or((0, 0), |file| (file.dev(), file.ino()))
+        file::identity(&self.config.path).unwrap_or_default()
     }
 
     pub(super) fn note(&mut self, error: &StoreError) {

@@ -22,6 +22,7 @@ mod dead_letters;
 mod event_time;
 mod events;
 pub mod export;
+mod file;
 mod fold;
 mod gaps;
 mod handle;

@@ -6,12 +6,12 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::database::beside;
+use super::file::{identity, piece};
 use super::{StoreError, journal, schema};
 
 /// The station writes for moments; a page is read in less than there is between two.
@@ -27,7 +27,6 @@ pub(crate) struct Snapshot {
 
 /// By what a write to the store is noticed: each one adds to the journal or takes it away. Copying it into the database
 /// leaves a mark only when the journal starts over, and until then SQLite reads the pages from the journal.
-#[derive(PartialEq, Eq)]
 struct Mark {
     header: Vec<u8>,
     /// Frames that are whole, and what lies behind them: the next one goes there.
@@ -37,7 +36,7 @@ struct Mark {
 
 impl Snapshot {
     pub fn new(path: &Path) -> Result<Self, StoreError> {
-        let identity = identity(path)?;
+        let identity = identity(path).map_err(|source| StoreError::file("read", path, source))?;
         Ok(Self { path: path.to_owned(), identity, open: None })
     }
 
@@ -55,7 +54,9 @@ impl Snapshot {
                 Ok(connection) => (look(&connection), Some(connection)),
                 Err(error) => (Err(error), None),
             };
-            if identity(&self.path)? != self.identity {
+            let identity =
+                identity(&self.path).map_err(|source| StoreError::file("read", &self.path, source))?;
+            if identity != self.identity {
                 let reason = "it was replaced by a new one while it was read: begin again".into();
                 return Err(StoreError::Unavailable { reason });
             }
@@ -110,25 +111,4 @@ fn file(path: &Path) -> Result<Option<File>, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::file("open", path, source)),
     }
-}
-
-/// Up to `length` bytes; less at the end of the file.
-fn piece(file: &File, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    let mut have = 0;
-    while have < length {
-        match file.read_at(&mut bytes[have..], start + have as u64) {
-            Ok(0) => break,
-            Ok(more) => have += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(have);
-    Ok(bytes)
-}
-
-fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
-    let file = std::fs::metadata(path).map_err(|source| StoreError::file("read", path, source))?;
-    Ok((file.dev(), file.ino()))
 }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::database::beside;
+use super::file::piece;
 use super::journal;
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
@@ -109,18 +109,7 @@ pub(crate) fn pages(file: &File) -> u64 {
 
 /// Shorter at the end of a file that was cut; none where the card cannot read it.
 pub(crate) fn page(file: &File, number: u64) -> Option<Vec<u8>> {
-    let mut page = vec![0; usize::try_from(PAGE_SIZE).ok()?];
-    let mut filled = 0;
-    while filled < page.len() {
-        match file.read_at(page.get_mut(filled..)?, number * PAGE_SIZE + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-    page.truncate(filled);
-    Some(page)
+    piece(file, number * PAGE_SIZE, usize::try_from(PAGE_SIZE).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::answer::{answer, answer_at_once};
 use super::check::Check;
 use super::database::Database;
 use super::handle::{Reply, Request, StoreHandle};
+use super::house::{House, Rounds};
 use super::keeper::{Keeper, Unchecked};
 use crate::clock::Timekeeper;
 use crate::config;
@@ -27,8 +28,6 @@ use crate::status::Board;
 const REQUESTS: usize = 64;
 /// Samples that arrived while the disk was busy are synced together, at most so many.
 const TOGETHER: usize = 256;
-/// How often the house is kept when there is nothing to do.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// What could not be put on disk is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -48,6 +47,7 @@ pub fn open(
         requests: requests_rx,
         synced: synced_tx,
         due: None,
+        rounds: Rounds::begin(timekeeper),
     };
     Ok((task, StoreHandle { requests: requests_tx, synced: synced_rx }))
 }
@@ -62,6 +62,7 @@ pub struct StoreTask {
     synced: watch::Sender<u64>,
     /// The time by which what is in memory has to be on disk.
     due: Option<Instant>,
+    rounds: Rounds,
 }
 
 impl StoreTask {
@@ -77,7 +78,6 @@ impl StoreTask {
         let mut sampling = true;
         let mut asked = true;
         let mut closing: Vec<Reply<()>> = Vec::new();
-        let mut housekeeping = Instant::now();
         let mut check = Check::default();
         let mut unchecked = self.with(&board, |_| ()).await.1;
         while sampling || (asked && closing.is_empty()) {
@@ -92,7 +92,10 @@ impl StoreTask {
                     sampling = received.is_some();
                     match received {
                         None => self.sync(&board).await,
-                        Some(first) => self.take(&board, first, &mut samples).await,
+                        Some(first) => {
+                            let settings = settings.borrow().clone();
+                            self.take(&board, first, &mut samples, &settings).await
+                        }
                     }
                 }
                 request = self.requests.recv(), if asked => match request {
@@ -107,17 +110,10 @@ impl StoreTask {
                     self.synced.send_modify(|_| {});
                     unchecked
                 }
-                () = sleep_until(housekeeping) => {
+                () = sleep_until(self.rounds.due()) => {
                     let keep = settings.borrow().keep;
-                    let keep_house = move |keeper: &mut Keeper| {
-                        let held_back = keeper.holds_back();
-                        (keeper.keep_house(keep), held_back && !keeper.holds_back())
-                    };
-                    let ((more, released), unchecked) = self.with(&board, keep_house).await;
-                    housekeeping = Instant::now() + if more { Duration::ZERO } else { HOUSEKEEPING };
-                    if released {
-                        self.synced.send_modify(|_| {});
-                    }
+                    let (house, unchecked) = self.with(&board, move |keeper| keeper.keep_house(keep)).await;
+                    self.house_is_kept(house);
                     unchecked
                 }
             };
@@ -189,6 +185,7 @@ impl StoreTask {
         board: &Board,
         first: FromSensor,
         samples: &mut mpsc::Receiver<FromSensor>,
+        settings: &Settings,
     ) -> Option<Unchecked> {
         let mut taken = Vec::new();
         let mut missed = Vec::new();
@@ -204,14 +201,20 @@ impl StoreTask {
         }
         let told = !missed.is_empty();
         let at_once = self.max_loss.is_zero();
+        let keep_readings = settings.keep;
+        let with_house = self.rounds.go_along_with_a_sample(settings.sample_interval);
         let keep = move |keeper: &mut Keeper| {
             for fields in missed {
                 keeper.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default());
             }
             keeper.take(taken);
-            at_once.then(|| keeper.sync())
+            let synced = at_once.then(|| keeper.sync());
+            (synced, with_house.then(|| keeper.keep_house(keep_readings)))
         };
-        let (synced, unchecked) = self.with(board, keep).await;
+        let ((synced, house), unchecked) = self.with(board, keep).await;
+        if let Some(house) = house {
+            self.house_is_kept(house);
+        }
         if told {
             self.synced.send_modify(|_| {});
         }
@@ -226,6 +229,13 @@ impl StoreTask {
         let (done, unchecked) = self.with(board, Keeper::sync).await;
         self.try_again_after(&done);
         unchecked
+    }
+
+    fn house_is_kept(&mut self, House { more, released }: House) {
+        self.rounds.done(more);
+        if released {
+            self.synced.send_modify(|_| {});
+        }
     }
 
     /// What fails is tried again soon; the readings stay in memory meanwhile.

@@ -187,6 +187,64 @@ async fn a_clock_before_the_newest_synchronised_reading_is_wrong() {
     store.stop().await;
 }
 
+/// Power and network are away; the clock starts where it was last saved, a few minutes before the newest reading.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_does_not_become_right_by_running_on() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(1).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        hands.wall -= TimeDelta::minutes(5);
+        hands.since_boot = Duration::from_secs(10);
+        hands.boot = 2;
+        hands.synchronised = false;
+    });
+    let mut store = place.start_as("second").unwrap();
+    store.append(1).await;
+    place.clock.advance(20 * MINUTE);
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong, "{:?}", store.timekeeper.status());
+    store.append(1).await;
+    store.stop().await;
+    // Another run in the same boot knows it as well.
+    let mut store = place.start_as("third").unwrap();
+    place.clock.advance(20 * MINUTE);
+    store.append(1).await;
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong, "{:?}", store.timekeeper.status());
+    assert_eq!(sequences(&store.page().await), [1], "a reading of unknown time went out");
+    // Three hours have passed in truth, and now the network is back.
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T15:40:00Z");
+        hands.synchronised = true;
+    });
+    tokio::time::sleep(MINUTE).await;
+    let page = store.page().await;
+    let times: Vec<_> = page.readings.iter().map(|(_, reading)| reading.sample.stamp.time).collect();
+    let expected =
+        ["2026-06-01T12:00:00Z", "2026-06-01T15:00:00Z", "2026-06-01T15:20:00Z", "2026-06-01T15:40:00Z"];
+    assert_eq!(times, expected.map(date));
+    store.stop().await;
+}
+
+/// Somebody sets it by hand, or a real-time clock is read late: nobody says that it is synchronised.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_that_is_set_is_plausible() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(1).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        hands.wall -= TimeDelta::minutes(5);
+        (hands.boot, hands.synchronised) = (2, false);
+    });
+    let store = place.start_as("second").unwrap();
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong);
+    place.clock.advance(20 * MINUTE);
+    place.clock.set(|hands| hands.wall += TimeDelta::minutes(5));
+    assert_eq!(store.timekeeper.state(), ClockState::Plausible, "{:?}", store.timekeeper.status());
+    store.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_steps_back_unsynchronised_is_wrong_in_the_same_run() {
     let place = Place::new();

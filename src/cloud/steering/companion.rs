@@ -117,11 +117,8 @@ impl<'a> Companion<'a> {
         let steering = &mut *self.steering;
         let dues = steering.groups.iter().filter_map(|group| group.due(now));
         let reported = steering.groups[0].attached.is_some().then(|| steering.reported.due(now));
-        let wake = dues
-            .chain(reported)
-            .chain(self.conversation.due(now))
-            .filter(|due| *due > now)
-            .fold(now + TURN, Instant::min);
+        let due = dues.chain(reported).chain(self.conversation.due(now)).filter(|due| *due > now).min();
+        let wake = steering.desk.timekeeper.end_of_turn(TURN, due);
         let [twin, methods, messages] = &mut steering.groups;
         tokio::select! {
             received = receive(&mut twin.attached) => Event::Twin(received),

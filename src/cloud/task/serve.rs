@@ -67,7 +67,7 @@ impl Running {
                 };
                 let ended = async {
                     loop {
-                        if let Some(error) = ending.wait(limits.turn).await {
+                        if let Some(error) = ending.wait(limits.idle).await {
                             return error;
                         }
                     }

@@ -1,0 +1,27 @@
+//! What the store asks of files that SQLite has no part in: a piece of one, and which file a path leads to.
+
+use std::fs::File;
+use std::io::{ErrorKind, Result};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+
+/// Up to `length` bytes from `start` on; less at the end of the file.
+pub(crate) fn piece(file: &File, start: u64, length: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut have = 0;
+    while have < length {
+        match file.read_at(&mut bytes[have..], start + have as u64) {
+            Ok(0) => break,
+            Ok(more) => have += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(have);
+    Ok(bytes)
+}
+
+/// Device and inode: another pair is another file under the same name.
+pub(crate) fn identity(path: &Path) -> Result<(u64, u64)> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
