@@ -58,6 +58,7 @@ impl Database {
         self.current = current;
         self.last_sequence = last.sequence;
         self.remember(rows);
+        self.remember_provisional(rows);
         self.raise_floor(self.timekeeper.stamp().since_boot);
         Ok(())
     }

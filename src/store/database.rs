@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::DateTime;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -13,6 +12,7 @@ use super::gaps::{Extendable, Known};
 use super::journal::Lost;
 use super::pending::{Found, Soundness, live};
 use super::progress::Progress;
+use super::provisional::Provisional;
 use super::rollups::{self, Current};
 use super::row::Row;
 use super::salvaged::Origins;
@@ -48,6 +48,8 @@ pub(crate) struct Database {
     pub(super) last_event: u64,
     /// Those of the last append.
     pub(super) newest_rows: Vec<Row>,
+    /// Those whose time may still change, though they have one.
+    pub(super) provisional: Option<Provisional>,
     /// The newest event that was handed out in this run.
     pub(super) events_offered: u64,
     pub(super) extendable: Option<Extendable>,
@@ -102,6 +104,7 @@ impl Database {
             last_event: watermark.events.max(greatest(&connection, "event", "event_sequence")?),
             events_offered: 0,
             newest_rows: Vec::new(),
+            provisional: None,
             lag: None,
             extendable: None,
             boot: timekeeper.stamp().boot,

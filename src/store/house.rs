@@ -111,6 +111,7 @@ impl Keeper {
         }
         database.write_down_in_time()?;
         let more = database.redate_step()?
+            || database.correct_step()?
             || database.prune_old(keep)?
             || (database.is_nearly_full(limits)? && database.evict(true)?)
             || database.shrink(limits)?;

@@ -36,6 +36,7 @@ mod newest_rows;
 mod opening;
 mod pending;
 mod progress;
+mod provisional;
 mod prune;
 mod redate;
 mod replace;

@@ -23,13 +23,14 @@ impl Database {
     }
 
     /// What [`Database::pending`] would say, where that is known without the disk.
-    pub fn pending_at_once(&self, after: Option<Position>, limit: usize) -> Option<Page> {
+    pub fn pending_at_once(&mut self, after: Option<Position>, limit: usize) -> Option<Page> {
         let after = after.unwrap_or_default();
         let start = self.start_after(after);
         let remembered_from = self.newest_rows.first().map_or(self.last_sequence + 1, |row| row.sequence);
         let ordinary = !self.salvaging
             && self.salvaged_pending == 0
             && self.undated_from().is_none()
+            && !self.is_to_be_corrected(self.last_sequence)
             && self.dead.is_empty()
             && self.known.count(start, self.last_sequence) == 0
             && self.newest_rows.last().is_none_or(|row| row.sequence == self.last_sequence)
@@ -43,6 +44,7 @@ impl Database {
             page.readings.push((position, row.clone().reading(&self.store_id)?));
             page.end = position;
         }
+        self.handed_out(self.start_after(page.end));
         Some(page)
     }
 
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
 
-    fn at_once(database: &Database, after: u64) -> Option<Vec<u64>> {
+    fn at_once(database: &mut Database, after: u64) -> Option<Vec<u64>> {
         let page = database.pending_at_once(Some(database.watermark.position(after)), 100)?;
         Some(page.readings.iter().map(|(position, _)| position.row).collect())
     }
@@ -74,7 +76,7 @@ mod tests {
         let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
         database.insert(&[Row::example(1)]).expect("inserted");
         database.insert(&[Row::example(2), Row::example(3)]).expect("inserted");
-        assert_eq!(at_once(&database, 0), None, "the first one is no longer remembered");
+        assert_eq!(at_once(&mut database, 0), None, "the first one is no longer remembered");
         for after in 1..=3 {
             let after = database.watermark.position(after);
             let said = database.pending_at_once(Some(after), 100).expect("remembered");
@@ -82,9 +84,9 @@ mod tests {
             assert_eq!((said.readings, said.end, said.more), (table.readings, table.end, table.more));
         }
         database.insert(&[Row::example(4), Row::example(6)]).expect("inserted");
-        assert_eq!(at_once(&database, 3), None, "the table tells of the gap");
+        assert_eq!(at_once(&mut database, 3), None, "the table tells of the gap");
         database.insert(&(7..=40).map(Row::example).collect::<Vec<_>>()).expect("inserted");
-        assert_eq!(at_once(&database, 6), None, "a backlog");
-        assert_eq!(at_once(&database, 40), Some(Vec::new()));
+        assert_eq!(at_once(&mut database, 6), None, "a backlog");
+        assert_eq!(at_once(&mut database, 40), Some(Vec::new()));
     }
 }

@@ -83,6 +83,7 @@ impl Database {
         if !page.more {
             let left = limit - page.readings.len();
             self.live_page(self.start_after(after), left, &mut page)?;
+            self.handed_out(self.start_after(page.end));
         }
         Ok(page)
     }
@@ -113,6 +114,7 @@ impl Database {
         // What gets its time only now is not handed out before it has it.
         let upto = start.saturating_add(limit as u64);
         while self.undated_from().is_some_and(|from| from <= upto) && self.redate_step()? {}
+        while self.is_to_be_corrected(upto) && self.correct_step()? {}
         let mut expected = start + 1;
         let mut before = None;
         let mut missing = Vec::new();

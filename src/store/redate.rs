@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::database::Database;
@@ -70,21 +70,7 @@ impl Database {
             progress.rolled_up = self.last_sequence;
         }
         self.transaction("re-date readings", |connection| {
-            for row in &rows {
-                connection
-                    .prepare_cached(
-                        "UPDATE reading SET time = ?2, time_quality = ?3, checksum = ?4 WHERE sequence = ?1",
-                    )
-                    .and_then(|mut statement| {
-                        statement.execute(params![
-                            row.sequence.cast_signed(),
-                            row.time,
-                            row.time_quality,
-                            row.checksum()
-                        ])
-                    })
-                    .map_err(StoreError::doing("re-date readings"))?;
-            }
+            write_times(connection, &rows)?;
             if !rows.is_empty() {
                 rollups::flush(connection, &mut current)?;
                 rollups::add_late(connection, &rows)?;
@@ -98,8 +84,28 @@ impl Database {
     }
 }
 
+/// Under their sequences, with the checksums that belong to them.
+pub(super) fn write_times(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+    for row in rows {
+        connection
+            .prepare_cached(
+                "UPDATE reading SET time = ?2, time_quality = ?3, checksum = ?4 WHERE sequence = ?1",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    row.sequence.cast_signed(),
+                    row.time,
+                    row.time_quality,
+                    row.checksum()
+                ])
+            })
+            .map_err(StoreError::doing("date readings"))?;
+    }
+    Ok(())
+}
+
 /// The same moment on a clock that can be trusted.
-fn dated(row: Row, now: &Stamp) -> Row {
+pub(super) fn dated(row: Row, now: &Stamp) -> Row {
     let since_boot = i64::try_from(now.since_boot.as_millis()).unwrap_or(i64::MAX);
     let ago = since_boot.saturating_sub(row.since_boot);
     Row {

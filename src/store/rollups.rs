@@ -69,7 +69,7 @@ pub(crate) struct Rollup {
 }
 
 impl Rollup {
-    fn of(start: i64, row: &Row) -> Self {
+    pub fn of(start: i64, row: &Row) -> Self {
         Self { start, first: row.sequence, last: row.sequence, fold: Fold::of(row) }
     }
 
@@ -179,6 +179,15 @@ pub(crate) fn add_late(connection: &Connection, rows: &[Row]) -> Result<(), Stor
     Ok(())
 }
 
+/// Takes one away; what is made of it is the caller's.
+pub(super) fn remove(connection: &Connection, id: i64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM rollup WHERE id = ?1")
+        .and_then(|mut statement| statement.execute([id]))
+        .map_err(StoreError::doing("take out a chart's bucket"))?;
+    Ok(())
+}
+
 /// Those of a level that start in `[from, to)`, oldest first. One with a wrong checksum is left out.
 pub(crate) fn between(
     connection: &Connection,
@@ -210,7 +219,7 @@ fn merge(connection: &Connection, level: Level, rollup: &Rollup) -> Result<(), S
     write(connection, level.id(sum.start), &sum)
 }
 
-fn stored_at(connection: &Connection, id: i64) -> Result<Option<Rollup>, StoreError> {
+pub(super) fn stored_at(connection: &Connection, id: i64) -> Result<Option<Rollup>, StoreError> {
     let found = connection
         .prepare_cached("SELECT * FROM rollup WHERE id = ?1")
         .and_then(|mut statement| statement.query_row([id], stored).optional())
@@ -219,7 +228,7 @@ fn stored_at(connection: &Connection, id: i64) -> Result<Option<Rollup>, StoreEr
 }
 
 /// From the level below; nothing there writes nothing.
-fn remake(connection: &Connection, level: Level, start: i64) -> Result<(), StoreError> {
+pub(super) fn remake(connection: &Connection, level: Level, start: i64) -> Result<(), StoreError> {
     let Some(below) = level.below() else { return Ok(()) };
     let mut parts = between(connection, below, start, start + level.length())?.into_iter();
     let Some(mut sum) = parts.next() else { return Ok(()) };
@@ -237,7 +246,7 @@ pub(crate) fn keep_larger(connection: &Connection, level: Level, rollup: &Rollup
 }
 
 /// Under its id, in the place of what was there.
-fn write(connection: &Connection, id: i64, rollup: &Rollup) -> Result<(), StoreError> {
+pub(super) fn write(connection: &Connection, id: i64, rollup: &Rollup) -> Result<(), StoreError> {
     let Fold { count, temperature, humidity, pressure } = rollup.fold;
     connection
         .prepare_cached(

@@ -140,6 +140,37 @@ async fn readings_that_get_their_time_late_are_in_the_charts() {
     store.stop().await;
 }
 
+/// After a stop in order the clock goes on where it was saved, hours behind, and nothing says that it is wrong.
+#[tokio::test(start_paused = true)]
+async fn readings_that_are_corrected_leave_the_charts_where_they_were() {
+    let place = Place::new();
+    let store = place.start();
+    let mut model = Vec::new();
+    record(&place, &store, 0, 700, Duration::from_secs(13), &mut model).await;
+    store.stop().await;
+    place.clock.set(|hands| {
+        (hands.boot, hands.synchronised, hands.since_boot) = (2, false, Duration::from_secs(20));
+        hands.wall += TimeDelta::seconds(20);
+    });
+    let store = place.start_as("second").unwrap();
+    record(&place, &store, 700, 1_300, Duration::from_secs(13), &mut model).await;
+    assert_charts(&store, &model, "as it seemed").await;
+    let off = TimeDelta::hours(31) + TimeDelta::seconds(7);
+    place.clock.set(|hands| {
+        hands.wall += off;
+        hands.synchronised = true;
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    model.iter_mut().skip(700).for_each(|(time, _)| *time += off);
+    assert_charts(&store, &model, "as it was").await;
+    record(&place, &store, 2_000, 100, Duration::from_secs(13), &mut model).await;
+    assert_charts(&store, &model, "and on").await;
+    store.stop().await;
+    let store = place.start_as("third").unwrap();
+    assert_charts(&store, &model, "opened again").await;
+    store.stop().await;
+}
+
 /// A station without a clock for long: opening its store does not read all of that again.
 #[tokio::test(start_paused = true)]
 async fn readings_of_unknown_time_are_passed_over_once() {

@@ -245,6 +245,99 @@ async fn a_wrong_clock_that_is_set_is_plausible() {
     store.stop().await;
 }
 
+fn times(page: &weather_station::store::Page) -> Vec<chrono::DateTime<chrono::Utc>> {
+    page.readings.iter().map(|(_, reading)| reading.sample.stamp.time).collect()
+}
+
+/// The clock goes on where it was saved, and no network is there to say better.
+#[tokio::test(start_paused = true)]
+async fn readings_that_nobody_was_handed_follow_a_clock_that_is_set() {
+    let place = Place::new();
+    place.clock.set(|hands| hands.synchronised = false);
+    let mut store = place.start();
+    store.append(2).await;
+    // Somebody has these two.
+    assert_eq!(times(&store.page().await), [date("2026-06-01T12:00:00Z"); 2]);
+    place.clock.advance(MINUTE);
+    store.append(1).await;
+    place.clock.advance(MINUTE);
+    store.append(1).await;
+    // The hub says that it is three hours later.
+    store.timekeeper.take_hub_time(date("2026-06-01T15:02:00Z"));
+    store.append(1).await;
+    // The kernel says that the hub was ten seconds ahead.
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T15:01:50Z");
+        hands.synchronised = true;
+    });
+    let page = store.page().await;
+    let expected = [
+        "2026-06-01T12:00:00Z",
+        "2026-06-01T12:00:00Z",
+        "2026-06-01T15:00:50Z",
+        "2026-06-01T15:01:50Z",
+        "2026-06-01T15:01:50Z",
+    ];
+    assert_eq!(times(&page), expected.map(date));
+    let qualities: Vec<_> =
+        page.readings.iter().map(|(_, reading)| reading.sample.stamp.time_quality).collect();
+    assert_eq!(qualities[..2], [TimeQuality::Unsynchronised; 2]);
+    assert_eq!(qualities[2..], [TimeQuality::Synchronised; 3]);
+    // They are final now.
+    place.clock.set(|hands| {
+        hands.wall += TimeDelta::hours(2);
+        hands.synchronised = false;
+    });
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(store.page().await.readings, page.readings);
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hubs_time_dates_what_was_taken_before_it_and_the_kernels_corrects_it_once_more() {
+    let place = Place::new();
+    place.clock.set(|hands| hands.synchronised = false);
+    let mut store = place.start();
+    store.append(600).await;
+    store.timekeeper.take_hub_time(date("2026-06-01T15:00:00Z"));
+    tokio::time::sleep(MINUTE).await;
+    let newest = store.handle.latest().await.unwrap().unwrap().sample.stamp;
+    assert_eq!(
+        (newest.time, newest.time_quality),
+        (date("2026-06-01T15:00:00Z"), TimeQuality::Unsynchronised)
+    );
+    place.clock.set(|hands| {
+        hands.wall = date("2026-06-01T15:00:30Z");
+        hands.synchronised = true;
+    });
+    // Asked for the first ten, before the house is kept.
+    let page = store.handle.pending(None, 10).await.unwrap();
+    assert_eq!(times(&page), [date("2026-06-01T15:00:30Z"); 10]);
+    tokio::time::sleep(MINUTE).await;
+    let newest = store.handle.latest().await.unwrap().unwrap().sample.stamp;
+    assert_eq!((newest.time, newest.time_quality), (date("2026-06-01T15:00:30Z"), TimeQuality::Synchronised));
+    store.stop().await;
+}
+
+/// It may have handed them out.
+#[tokio::test(start_paused = true)]
+async fn readings_of_another_run_keep_the_time_they_have() {
+    let place = Place::new();
+    place.clock.set(|hands| hands.synchronised = false);
+    let mut store = place.start();
+    store.append(2).await;
+    store.stop().await;
+    let mut store = place.start_as("second").unwrap();
+    store.append(1).await;
+    place.clock.set(|hands| {
+        hands.wall += TimeDelta::hours(3);
+        hands.synchronised = true;
+    });
+    let expected = ["2026-06-01T12:00:00Z", "2026-06-01T12:00:00Z", "2026-06-01T15:00:00Z"];
+    assert_eq!(times(&store.page().await), expected.map(date));
+    store.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_steps_back_unsynchronised_is_wrong_in_the_same_run() {
     let place = Place::new();
