@@ -2,7 +2,7 @@
 //! Names and units are the predecessor's: degrees Celsius, percent, kilopascal. Knows no transport.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::derived;
 use crate::reading::{Reading, Sample};
@@ -68,6 +68,27 @@ impl<'a> Observation<'a> {
             store_id: None,
             sequence: None,
         }
+    }
+}
+
+/// A sample and whose it is. Put into words only for whoever asks: it is taken more often than that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastReading {
+    pub sample: Sample,
+    pub device_id: String,
+    /// Metres.
+    pub altitude: Option<f64>,
+}
+
+impl LastReading {
+    pub fn observation(&self) -> Observation<'_> {
+        Observation::of_sample(&self.sample, &self.device_id, self.altitude)
+    }
+}
+
+impl Serialize for LastReading {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.observation().serialize(serializer)
     }
 }
 

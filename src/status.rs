@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
 use crate::identity::Identity;
+use crate::observation::LastReading;
 use crate::outlook::Outlook;
 
 /// One `watch` channel a part: the part's task holds the sender's end through this board and nobody else
@@ -47,7 +48,7 @@ pub struct SensorStatus {
     /// What the chip is: `BME280 at 0x76 on /dev/i2c-1`.
     pub chip: Option<String>,
     /// The last reading, in telemetry's keys.
-    pub last_reading: Option<serde_json::Value>,
+    pub last_reading: Option<LastReading>,
     /// Samples that were due and not taken since the process started.
     pub missed: u64,
     /// Samples taken since the process started.

@@ -62,11 +62,14 @@ impl Jitter {
 
     /// Median and worst of the last samples, in milliseconds.
     pub fn milliseconds(&self) -> (f64, f64) {
-        let mut sorted: Vec<_> = self.last.iter().map(Duration::as_secs_f64).collect();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-        let worst = sorted.last().copied().unwrap_or(0.0);
-        (rounded(median), rounded(worst))
+        let mut late: Vec<Duration> = self.last.iter().copied().collect();
+        if late.is_empty() {
+            return (0.0, 0.0);
+        }
+        let middle = late.len() / 2;
+        let (_, median, later) = late.select_nth_unstable(middle);
+        let worst = later.iter().max().unwrap_or(median).as_secs_f64();
+        (rounded(median.as_secs_f64()), rounded(worst))
     }
 }
 

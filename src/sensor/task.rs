@@ -15,7 +15,8 @@ use super::plausibility::Judge;
 use super::schedule::{Jitter, Schedule};
 use super::{Source, with_offset};
 use crate::clock::Timekeeper;
-use crate::observation::Observation;
+use crate::identity::Identity;
+use crate::observation::LastReading;
 use crate::reading::{FromSensor, Sample, SensorRequest, Stamp};
 use crate::settings::Settings;
 use crate::status::{Board, SensorState};
@@ -168,18 +169,17 @@ impl Running {
         } else if let Some(Overcome { attempts, reason }) = overcome {
             tracing::warn!(attempts, reason, "a fault of the sensor cost another attempt and no sample");
         }
-        let identity = self.task.board.identity.borrow().identity.clone();
-        let device_id = identity.as_ref().map_or("", |identity| identity.device_id.as_str());
-        let shown = Observation::of_sample(&sample, device_id, altitude);
         tracing::debug!(?sample, "sampled");
-        let last_reading = serde_json::to_value(&shown).ok();
+        let name = |identity: &Identity| identity.device_id.clone();
+        let device_id = self.task.board.identity.borrow().identity.as_ref().map(name).unwrap_or_default();
+        let last_reading = LastReading { sample, device_id, altitude };
         let (jitter_median, jitter_worst) = self.jitter.milliseconds();
         let chip = self.device.chip();
         self.task.board.sensor.send_modify(|status| {
             status.state = SensorState::Ok;
             status.reason = None;
             status.chip = chip;
-            status.last_reading = last_reading;
+            status.last_reading = Some(last_reading);
             status.taken += 1;
             status.jitter_median = jitter_median;
             status.jitter_worst = jitter_worst;

@@ -59,19 +59,19 @@ impl Collector for Scrape {
 
 fn weather(page: &mut Page<'_>, document: &Document) -> Result<(), Error> {
     let Some(last) = &document.sensor.last_reading else { return Ok(()) };
-    let number = |key: &str| last.get(key).and_then(serde_json::Value::as_f64);
+    let shown = last.observation();
     let pascal = || Unit::Other("pascals".into());
-    page.measured("air_temperature", "Last air temperature", Unit::Celsius, number("currentTemperature"))?;
-    let humidity = number("currentHumidity").map(|percent| percent / 100.0);
+    page.measured("air_temperature", "Last air temperature", Unit::Celsius, Some(shown.current_temperature))?;
+    let humidity = Some(shown.current_humidity / 100.0);
     page.measured("relative_humidity", "Last relative humidity, 0 to 1", Unit::Ratios, humidity)?;
-    let pressure = number("currentPressure").map(|kilopascal| kilopascal * 1_000.0);
+    let pressure = Some(shown.current_pressure * 1_000.0);
     page.measured("station_pressure", "Last pressure at the barometer", pascal(), pressure)?;
-    let sea_level = number("seaLevelPressure").map(|kilopascal| kilopascal * 1_000.0);
+    let sea_level = shown.sea_level_pressure.map(|kilopascal| kilopascal * 1_000.0);
     page.measured("sea_level_pressure", "Last pressure reduced to sea level", pascal(), sea_level)?;
-    page.measured("dew_point", "Last dew point", Unit::Celsius, number("dewPoint"))?;
-    let suspect = last.get("quality").is_some();
+    page.measured("dew_point", "Last dew point", Unit::Celsius, shown.dew_point)?;
+    let suspect = shown.quality.is_some();
     page.flag("last_reading_suspect", "Whether a plausibility rule doubts the last reading", suspect)?;
-    let time = last.get("time").and_then(serde_json::Value::as_str).and_then(|time| time.parse().ok());
+    let time = Some(last.sample.stamp.time);
     page.moment("last_reading_timestamp", "When the last reading was taken (Unix time)", time)
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, TransactionBehavior};
 
 use super::acknowledge::Lag;
 use super::gaps::{Extendable, Known};
@@ -14,6 +14,7 @@ use super::pending::{Found, Soundness, live};
 use super::progress::Progress;
 use super::provisional::Provisional;
 use super::rollups::{self, Current};
+use super::room::Sizes;
 use super::row::Row;
 use super::salvaged::Origins;
 use super::watermark::Watermark;
@@ -66,6 +67,8 @@ pub(crate) struct Database {
     pub(super) salvaging: bool,
     /// The last stop was an orderly one.
     pub(super) was_clean: bool,
+    /// Of the files, where nothing was written since they were looked at.
+    pub(super) sizes: Option<Sizes>,
     /// What is known of the file as a whole.
     pub(super) soundness: Soundness,
 }
@@ -118,6 +121,7 @@ impl Database {
             salvaged_pending,
             salvaging: false,
             was_clean: progress.clean,
+            sizes: None,
             soundness: Soundness::Unknown,
             connection,
             watermark,
@@ -226,37 +230,6 @@ impl Database {
         if let Err(error) = kept {
             tracing::warn!(%error, "the journal of the damaged store may be gone");
         }
-    }
-
-    /// All or nothing, synced when it returns.
-    pub(super) fn transaction<T>(
-        &mut self,
-        doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(StoreError::doing(doing))?;
-        let done = work(&transaction)?;
-        transaction.commit().map_err(StoreError::doing(doing))?;
-        Ok(done)
-    }
-
-    /// For what may be lost without harm: written, not synced; the next synced transaction carries it along.
-    pub(super) fn unsynced<T>(
-        &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let sync = |connection: &Connection, level: &str| {
-            connection
-                .execute_batch(&format!("PRAGMA synchronous = {level}"))
-                .map_err(StoreError::doing("set how to sync"))
-        };
-        sync(&self.connection, "NORMAL")?;
-        let done = self.transaction("write without a sync", work);
-        sync(&self.connection, "FULL")?;
-        done
     }
 }
 

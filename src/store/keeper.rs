@@ -13,7 +13,7 @@ use super::file;
 use super::lock::Lock;
 use super::memory::Memory;
 use super::pending::Soundness;
-use super::room::{self, Limits};
+use super::room::{Limits, Sizes};
 use super::row::Row;
 use super::salvage::Salvage;
 use super::trouble::is_unreadable;
@@ -245,16 +245,21 @@ impl Keeper {
     }
 
     /// What the status page says.
-    pub fn status(&self) -> StoreStatus {
+    pub fn status(&mut self) -> StoreStatus {
+        let sizes = Sizes::of(&self.config.path);
         let base = StoreStatus {
             state: if self.trouble.is_some() { StoreState::Failing } else { StoreState::Ok },
             reason: self.trouble.clone(),
             in_memory: self.memory.samples.len() as u64,
-            bytes: room::bytes(&self.config.path),
+            bytes: sizes.database + sizes.journal,
             ..StoreStatus::default()
         };
-        match &self.database {
-            Some(database) => database.status(base),
+        match &mut self.database {
+            Some(database) => {
+                // Nobody else writes to them: the next call need not look again.
+                database.sizes = Some(sizes);
+                database.status(base)
+            }
             None => base,
         }
     }

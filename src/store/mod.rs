@@ -50,6 +50,7 @@ mod schema;
 mod snapshot;
 mod survey;
 mod task;
+mod transaction;
 mod trouble;
 mod values;
 pub mod verify;

@@ -23,6 +23,20 @@ pub(crate) struct Limits {
     pub max_size: u64,
 }
 
+/// How long the files are, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub database: u64,
+    pub journal: u64,
+}
+
+impl Sizes {
+    pub fn of(path: &Path) -> Self {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        Self { database: length(path), journal: length(&beside(path, "-wal")) }
+    }
+}
+
 impl Limits {
     /// The journal's part. SQLite shortens it to this when it starts over.
     pub fn journal(self) -> u64 {
@@ -79,10 +93,9 @@ impl Database {
 
     /// Whether a commit keeps database and journal within `max_size`. The check of the whole file holds on to the journal
     /// and makes it grow; then this waits a moment for it, and starts the journal over.
-    pub fn has_room_in_journal(&self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
-        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        let journal = length(&beside(path, "-wal"));
-        if length(path) + journal.max(limits.journal() / 2) + COMMIT <= limits.max_size {
+    pub fn has_room_in_journal(&mut self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
+        let Sizes { database, journal } = self.sizes.take().unwrap_or_else(|| Sizes::of(path));
+        if database + journal.max(limits.journal() / 2) + COMMIT <= limits.max_size {
             return Ok(true);
         }
         let (busy, frames): (bool, i64) = self
@@ -126,13 +139,4 @@ pub(crate) fn is_short(database: &Path) -> bool {
 fn free(database: &Path) -> Option<u64> {
     let there = rustix::fs::statvfs(folder_of(database)).ok()?;
     Some(there.f_bavail.saturating_mul(there.f_frsize))
-}
-
-/// Database and journal.
-pub(crate) fn bytes(database: &Path) -> u64 {
-    [database.to_owned(), beside(database, "-wal")]
-        .iter()
-        .filter_map(|path| fs::metadata(path).ok())
-        .map(|metadata| metadata.len())
-        .sum()
 }

@@ -51,6 +51,11 @@ async fn what_does_not_fit_into_memory_either_is_told() {
     place.config.path = place.folder.path().join("absent/readings.db");
     let mut store = place.start();
     store.send(10_050).await;
+    while store.samples.capacity() < store.samples.max_capacity() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Answered after the last of them was taken.
+    store.handle.pending_events(10).await.unwrap_err();
     store.status(|status| status.in_memory == 10_000).await;
     std::fs::create_dir(place.folder.path().join("absent")).unwrap();
     store.status(|status| status.last_sequence == 10_000).await;
