@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use chrono::{DateTime, TimeDelta, Utc};
 use weather_station::clock::{Clock, SystemClock};
 use weather_station::reading::{
-    Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp,
+    Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp, TimeQuality,
 };
 
 use crate::bench::{Bench, DEVICE, SOON, make_store, on_disk};
@@ -68,7 +68,7 @@ async fn a_report_has_no_reading_from_before_its_time() {
         make_store(path, 1 << 20, async |samples, store, timekeeper| {
             for (time, temperature) in readings {
                 let sample = Sample {
-                    stamp: Stamp { time, ..timekeeper.stamp() },
+                    stamp: Stamp { time, time_quality: TimeQuality::Synchronised, ..timekeeper.stamp() },
                     measurement: Measurement {
                         air_temperature: Celsius(temperature),
                         relative_humidity: Percent(50.0),
