@@ -13,8 +13,9 @@ use super::Clock;
 use super::turns::Turns;
 use crate::reading::{Stamp, TimeQuality};
 
-/// A clock that is synchronised may be set back by so much and is still right.
-const SET_BACK: TimeDelta = TimeDelta::seconds(2);
+/// A clock that counts as synchronised may be set back by so much and is still right: the kernel takes nine hours to
+/// notice that nobody synchronises it any more, in which a bad crystal (100 ppm) gains three seconds.
+const SET_BACK: TimeDelta = TimeDelta::seconds(10);
 
 /// How far the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

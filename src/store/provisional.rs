@@ -19,8 +19,11 @@ use crate::reading::{Stamp, TimeQuality};
 const STEP: usize = 500;
 /// Sequences between which a bucket is read to be made anew, at most.
 const FAR: u64 = 20_000;
-/// A clock that is set by less than this, in milliseconds, is right enough for weather.
+/// A clock that is set by less than this, in milliseconds, is right enough for weather...
 const NEAR: i64 = 2_000;
+/// ...and one that nobody synchronised drifts by up to 200 ppm (a bad crystal in the cold). Readings from before the
+/// drift would only be moved away from their time.
+const DRIFT: i64 = 5_000;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +100,7 @@ impl Database {
             .filter(|row| row.boot == self.boot.0 && row.run == self.run)
             .filter(|row| row.time_quality == TimeQuality::Unsynchronised.code())
             .map(|row| (row.clone(), dated(row, &now)))
-            .filter(|(old, new)| (old.time - new.time).abs() > NEAR)
+            .filter(|(old, new)| (old.time - new.time).abs() > NEAR + age(old, &now) / DRIFT)
             .unzip();
         let mut progress = self.progress.clone();
         let mut current = self.current;
@@ -136,8 +139,15 @@ impl Database {
 }
 
 fn difference(stamp: &Stamp) -> i64 {
-    let since_boot = i64::try_from(stamp.since_boot.as_millis()).unwrap_or(i64::MAX);
-    stamp.time.timestamp_millis().saturating_sub(since_boot)
+    stamp.time.timestamp_millis().saturating_sub(since_boot(stamp))
+}
+
+fn age(row: &Row, now: &Stamp) -> i64 {
+    since_boot(now).saturating_sub(row.since_boot).max(0)
+}
+
+fn since_boot(stamp: &Stamp) -> i64 {
+    i64::try_from(stamp.since_boot.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Makes the buckets anew that these rows were in. One in which readings of an older store are, or whose readings lie

@@ -319,6 +319,24 @@ async fn the_hubs_time_dates_what_was_taken_before_it_and_the_kernels_corrects_i
     store.stop().await;
 }
 
+/// Five days without a network, and a crystal that gains a second and a half each day.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_has_drifted_moves_only_what_it_dated_last() {
+    let place = Place::new();
+    place.clock.set(|hands| hands.synchronised = false);
+    let mut store = place.start();
+    store.append(1).await;
+    place.clock.advance(5 * 24 * 60 * MINUTE);
+    store.append(1).await;
+    place.clock.set(|hands| {
+        hands.wall -= TimeDelta::milliseconds(7_500);
+        hands.synchronised = true;
+    });
+    let expected = ["2026-06-01T12:00:00Z", "2026-06-06T11:59:52.500Z"];
+    assert_eq!(times(&store.page().await), expected.map(date));
+    store.stop().await;
+}
+
 /// It may have handed them out.
 #[tokio::test(start_paused = true)]
 async fn readings_of_another_run_keep_the_time_they_have() {
