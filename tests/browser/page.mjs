@@ -10,6 +10,11 @@ const folder = process.env.STATION_DIR;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const value = (page, quantity) => page.locator(`[data-quantity=${quantity}] [data-value]`).textContent();
 const number = (text) => Number(text.replace("−", "-"));
+// The rows of a chart's leftmost pixels that are not empty.
+const inkAtTheEdge = (figure) => figure.locator("canvas").evaluate((canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 1, canvas.height);
+  return Array.from({ length: canvas.height }, (_, row) => row).filter((row) => data[4 * row + 3] > 0);
+});
 const headline = (page) => page.locator("#headline").textContent();
 
 await withBrowser(async (context) => {
@@ -91,6 +96,25 @@ await withBrowser(async (context) => {
     await page.locator("#table summary").click();
     await until("rows", async () => (await page.locator("#table tbody tr").count()) > 40);
     await page.locator("#table summary").click();
+    await page.locator("#spans input[value=day]").check({ force: true });
+  });
+
+  await check("in calm weather the labels have decimals, and room", async () => {
+    const usual = page.viewportSize();
+    await page.setViewportSize({ width: 1100, height: 1500 });
+    await page.route("**/api/readings?*", async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const row of answer.readings) {
+        for (const key of Object.keys(row).filter((key) => /pressure/i.test(key))) row[key] = 101.29;
+      }
+      await route.fulfill({ json: answer });
+    });
+    await page.locator("#spans input[value=week]").check({ force: true });
+    const figure = page.locator("[data-quantity=pressure] figure");
+    await until("calm weather", async () => /from 1,?012\.9 .*1,?012\.9/.test(await figure.getAttribute("aria-label")));
+    assert.deepEqual(await inkAtTheEdge(figure), [], "a label is cut off");
+    await page.unroute("**/api/readings?*");
+    await page.setViewportSize(usual);
     await page.locator("#spans input[value=day]").check({ force: true });
   });
 

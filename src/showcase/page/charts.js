@@ -1,7 +1,7 @@
 // The three charts: one trace each, on one time axis, with one pointer for mouse, touch and keyboard.
 // Drawn by uPlot; knows readings and colours, not the station's state.
 
-import { moment, number, scale, shown, withUnit } from "./units.js";
+import { labels, moment, room, scale, shown, spread, withUnit } from "./units.js";
 
 const HOUR = 3_600_000;
 // A station that was started just now shows its few minutes across the whole hour's chart.
@@ -182,7 +182,7 @@ export class Charts {
         },
         axes: [
           { ...axis, size: 28, space: 70, values: (_, ticks) => this.#times(ticks) },
-          { ...axis, size: 50, space: 36, gap: 6, incrs: STEPS, values: (_, ticks) => labels(ticks) },
+          { ...axis, size: (_, texts) => room(font, texts), space: 36, gap: 6, incrs: STEPS, values: (_, ticks) => labels(ticks) },
         ],
         series: [
           {},
@@ -279,21 +279,4 @@ export class Charts {
       if (width !== plot.width || height !== plot.height) plot.setSize({ width, height });
     }
   }
-}
-
-// The ends of the vertical scale: never so narrow that calm weather looks wild, humidity never outside 0 to 100.
-function spread(quantity, low, high) {
-  if (low === null) return [0, 1];
-  const { least } = scale(quantity);
-  const missing = Math.max(0, least - (high - low)) / 2;
-  const margin = (high - low) * 0.06 + missing;
-  if (quantity !== "humidity") return [low - margin, high + margin];
-  return [Math.max(0, low - margin), Math.min(100, high + margin)];
-}
-
-// As many digits as the ticks need.
-function labels(ticks) {
-  const whole = (power) => ticks.every((tick) => Math.abs(tick * power - Math.round(tick * power)) < 1e-6 * power);
-  const needed = whole(1) ? 0 : whole(10) ? 1 : 2;
-  return ticks.map((tick) => number(tick, needed));
 }

@@ -113,3 +113,27 @@ export function bytes(value) {
   }
   return `${step > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[step]}`;
 }
+
+// The ends of the vertical scale: never so narrow that calm weather looks wild, humidity never outside 0 to 100.
+export function spread(quantity, low, high) {
+  if (low === null) return [0, 1];
+  const { least } = scale(quantity);
+  const missing = Math.max(0, least - (high - low)) / 2;
+  const margin = (high - low) * 0.06 + missing;
+  if (quantity !== "humidity") return [low - margin, high + margin];
+  return [Math.max(0, low - margin), Math.min(100, high + margin)];
+}
+
+// As many digits as the ticks need.
+export function labels(ticks) {
+  const whole = (power) => ticks.every((tick) => Math.abs(tick * power - Math.round(tick * power)) < 1e-6 * power);
+  const needed = whole(1) ? 0 : whole(10) ? 1 : 2;
+  return ticks.map((tick) => number(tick, needed));
+}
+
+// What a vertical scale takes: its widest label and what is left free on both sides of it.
+export function room(font, texts) {
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = font;
+  return Math.max(50, ...(texts ?? []).map((text) => Math.ceil(ruler.measureText(text).width) + 9));
+}
