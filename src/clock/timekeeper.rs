@@ -115,6 +115,11 @@ impl Timekeeper {
         Stamp { boot: self.clock.boot(), since_boot: self.clock.since_boot(), time, time_quality }
     }
 
+    /// Time since boot, suspend included.
+    pub fn since_boot(&self) -> Duration {
+        self.clock.since_boot()
+    }
+
     /// When a loop wakes: for what is `due` within `longest`, or else together with all the others.
     pub fn end_of_turn(&self, longest: Duration, due: Option<Instant>) -> Instant {
         self.turns.end(longest, due)
@@ -140,7 +145,7 @@ impl Timekeeper {
             );
         }
         let runs_on = trust.floor_at_boot.map(|at_boot| at_boot + delta(self.clock.since_boot()) - SET_BACK);
-        let least = trust.floor.max(runs_on.unwrap_or(trust.floor));
+        let least = runs_on.map_or(trust.floor, |runs_on| trust.floor.max(runs_on));
         if wall < least {
             let reason = format!(
                 "shows {}, which is before {}, so it cannot be right",

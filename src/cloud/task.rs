@@ -163,7 +163,7 @@ impl Running {
     async fn await_clock(&mut self) {
         let until = Instant::now() + self.task.limits.clock;
         while self.task.timekeeper.state() != ClockState::Synchronised
-            && self.task.timekeeper.stamp().since_boot < JUST_BOOTED
+            && self.task.timekeeper.since_boot() < JUST_BOOTED
             && Instant::now() < until
             && !self.shared.is_stopping()
         {

@@ -50,7 +50,7 @@ impl Database {
             return false;
         }
         let further = upto.row.saturating_sub(self.watermark.acknowledged);
-        let since = self.timekeeper.stamp().since_boot;
+        let since = self.timekeeper.since_boot();
         let lag = self.lag.unwrap_or(Lag { rows: 0, since });
         let rows = lag.rows.saturating_add(further);
         if rows >= MOST {
@@ -79,7 +79,7 @@ impl Database {
 
     /// The same, where it has been behind for long.
     pub fn write_down_in_time(&mut self) -> Result<(), StoreError> {
-        let now = self.timekeeper.stamp().since_boot;
+        let now = self.timekeeper.since_boot();
         match self.lag {
             Some(lag) if now.saturating_sub(lag.since) >= LONGEST => self.write_down(),
             _ => Ok(()),

@@ -59,7 +59,7 @@ impl Database {
         self.last_sequence = last.sequence;
         self.remember(rows);
         self.remember_provisional(rows);
-        self.raise_floor(self.timekeeper.stamp().since_boot);
+        self.raise_floor(self.timekeeper.since_boot());
         Ok(())
     }
 }

@@ -168,7 +168,7 @@ impl Database {
         }
         self.progress = progress;
         self.current = current;
-        let since_boot = self.timekeeper.stamp().since_boot;
+        let since_boot = self.timekeeper.since_boot();
         self.raise_floor(self.found_wrong()?.unwrap_or(since_boot));
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! What the store asks of files that SQLite has no part in: a piece of one, and which file a path leads to.
 
 use std::fs::File;
-use std::io::{ErrorKind, Result};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
+use super::StoreError;
+
 /// Up to `length` bytes from `start` on; less at the end of the file.
-pub(crate) fn piece(file: &File, start: u64, length: usize) -> Result<Vec<u8>> {
+pub(crate) fn piece(file: &File, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut have = 0;
     while have < length {
@@ -22,6 +24,7 @@ pub(crate) fn piece(file: &File, start: u64, length: usize) -> Result<Vec<u8>> {
 }
 
 /// Device and inode: another pair is another file under the same name.
-pub(crate) fn identity(path: &Path) -> Result<(u64, u64)> {
-    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+pub(crate) fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let file = std::fs::metadata(path).map_err(|source| StoreError::file("read", path, source))?;
+    Ok((file.dev(), file.ino()))
 }

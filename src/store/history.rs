@@ -81,11 +81,8 @@ impl Database {
         // A few more, for damaged ones and numbers that were never used.
         let after = self.last_sequence.saturating_sub(count as u64 + 10);
         let mut readings: Vec<Reading> = live(&self.connection, after, count + 10, &self.run)?
-            .iter()
-            .filter_map(|found| match found {
-                Found::Good(row) => row.reading(&self.store_id),
-                Found::Damaged { .. } => None,
-            })
+            .into_iter()
+            .filter_map(|found| found.good()?.reading(&self.store_id))
             .collect();
         readings.drain(..readings.len().saturating_sub(count));
         Ok(readings)

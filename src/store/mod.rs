@@ -18,6 +18,7 @@ mod append;
 mod check;
 mod counts;
 mod database;
+mod dating;
 mod dead_letters;
 mod event_time;
 mod events;

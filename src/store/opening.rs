@@ -104,7 +104,7 @@ impl Keeper {
 
     pub(super) fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
         let reason = chain(error);
-        let now = self.timekeeper.stamp().since_boot;
+        let now = self.timekeeper.since_boot();
         self.replacements.retain(|at| now.saturating_sub(*at) < DAY);
         if self.replacements.len() >= REPLACEMENTS {
             return Err(StoreError::Unavailable {

@@ -24,6 +24,20 @@ pub(super) enum Found {
     },
 }
 
+impl Found {
+    pub fn sequence(&self) -> u64 {
+        let (Self::Good(Row { sequence, .. }) | Self::Damaged { sequence }) = self;
+        *sequence
+    }
+
+    pub fn good(self) -> Option<Row> {
+        match self {
+            Self::Good(row) => Some(row),
+            Self::Damaged { .. } => None,
+        }
+    }
+}
+
 /// What a check of the whole file has said. A row that cannot be found may still be there: then the file is broken,
 /// and the salvage will find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +137,7 @@ impl Database {
         let at_the_end = rows.len() < limit;
         let mut waits = false;
         for found in rows {
-            let (Found::Good(Row { sequence, .. }) | Found::Damaged { sequence }) = found;
+            let sequence = found.sequence();
             if sequence < expected {
                 return Err(StoreError::Damaged { what: "readings come out of order".into() });
             }

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::database::Database;
+use super::dating::dated;
 use super::pending::{Found, live};
-use super::rollups;
+use super::progress::Progress;
 use super::row::Row;
-use crate::reading::{Stamp, TimeQuality};
+use crate::reading::TimeQuality;
 
 /// Rows in one transaction.
 const STEP: usize = 500;
@@ -44,73 +44,23 @@ impl Database {
 
     /// One step, if the clock can be trusted now. Returns true while there is more to do.
     pub fn redate_step(&mut self) -> Result<bool, StoreError> {
+        let Some(from) = self.undated_from() else { return Ok(false) };
         let now = self.timekeeper.stamp();
-        let Some(from) = self.undated_from().filter(|_| now.time_quality != TimeQuality::Unknown) else {
+        if now.time_quality == TimeQuality::Unknown {
             return Ok(false);
-        };
+        }
         let found = live(&self.connection, from - 1, STEP, &self.run)?;
         let more = found.len() == STEP;
-        let next = match found.last() {
-            Some(Found::Good(Row { sequence, .. }) | Found::Damaged { sequence }) if more => sequence + 1,
-            _ => 0,
-        };
+        let next = found.last().filter(|_| more).map_or(0, |last| last.sequence() + 1);
         let rows: Vec<Row> = found
             .into_iter()
-            .filter_map(|found| match found {
-                Found::Good(row) => Some(row),
-                Found::Damaged { .. } => None,
-            })
+            .filter_map(Found::good)
             .filter(|row| row.boot == self.boot.0 && row.time_quality == TimeQuality::Unknown.code())
             .map(|row| dated(row, &now))
             .collect();
-        let mut progress = self.progress.clone();
-        let mut current = self.current;
-        progress.undated_from = next;
-        if !rows.is_empty() {
-            progress.rolled_up = self.last_sequence;
-        }
-        self.transaction("re-date readings", |connection| {
-            write_times(connection, &rows)?;
-            if !rows.is_empty() {
-                rollups::flush(connection, &mut current)?;
-                rollups::add_late(connection, &rows)?;
-            }
-            progress.write(connection)
-        })?;
+        let progress = Progress { undated_from: next, ..self.progress.clone() };
+        self.give_times("re-date readings", &rows, &[], progress)?;
         tracing::info!(count = rows.len(), "readings taken before the clock was right have their time now");
-        self.progress = progress;
-        self.current = current;
         Ok(more)
-    }
-}
-
-/// Under their sequences, with the checksums that belong to them.
-pub(super) fn write_times(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
-    for row in rows {
-        connection
-            .prepare_cached(
-                "UPDATE reading SET time = ?2, time_quality = ?3, checksum = ?4 WHERE sequence = ?1",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    row.sequence.cast_signed(),
-                    row.time,
-                    row.time_quality,
-                    row.checksum()
-                ])
-            })
-            .map_err(StoreError::doing("date readings"))?;
-    }
-    Ok(())
-}
-
-/// The same moment on a clock that can be trusted.
-pub(super) fn dated(row: Row, now: &Stamp) -> Row {
-    let since_boot = i64::try_from(now.since_boot.as_millis()).unwrap_or(i64::MAX);
-    let ago = since_boot.saturating_sub(row.since_boot);
-    Row {
-        time: now.time.timestamp_millis().saturating_sub(ago),
-        time_quality: now.time_quality.code(),
-        ..row
     }
 }

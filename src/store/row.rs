@@ -47,7 +47,7 @@ impl Row {
             sequence,
             run: run.clone(),
             boot: sample.stamp.boot.0,
-            since_boot: i64::try_from(sample.stamp.since_boot.as_millis()).unwrap_or(i64::MAX),
+            since_boot: since_boot(&sample.stamp),
             time: sample.stamp.time.timestamp_millis(),
             time_quality: sample.stamp.time_quality.code(),
             temperature: thousandths(measured.air_temperature.0)?,
@@ -128,6 +128,11 @@ impl Row {
             sample: Sample { stamp, measurement, quality: Quality::from_code(self.quality)? },
         })
     }
+}
+
+/// Milliseconds.
+pub(super) fn since_boot(stamp: &Stamp) -> i64 {
+    i64::try_from(stamp.since_boot.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

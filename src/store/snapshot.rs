@@ -36,7 +36,7 @@ struct Mark {
 
 impl Snapshot {
     pub fn new(path: &Path) -> Result<Self, StoreError> {
-        let identity = identity(path).map_err(|source| StoreError::file("read", path, source))?;
+        let identity = identity(path)?;
         Ok(Self { path: path.to_owned(), identity, open: None })
     }
 
@@ -54,9 +54,7 @@ impl Snapshot {
                 Ok(connection) => (look(&connection), Some(connection)),
                 Err(error) => (Err(error), None),
             };
-            let identity =
-                identity(&self.path).map_err(|source| StoreError::file("read", &self.path, source))?;
-            if identity != self.identity {
+            if identity(&self.path)? != self.identity {
                 let reason = "it was replaced by a new one while it was read: begin again".into();
                 return Err(StoreError::Unavailable { reason });
             }
