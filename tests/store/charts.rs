@@ -124,10 +124,7 @@ async fn readings_that_get_their_time_late_are_in_the_charts() {
         store.append(1).await;
         place.clock.advance(Duration::from_secs(60));
     }
-    place.clock.set(|hands| {
-        hands.wall = date("2026-06-01T12:00:00Z");
-        hands.synchronised = true;
-    });
+    place.clock.synchronise("2026-06-01T12:00:00Z");
     assert_eq!(store.page().await.readings.len(), 90);
     let page = store.page().await;
     let mut model: Vec<_> = page

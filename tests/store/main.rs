@@ -5,6 +5,7 @@
 mod charts;
 mod clock;
 mod damage;
+mod dates;
 mod disk;
 mod export;
 mod model;

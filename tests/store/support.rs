@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use weather_station::clock::{Clock, Timekeeper};
 use weather_station::config::{self, Config};
 use weather_station::reading::{
-    BootId, Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample,
+    BootId, Celsius, FromSensor, Hectopascal, Measurement, Percent, Quality, Sample, Stamp,
 };
 use weather_station::settings::Settings;
 use weather_station::status::{Board, StoreStatus};
@@ -49,6 +49,34 @@ impl TestClock {
             hands.wall += TimeDelta::from_std(by).unwrap();
             hands.since_boot += by;
         });
+    }
+
+    /// The kernel says that this is the time.
+    pub fn synchronise(&self, wall: &str) {
+        self.set(|hands| {
+            hands.wall = date(wall);
+            hands.synchronised = true;
+        });
+    }
+
+    pub fn lose_synchronisation(&self) {
+        self.set(|hands| hands.synchronised = false);
+    }
+
+    /// 1970, boot 2.
+    pub fn boot_without_a_clock(&self) {
+        self.set(|hands| {
+            hands.wall = date("1970-01-01T00:00:10Z");
+            hands.since_boot = Duration::from_secs(10);
+            hands.boot = 2;
+            hands.synchronised = false;
+        });
+    }
+
+    /// Boot 3, with a clock that is right.
+    pub fn boot_with_a_clock(&self) {
+        self.set(|hands| hands.boot = 3);
+        self.synchronise("2026-06-01T12:00:00Z");
     }
 
     pub fn timekeeper(&self) -> Timekeeper {
@@ -200,7 +228,7 @@ impl Running {
 }
 
 /// Weather that depends on `number` alone.
-pub fn sample(stamp: weather_station::reading::Stamp, number: u64) -> Sample {
+pub fn sample(stamp: Stamp, number: u64) -> Sample {
     let wave = u32::try_from(number % 1000).unwrap();
     // Whole thousandths: what is stored is what was taken, to the last bit.
     let value = |thousandths: u32| f64::from(thousandths) / 1000.0;
@@ -213,6 +241,14 @@ pub fn sample(stamp: weather_station::reading::Stamp, number: u64) -> Sample {
         },
         quality: Quality::Good,
     }
+}
+
+pub fn stamps(page: &Page) -> impl Iterator<Item = Stamp> + '_ {
+    page.readings.iter().map(|(_, reading)| reading.sample.stamp)
+}
+
+pub fn times(page: &Page) -> Vec<DateTime<Utc>> {
+    stamps(page).map(|stamp| stamp.time).collect()
 }
 
 pub fn sequences(page: &Page) -> Vec<u64> {

@@ -97,7 +97,7 @@ async fn make_the_files_of_version_1() {
         store.append(1).await;
         place.clock.advance(std::time::Duration::from_secs(90));
     }
-    place.clock.set(|hands| hands.synchronised = false);
+    place.clock.lose_synchronisation();
     store.append(1).await;
     let page = store.page().await;
     store.handle.acknowledge(page.readings[1].0).await.unwrap();
