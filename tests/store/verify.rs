@@ -166,3 +166,65 @@ fn rubbish_is_counted_and_an_empty_file_proves_nothing() {
     assert!(report.to_string().ends_with("not complete: there are no readings"), "{report}");
     assert!(!verify([]).complete);
 }
+
+#[test]
+fn a_line_that_was_cut_short_costs_no_other_line() {
+    for cut in ["{\"deviceId\":", "[", "[1,", "{\"a\":1", "{\"deviceId\":\"ro"] {
+        let mut lines = all(5);
+        lines.insert(2, cut.into());
+        let report = verify(lines);
+        assert!(report.complete, "{cut}: {report}");
+        assert_eq!((report.readings, report.unreadable_lines.contains(&3)), (5, true), "{cut}");
+    }
+}
+
+#[test]
+fn an_array_over_many_lines_is_read_whole() {
+    let all: Vec<Value> = (1..=2_000).map(reading).collect();
+    let report = verify([serde_json::to_string_pretty(&all).unwrap()]);
+    assert!(report.complete, "{report}");
+    assert_eq!((report.readings, report.unreadable_lines.len()), (2_000, 0));
+}
+
+/// A new identity, or the card in another station: the store goes on.
+#[test]
+fn a_store_that_sent_under_two_names_is_judged_as_one() {
+    let under = |device: &str, sequence: u64| {
+        let mut reading = reading(sequence);
+        reading["deviceId"] = device.into();
+        reading.to_string()
+    };
+    let gap =
+        json!({"deviceId": "mast", "storeId": "s-1", "event": "gap", "first": 3, "last": 4, "reason": "r"});
+    let mut lines: Vec<String> = [1, 2, 5].map(|sequence| under("roof", sequence)).into();
+    lines.extend([6, 7, 9, 10].map(|sequence| under("mast", sequence)));
+    lines.push(gap.to_string());
+    let report = verify(lines.clone());
+    let [mast, roof] = &report.stores[..] else { panic!("{report}") };
+    assert_eq!(mast.holes, [Span { first: 8, last: 8 }]);
+    assert_eq!((roof.holes.len(), roof.explained.len()), (0, 1));
+    lines.push(under("mast", 8));
+    assert!(verify(lines.clone()).complete);
+    // Two cards that go on from one copy hide nothing of each other.
+    let mut other: Value = reading(7);
+    other["time"] = "2026-07-01T00:00:00.000Z".into();
+    lines.push(other.to_string());
+    let report = verify(lines);
+    assert_eq!(report.stores[1].holes, [Span { first: 3, last: 4 }, Span { first: 6, last: 6 }], "{report}");
+}
+
+#[test]
+fn a_reading_in_two_forms_of_export_is_the_same_reading() {
+    let wrapped = |sequence: u64, run: &str| {
+        json!({"body": reading(sequence), "systemProperties": {"message-id": format!("s-1-{run}-{sequence}")}}).to_string()
+    };
+    let mut lines = all(3);
+    lines.extend((1..=3).map(|sequence| wrapped(sequence, "abc")));
+    lines.extend((1..=3).map(|sequence| wrapped(sequence, "abc")));
+    let report = verify(lines.clone());
+    let store = &report.stores[0];
+    assert_eq!((store.duplicates, store.rolled_back.len()), (6, 0), "{report}");
+    assert!(report.to_string().contains("duplicates: 6, of 1 to 3 (3)"), "{report}");
+    lines.push(wrapped(2, "xyz"));
+    assert_eq!(verify(lines).stores[0].rolled_back.len(), 1);
+}

@@ -35,6 +35,8 @@ pub struct StoreReport {
     pub explained: Vec<Explained>,
     /// Messages that came again, the same reading under the same number.
     pub duplicates: u64,
+    /// The numbers of those.
+    pub duplicated: Vec<Span>,
     /// Numbers that two different readings have: the store lost its newest rows once.
     pub rolled_back: Vec<RolledBack>,
     /// The store that this one took the place of.
@@ -116,7 +118,10 @@ impl fmt::Display for StoreReport {
             write!(out, "\n  took the place of store {replaces}")?;
         }
         if self.duplicates > 0 {
-            write!(out, "\n  duplicates: {}", self.duplicates)?;
+            let listed: Vec<_> =
+                self.duplicated.iter().take(LISTED).map(|again| span(again.first, again.last)).collect();
+            let more = if self.duplicated.len() > LISTED { ", ..." } else { "" };
+            write!(out, "\n  duplicates: {}, of {}{more}", self.duplicates, listed.join(", "))?;
         }
         for hole in &self.holes {
             write!(out, "\n  missing: {}", span(hole.first, hole.last))?;
@@ -133,6 +138,9 @@ impl fmt::Display for StoreReport {
         Ok(())
     }
 }
+
+/// So many stretches of duplicates are named: they are no loss.
+const LISTED: usize = 20;
 
 fn span(first: u64, last: u64) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last} ({})", last - first + 1) }
