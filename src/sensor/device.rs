@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::driver::{Bme280, Fetched};
 use super::error::{BusError, SensorError};
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The first pause before another attempt; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Most beginnings of a conversion take no longer than this: a dozen bytes at 100 kHz.
+const BEGINNING: Duration = Duration::from_millis(2);
 /// A transfer ends within a second by the kernel's own time-out: a call that takes this long hangs.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
 
@@ -133,8 +135,8 @@ impl Device {
         self.make_ready(oversampling).await?;
         let longest = longest_conversion(oversampling);
         let patience = PATIENCE.max(longest);
-        let stamp = self.begin(patience).await?;
-        sleep(longest).await;
+        let (stamp, begun) = self.begin(longest, patience).await?;
+        sleep_until(begun + longest).await;
         let late = Instant::now() + patience;
         loop {
             let fetched = self.call(|driver| match driver.fetch()? {
@@ -149,20 +151,24 @@ impl Device {
     }
 
     /// Begins a conversion, never while another one is running.
-    async fn begin(&mut self, patience: Duration) -> Result<Stamp, SensorError> {
+    async fn begin(
+        &mut self,
+        longest: Duration,
+        patience: Duration,
+    ) -> Result<(Stamp, Instant), SensorError> {
         let late = Instant::now() + patience;
         loop {
             let timekeeper = self.timekeeper.clone();
-            let begun = self.call(move |driver| {
+            let begun = self.call_unhurried(longest + BEGINNING, move |driver| {
                 if driver.is_busy()? {
                     return Ok(None);
                 }
                 let stamp = timekeeper.stamp();
                 driver.begin()?;
-                Ok(Some(stamp))
+                Ok(Some((stamp, Instant::now())))
             });
-            if let Some(stamp) = begun.await? {
-                return Ok(stamp);
+            if let Some(begun) = begun.await? {
+                return Ok(begun);
             }
             self.wait_for_chip(late, patience).await?;
         }
@@ -208,6 +214,15 @@ impl Device {
         &mut self,
         call: impl FnOnce(&mut Bme280) -> Result<T, SensorError> + Send + 'static,
     ) -> Result<T, SensorError> {
+        self.call_unhurried(Duration::ZERO, call).await
+    }
+
+    /// The same, looked at after `wait`: for its end alone nobody is woken.
+    async fn call_unhurried<T: Send + 'static>(
+        &mut self,
+        wait: Duration,
+        call: impl FnOnce(&mut Bme280) -> Result<T, SensorError> + Send + 'static,
+    ) -> Result<T, SensorError> {
         let mut driver = self.chip_back()?;
         let (back, returned) = oneshot::channel();
         let called = tokio::task::spawn_blocking(move || {
@@ -215,6 +230,9 @@ impl Device {
             let _ = back.send(driver);
             result
         });
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
         self.finish(called, returned).await
     }
 

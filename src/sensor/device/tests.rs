@@ -65,3 +65,31 @@ async fn a_call_that_does_not_return_is_an_error_and_no_second_one_is_started() 
     let deadline = Instant::now() + LONGEST_CALL;
     device.take(once, deadline).await.unwrap();
 }
+
+/// Counts how often whoever waits is woken.
+async fn polls<T>(future: impl Future<Output = T>) -> (u32, T) {
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0;
+    let done = std::future::poll_fn(|context| {
+        polls += 1;
+        future.as_mut().poll(context)
+    });
+    let done = done.await;
+    (polls, done)
+}
+
+/// Once for the end of the conversion, and once for the reading: not for the end of the call that began it.
+#[tokio::test(start_paused = true)]
+async fn a_measurement_wakes_its_task_twice() {
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+    let chip = SimulatedSensor::new(Trace::synthetic_day(), 1.0, timekeeper.clone());
+    let mut device = Device::new(Source::of(move || chip.open()), Some(0x76), timekeeper);
+    let once = Oversampling::default();
+    let deadline = Instant::now() + LONGEST_CALL;
+    device.take(once, deadline).await.unwrap();
+    for _ in 0..10 {
+        let (polls, taken) = polls(device.take(once, deadline)).await;
+        taken.unwrap();
+        assert!(polls <= 3, "polled {polls} times: when it began, and for each time it was woken");
+    }
+}
