@@ -29,7 +29,7 @@ pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
             send(reply, keeper.ask(|database| database.acknowledge_events(upto)));
         }
         Request::GetValue { key, reply } => {
-            send(reply, keeper.ask(|database| values::read(&database.connection, &key)));
+            send(reply, keeper.ask(|database| database.value(&key)));
         }
         Request::SetValue { key, value, reply } => {
             send(reply, keeper.ask(|database| values::write(&database.connection, &key, value.as_deref())));

@@ -134,11 +134,15 @@ impl Database {
 
     /// No event waits for the hub.
     pub fn has_no_events(&self) -> bool {
-        self.last_event <= self.watermark.events
+        !self.salvaging && self.last_event <= self.watermark.events
     }
 
     /// The oldest ones that the hub has not accepted. Damaged ones are dropped, and logged once.
+    /// Nothing while a salvage is under way: what it finds has lower numbers, and goes first.
     pub fn pending_events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        if self.salvaging {
+            return Ok(Vec::new());
+        }
         let (mut events, damaged) = after(&self.connection, self.watermark.events, limit)?;
         for sequence in damaged {
             tracing::error!(sequence, "an event is lost: the card has changed it");

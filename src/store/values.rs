@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
+use super::database::Database;
 use super::row::text;
 
 /// Frozen, like the checksum of a row.
@@ -12,6 +13,19 @@ pub(crate) fn checksum(key: &str, value: &str) -> i32 {
     text(&mut hasher, key);
     hasher.update(value.as_bytes());
     hasher.finalize().cast_signed()
+}
+
+impl Database {
+    /// Not while a salvage is under way: it may still find one.
+    pub fn value(&self, key: &str) -> Result<Option<String>, StoreError> {
+        match read(&self.connection, key)? {
+            None if self.salvaging => {
+                let reason = "the store before it is still being salvaged".into();
+                Err(StoreError::Unavailable { reason })
+            }
+            value => Ok(value),
+        }
+    }
 }
 
 /// None too where the checksum is wrong: a default is better than a flipped bit.

@@ -131,3 +131,41 @@ async fn a_gap_that_ends_far_above_every_reading_is_damage() {
     assert_eq!(crate::support::sequences(&store.page().await), [1, 2, 3, 4, 5, 1]);
     store.stop().await;
 }
+
+/// What it finds comes before what happens meanwhile: an acknowledgement of that would forget the other.
+#[tokio::test(start_paused = true)]
+async fn events_and_kept_values_wait_for_the_end_of_the_salvage() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(3_000).await;
+    store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    store.handle.set_value("twin", Some("kept".into())).await.unwrap();
+    store.stop().await;
+    // Another program's, as far as this one can tell; and all of it can be read.
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(connection);
+    let store = place.start_as("second").unwrap();
+    // All three before the first step.
+    let (told, events, value) = tokio::join!(
+        store.handle.record_event("missedSamples", serde_json::Map::new()),
+        store.handle.pending_events(10),
+        store.handle.value("twin"),
+    );
+    told.unwrap();
+    assert_eq!(events.unwrap(), [], "before the older ones");
+    // Not found yet is not "nothing was kept".
+    match value {
+        Ok(value) => assert_eq!(value.as_deref(), Some("kept")),
+        Err(error) => assert!(error.to_string().contains("still being salvaged"), "{error}"),
+    }
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    let kinds: Vec<_> = events.iter().map(|event| &*event.kind).collect();
+    assert_eq!(kinds, ["missedSamples", "missedSamples", "storeReplaced"]);
+    assert_eq!(store.handle.value("twin").await.unwrap().as_deref(), Some("kept"));
+    store.stop().await;
+}
