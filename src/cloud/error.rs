@@ -9,6 +9,7 @@ use crate::backoff::Range;
 use crate::chain::chain;
 use crate::identity::IdentityError;
 use crate::store::StoreError;
+use tokio_rustls::rustls;
 
 /// One thing that did not work: what was being done, and why not.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,19 @@ impl CloudError {
             Cause::TooLarge { .. } => Class::SetAside,
             Cause::TooSlow(_) | Cause::Io(_) | Cause::Lost(_) | Cause::IllegalState => Class::Soon,
         }
+    }
+
+    /// The hub's certificate is not valid yet or no longer, by the station's clock: that may be the one that is wrong.
+    pub fn is_about_the_time(&self) -> bool {
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let Cause::Io(error) = &self.cause else { return false };
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(
+            inner,
+            Some(rustls::Error::InvalidCertificate(
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+            ))
+        )
     }
 
     /// The store's trouble, and not the hub's: the connection is as good as it was.

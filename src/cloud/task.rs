@@ -278,6 +278,8 @@ impl Running {
             if std::mem::replace(&mut self.token_refused, true) {
                 class = Class::Identity;
             }
+        }
+        if error.class() == Class::Renew || error.is_about_the_time() {
             beating(&turns, turn, self.check_clock()).await;
         }
         let wait = match error.retry_after() {
@@ -318,7 +320,8 @@ impl Running {
         }
     }
 
-    /// A token that is refused when it is fresh may have been made with a wrong clock.
+    /// A token that is refused when it is fresh may have been made with a wrong clock, and a certificate that is not
+    /// valid may have been judged by one.
     async fn check_clock(&mut self) {
         let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return };
         if self.task.timekeeper.state() == ClockState::Synchronised {

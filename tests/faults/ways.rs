@@ -152,6 +152,18 @@ async fn a_clock_that_is_plausible_and_behind_is_put_right_when_the_hub_calls_fr
     rig.finish(&hub, seconds(5)).await;
 }
 
+/// The clock went on where it was saved, and the hub's certificate was renewed since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_behind_the_hubs_certificate_is_put_right() {
+    let hub = hub();
+    hub.fault(Fault::Certificate { certificate: Certificate::Fresh });
+    let mut plan = Plan::new(&hub);
+    plan.clock = Hands::wrong_by(TimeDelta::days(-20));
+    let rig = Rig::start(&hub, plan);
+    rig.online(seconds(10)).await;
+    rig.finish(&hub, seconds(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_date_of_a_hub_with_a_bad_certificate_is_not_taken() {
     for certificate in [Certificate::UnknownRoot, Certificate::WrongName, Certificate::Expired] {
