@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// Air temperature in degrees Celsius; a BME280 gives -40 to 85 (datasheet, section 1.1).
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -129,6 +129,14 @@ pub struct Stamp {
     pub since_boot: Duration,
     pub time: DateTime<Utc>,
     pub time_quality: TimeQuality,
+}
+
+impl Stamp {
+    /// What the clock that shows `now` showed at this moment, where both are of one boot.
+    pub fn shown_by(&self, now: &Self) -> DateTime<Utc> {
+        let ago = now.since_boot.checked_sub(self.since_boot).filter(|_| self.boot == now.boot);
+        ago.and_then(|ago| now.time.checked_sub_signed(TimeDelta::from_std(ago).ok()?)).unwrap_or(self.time)
+    }
 }
 
 /// What the sensor task hands to the store task: not yet durable, so without a sequence number.

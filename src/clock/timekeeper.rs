@@ -66,7 +66,10 @@ impl Timekeeper {
     /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
     pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {
         let trust = Arc::new(Mutex::new(Trust { floor, floor_at_boot: None, hub_time_at_boot: None }));
-        Self { clock, trust, turns: Turns::begin() }
+        let timekeeper = Self { clock, trust, turns: Turns::begin() };
+        // A clock that is behind it now does not become right by running on.
+        timekeeper.raise_floor(floor, timekeeper.since_boot());
+        timekeeper
     }
 
     /// At this time since boot a right clock did not show less than `time`.

@@ -168,8 +168,11 @@ impl Database {
         }
         self.progress = progress;
         self.current = current;
-        let since_boot = self.timekeeper.since_boot();
-        self.raise_floor(self.found_wrong()?.unwrap_or(since_boot));
+        self.raise_floor(self.timekeeper.since_boot());
+        // Nor in another run of the program than the one that found it wrong.
+        if let Some(since_boot) = self.found_wrong()? {
+            self.timekeeper.raise_floor(self.timekeeper.floor(), since_boot);
+        }
         Ok(())
     }
 

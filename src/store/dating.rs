@@ -82,6 +82,7 @@ fn write_times(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> 
 /// Makes the buckets anew that these rows were in. One in which readings of an older store are, or whose readings lie
 /// far apart, cannot be taken apart: it stays as it is.
 fn take_out(connection: &Connection, rows: &[Row], run: &Arc<str>) -> Result<(), StoreError> {
+    let moved: BTreeSet<u64> = rows.iter().map(|row| row.sequence).collect();
     let starts: BTreeSet<i64> = rows.iter().map(|row| Level::FiveMinutes.start(row.time)).collect();
     for start in &starts {
         let id = Level::FiveMinutes.id(*start);
@@ -89,7 +90,7 @@ fn take_out(connection: &Connection, rows: &[Row], run: &Arc<str>) -> Result<(),
         if old.first == 0 || old.last - old.first > FAR {
             continue;
         }
-        match stayed(connection, &old, run)? {
+        match stayed(connection, &old, &moved, run)? {
             Some(bucket) => rollups::write(connection, id, &bucket)?,
             None => rollups::remove(connection, id)?,
         }
@@ -103,8 +104,13 @@ fn take_out(connection: &Connection, rows: &[Row], run: &Arc<str>) -> Result<(),
     Ok(())
 }
 
-/// The bucket without those that have another time now; none when it is empty.
-fn stayed(connection: &Connection, old: &Rollup, run: &Arc<str>) -> Result<Option<Rollup>, StoreError> {
+/// The bucket without those that were moved, by however little; none when it is empty.
+fn stayed(
+    connection: &Connection,
+    old: &Rollup,
+    moved: &BTreeSet<u64>,
+    run: &Arc<str>,
+) -> Result<Option<Rollup>, StoreError> {
     let mut bucket: Option<Rollup> = None;
     let mut after = old.first.saturating_sub(1);
     while after < old.last {
@@ -115,8 +121,8 @@ fn stayed(connection: &Connection, old: &Rollup, run: &Arc<str>) -> Result<Optio
         for found in found {
             after = found.sequence();
             let Found::Good(row) = found else { continue };
-            let known = row.time_quality != TimeQuality::Unknown.code();
-            if row.sequence <= old.last && known && Level::FiveMinutes.start(row.time) == old.start {
+            let counts = row.time_quality != TimeQuality::Unknown.code() && !moved.contains(&row.sequence);
+            if row.sequence <= old.last && counts && Level::FiveMinutes.start(row.time) == old.start {
                 let part = Rollup::of(old.start, &row);
                 bucket = Some(bucket.map_or(part, |mut bucket| {
                     bucket.add(&part);

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value, json};
 
 use super::database::Database;
-use super::{Event, StoreError, events};
+use super::{Event, StoreError, event_time, events};
 use crate::observation::rfc3339;
+use crate::reading::Stamp;
 
 /// Why readings are missing, in the event's words.
 pub(crate) const NO_ROOM: &str = "the store was full: max_size, or the disk";
@@ -34,6 +35,13 @@ impl Gap {
             "from": time(self.from), "until": time(self.until), "reason": reason,
         });
         fields.as_object().cloned().unwrap_or_default()
+    }
+
+    /// The same, of an event that is recorded at `now`.
+    pub fn told(&self, reason: &str, now: &Stamp) -> Map<String, Value> {
+        let mut fields = self.fields(reason);
+        event_time::mark(&mut fields, now);
+        fields
     }
 }
 
@@ -105,7 +113,7 @@ impl Database {
         &mut self,
         gaps: &[Gap],
         reason: &str,
-        now: DateTime<Utc>,
+        now: &Stamp,
         work: impl FnOnce(&Connection) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut known = self.known.clone();
@@ -127,9 +135,9 @@ impl Database {
                         event_sequence: event,
                         run: run.clone(),
                         store_id: store_id.clone(),
-                        time: now,
+                        time: now.time,
                         kind: "gap".into(),
-                        fields: gap.fields(reason),
+                        fields: gap.told(reason, now),
                     },
                 )?;
             }

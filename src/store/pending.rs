@@ -129,6 +129,8 @@ impl Database {
         let upto = start.saturating_add(limit as u64);
         while self.undated_from().is_some_and(|from| from <= upto) && self.redate_step()? {}
         while self.is_to_be_corrected(upto) && self.correct_step()? {}
+        // Beyond a gap the rows lie further on than that: they wait for the next step.
+        let to_be_corrected = self.to_be_corrected();
         let mut expected = start + 1;
         let mut before = None;
         let mut missing = Vec::new();
@@ -141,7 +143,7 @@ impl Database {
             if sequence < expected {
                 return Err(StoreError::Damaged { what: "readings come out of order".into() });
             }
-            let until = if let Found::Good(row) = &found { Some(row.time) } else { None };
+            let until = if let Found::Good(row) = &found { row.known_time() } else { None };
             let unknown = self.known.unknown_in(expected, sequence - 1);
             if let Some(&(_, last)) = unknown.last()
                 && !self.is_gone(last)
@@ -153,12 +155,15 @@ impl Database {
             expected = sequence + 1;
             let position = self.watermark.position(sequence);
             match found {
-                Found::Good(row) if self.may_get_a_time(&row) => {
+                Found::Good(row)
+                    if self.may_get_a_time(&row)
+                        || to_be_corrected.is_some_and(|first| first <= row.sequence) =>
+                {
                     waits = true;
                     break;
                 }
                 Found::Good(row) => {
-                    before = Some(row.time);
+                    before = row.known_time().or(before);
                     match row.reading(&self.store_id) {
                         Some(reading) if !self.dead.contains(&position) => {
                             page.readings.push((position, reading))
@@ -202,8 +207,8 @@ impl Database {
         let mut gaps = missing;
         gaps.extend_from_slice(damaged);
         gaps.sort_unstable_by_key(|gap| gap.first);
-        let now = self.timekeeper.now();
-        self.make_gaps(&gaps, DAMAGED, now, |connection| {
+        let now = self.timekeeper.stamp();
+        self.make_gaps(&gaps, DAMAGED, &now, |connection| {
             for gap in damaged {
                 connection
                     .execute("DELETE FROM reading WHERE sequence = ?1", [gap.first.cast_signed()])
@@ -217,13 +222,14 @@ impl Database {
     fn lose_salvaged(&mut self, number: u64) -> Result<(), StoreError> {
         let (generation, sequence) = salvaged::parts(number);
         let gap = Gap { first: sequence, last: sequence, from: None, until: None };
+        let now = self.timekeeper.stamp();
         let event = Event {
             event_sequence: self.last_event + 1,
             run: self.run.clone(),
             store_id: self.origins.name(generation),
-            time: self.timekeeper.now(),
+            time: now.time,
             kind: "gap".into(),
-            fields: gap.fields(DAMAGED),
+            fields: gap.told(DAMAGED, &now),
         };
         self.transaction("drop a damaged reading", |connection| {
             connection

@@ -28,7 +28,7 @@ pub(crate) struct Provisional {
 }
 
 impl Provisional {
-    /// Takes in a row that was just appended.
+    /// Takes in a row that was just appended or dated.
     fn with(before: Option<Self>, row: &Row) -> Self {
         let difference = row.time.saturating_sub(row.since_boot);
         let mut all = before.unwrap_or(Self {
@@ -36,6 +36,7 @@ impl Provisional {
             next: row.sequence,
             differences: (difference, difference),
         });
+        (all.from, all.next) = (all.from.min(row.sequence), all.next.min(row.sequence));
         let (least, greatest) = all.differences;
         all.differences = (least.min(difference), greatest.max(difference));
         all
@@ -51,7 +52,7 @@ impl Provisional {
 }
 
 impl Database {
-    /// Rows that were just appended.
+    /// Rows that were just appended, or dated.
     pub(super) fn remember_provisional(&mut self, rows: &[Row]) {
         let rows = rows.iter().filter(|row| self.is_provisional(row));
         self.provisional = rows.fold(self.provisional, |all, row| Some(Provisional::with(all, row)));
@@ -76,7 +77,12 @@ impl Database {
 
     /// Rows up to this one wait for [`Database::correct_step`].
     pub(super) fn is_to_be_corrected(&self, upto: u64) -> bool {
-        self.provisional.is_some_and(|rows| rows.next <= upto && rows.is_off(&self.timekeeper.stamp()))
+        self.to_be_corrected().is_some_and(|first| first <= upto)
+    }
+
+    /// The first row that waits for [`Database::correct_step`].
+    pub(super) fn to_be_corrected(&self) -> Option<u64> {
+        self.provisional.filter(|rows| rows.is_off(&self.timekeeper.stamp())).map(|rows| rows.next)
     }
 
     /// One step, if the clock was set. Returns true while there is more to do.

@@ -142,7 +142,8 @@ impl Database {
     fn evict_pending(&mut self, newest: u64) -> Result<bool, StoreError> {
         let acknowledged = self.watermark.acknowledged;
         let stretch = self.stretch(
-            "SELECT sequence, time FROM reading WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+            "SELECT sequence, CASE WHEN time_quality < 2 THEN time END FROM reading \
+             WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
             acknowledged,
             newest,
         )?;
@@ -154,10 +155,10 @@ impl Database {
             .known
             .unknown_in(acknowledged + 1, last)
             .into_iter()
-            .map(|(first, last)| Gap { first, last, from: Some(from), until: Some(until) })
+            .map(|(first, last)| Gap { first, last, from, until })
             .collect();
-        let now = self.timekeeper.now();
-        self.make_gaps(&gaps, NO_ROOM, now, |connection| {
+        let now = self.timekeeper.stamp();
+        self.make_gaps(&gaps, NO_ROOM, &now, |connection| {
             delete(connection, "DELETE FROM reading WHERE sequence <= ?1", last).map(drop)
         })?;
         Ok(true)
@@ -165,25 +166,27 @@ impl Database {
 
     fn evict_salvaged(&mut self) -> Result<bool, StoreError> {
         let stretch = self.stretch(
-            "SELECT row, time FROM salvaged WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT ?3",
+            "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged \
+             WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT ?3",
             self.watermark.salvaged,
             i64::MAX.cast_unsigned(),
         )?;
         let Some(&(start, from)) = stretch.first() else { return Ok(false) };
         let (generation, first) = salvaged::parts(start);
-        let of_one_store = |row: &&(u64, i64)| salvaged::parts(row.0).0 == generation;
+        let of_one_store = |row: &&(u64, Option<i64>)| salvaged::parts(row.0).0 == generation;
         let Some(&(end, until)) = stretch.iter().rfind(of_one_store) else { return Ok(false) };
-        let gap = Gap { first, last: salvaged::parts(end).1, from: Some(from), until: Some(until) };
+        let gap = Gap { first, last: salvaged::parts(end).1, from, until };
         let store_id = self.origins.name(generation);
         let (open, offered) = (self.extendable.clone(), self.events_offered);
         let told = Extendable::told(open, &gap, &store_id, NO_ROOM, offered, self.last_event);
+        let now = self.timekeeper.stamp();
         let event = Event {
             event_sequence: told.event,
             run: self.run.clone(),
             store_id,
-            time: self.timekeeper.now(),
+            time: now.time,
             kind: "gap".into(),
-            fields: told.gap.fields(NO_ROOM),
+            fields: told.gap.told(NO_ROOM, &now),
         };
         let mut watermark = self.watermark.clone();
         watermark.salvaged = end;
@@ -201,7 +204,8 @@ impl Database {
         Ok(true)
     }
 
-    fn stretch(&self, select: &str, after: u64, upto: u64) -> Result<Vec<(u64, i64)>, StoreError> {
+    /// Sequences with their times, where these are known.
+    fn stretch(&self, select: &str, after: u64, upto: u64) -> Result<Vec<(u64, Option<i64>)>, StoreError> {
         let read = || {
             let mut statement = self.connection.prepare_cached(select)?;
             let rows = statement

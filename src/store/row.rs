@@ -86,6 +86,11 @@ impl Row {
         hasher.finalize().cast_signed()
     }
 
+    /// Milliseconds since 1970, unless the clock was wrong.
+    pub fn known_time(&self) -> Option<i64> {
+        (self.time_quality != TimeQuality::Unknown.code()).then_some(self.time)
+    }
+
     /// Runs an `INSERT` that takes the row's number, its columns in this order, and its checksum.
     pub fn insert(
         &self,

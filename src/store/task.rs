@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +18,6 @@ use super::house::{House, Rounds};
 use super::keeper::{Keeper, Unchecked};
 use crate::clock::Timekeeper;
 use crate::config;
-use crate::observation::rfc3339;
 use crate::reading::FromSensor;
 use crate::settings::Settings;
 use crate::status::Board;
@@ -193,9 +191,9 @@ impl StoreTask {
         while let Some(item) = next {
             match item {
                 FromSensor::Sample(sample) => taken.push(sample),
-                FromSensor::Missed { count, from, until, reason } => missed.push(json!({
-                    "count": count, "from": rfc3339(from.time), "until": rfc3339(until.time), "reason": reason,
-                })),
+                FromSensor::Missed { count, from, until, reason } => {
+                    missed.push((count, from, until, reason))
+                }
             }
             next = if taken.len() < TOGETHER { samples.try_recv().ok() } else { None };
         }
@@ -204,8 +202,8 @@ impl StoreTask {
         let keep_readings = settings.keep;
         let with_house = self.rounds.go_along_with_a_sample(settings.sample_interval);
         let keep = move |keeper: &mut Keeper| {
-            for fields in missed {
-                keeper.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default());
+            for (count, from, until, reason) in missed {
+                keeper.keep_missed(count, &from, &until, &reason);
             }
             keeper.take(taken);
             let synced = at_once.then(|| keeper.sync());

@@ -168,6 +168,28 @@ async fn readings_that_are_corrected_leave_the_charts_where_they_were() {
     store.stop().await;
 }
 
+/// The kernel's time comes soon after the start, and differs by little.
+#[tokio::test(start_paused = true)]
+async fn readings_that_are_moved_within_their_five_minutes_count_once() {
+    let place = Place::new();
+    place.clock.set(|hands| {
+        hands.wall += TimeDelta::seconds(30);
+        hands.synchronised = false;
+    });
+    let store = place.start();
+    let mut model = Vec::new();
+    record(&place, &store, 0, 40, Duration::from_secs(17), &mut model).await;
+    let off = TimeDelta::seconds(20);
+    place.clock.set(|hands| {
+        hands.wall += off;
+        hands.synchronised = true;
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    model.iter_mut().for_each(|(time, _)| *time += off);
+    assert_charts(&store, &model, "moved by little").await;
+    store.stop().await;
+}
+
 /// A station without a clock for long: opening its store does not read all of that again.
 #[tokio::test(start_paused = true)]
 async fn readings_of_unknown_time_are_passed_over_once() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use weather_station::reading::TimeQuality;
+use weather_station::reading::{FromSensor, TimeQuality};
 
 use crate::support::{Place, date, stamps, times};
 
@@ -231,5 +231,117 @@ async fn readings_of_another_run_keep_the_time_they_have() {
     });
     let expected = ["2026-06-01T12:00:00Z", "2026-06-01T12:00:00Z", "2026-06-01T15:00:00Z"];
     assert_eq!(times(&store.page().await), expected.map(date));
+    store.stop().await;
+}
+
+/// An image that is older than the program, on a mast without a network: in the third week the clock has passed the day
+/// of the build.
+#[tokio::test(start_paused = true)]
+async fn a_clock_behind_the_build_does_not_become_right_by_running_past_it() {
+    let place = Place::new();
+    place.clock.set(|hands| {
+        hands.wall = date("2025-12-18T00:00:00Z");
+        hands.synchronised = false;
+    });
+    let mut store = place.start();
+    store.append(2).await;
+    for run in ["second", "third"] {
+        place.clock.advance(24 * 60 * 10 * MINUTE);
+        store.append(1).await;
+        assert!(store.page().await.readings.is_empty(), "a reading went out with the time of a wrong clock");
+        store.stop().await;
+        store = place.start_as(run).unwrap();
+    }
+    place.clock.synchronise("2026-06-21T12:00:00Z");
+    let expected =
+        ["2026-06-01T12:00:00Z", "2026-06-01T12:00:00Z", "2026-06-11T12:00:00Z", "2026-06-21T12:00:00Z"];
+    assert_eq!(times(&store.page().await), expected.map(date));
+    store.stop().await;
+}
+
+/// Set by hand at first, and badly; nobody was handed a reading meanwhile.
+#[tokio::test(start_paused = true)]
+async fn readings_that_were_dated_by_a_plausible_clock_follow_one_that_is_set_later() {
+    let place = Place::new();
+    place.clock.boot_without_a_clock();
+    let mut store = place.start();
+    store.append(700).await;
+    place.clock.set(|hands| hands.wall = date("2026-06-01T10:00:00Z"));
+    tokio::time::sleep(MINUTE).await;
+    let newest = store.handle.latest().await.unwrap().unwrap().sample.stamp;
+    assert_eq!(newest.time, date("2026-06-01T10:00:00Z"));
+    place.clock.synchronise("2026-06-01T12:00:00Z");
+    let page = store.handle.pending(None, 700).await.unwrap();
+    assert_eq!(times(&page), [date("2026-06-01T12:00:00Z"); 700]);
+    store.stop().await;
+}
+
+/// The rows behind a gap lie further on than a page is long.
+#[tokio::test(start_paused = true)]
+async fn behind_a_gap_too_nothing_is_handed_out_before_it_is_corrected() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    place.clock.lose_synchronisation();
+    let mut store = place.start();
+    for _ in 0..60 {
+        store.append(500).await;
+    }
+    let first = store.handle.newest(40_000).await.unwrap()[0].sequence;
+    assert!(first > 2_000, "nothing was evicted: the test tests nothing");
+    place.clock.synchronise("2026-06-01T15:00:00Z");
+    let (mut readings, mut after) = (0, None);
+    while readings < 5_000 {
+        let page = store.handle.pending(after, 1_000).await.unwrap();
+        assert!(times(&page).into_iter().all(|time| time == date("2026-06-01T15:00:00Z")));
+        readings += page.readings.len();
+        after = Some(page.end);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    store.stop().await;
+}
+
+/// The sensor is away from the start on, and the time comes before it is back.
+#[tokio::test(start_paused = true)]
+async fn both_ends_of_an_episode_without_readings_are_told_by_one_clock() {
+    let place = Place::new();
+    place.clock.boot_without_a_clock();
+    let store = place.start();
+    let from = store.timekeeper.stamp();
+    place.clock.advance(MINUTE);
+    place.clock.synchronise("2026-06-01T12:00:00Z");
+    let until = store.timekeeper.stamp();
+    let missed = FromSensor::Missed { count: 60, from, until, reason: "no answer".into() };
+    store.samples.send(missed).await.unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        events = store.handle.pending_events(10).await.unwrap();
+    }
+    let fields = &events[0].fields;
+    assert_eq!(fields["from"], "2026-06-01T11:59:00.000Z");
+    assert_eq!(fields["until"], "2026-06-01T12:00:00.000Z");
+    store.stop().await;
+}
+
+/// Offline, without a clock, and full.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_was_made_without_a_clock_gets_its_time_once_there_is_one() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    place.clock.boot_without_a_clock();
+    let mut store = place.start();
+    for _ in 0..60 {
+        store.append(500).await;
+    }
+    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
+    place.clock.advance(MINUTE);
+    place.clock.synchronise("2026-06-01T12:00:00Z");
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!((&*events[0].kind, events[0].time), ("gap", date("2026-06-01T11:59:00Z")));
+    // When the readings were taken that are gone, nobody knows.
+    assert_eq!(
+        (&events[0].fields["from"], events[0].fields.get("undated")),
+        (&serde_json::Value::Null, None)
+    );
     store.stop().await;
 }
