@@ -23,8 +23,9 @@ pub struct Desired {
     config: Arc<Config>,
     file: Settings,
     overlay: Overlay,
-    /// What is known to be on disk.
+    /// What is known to be on disk, in this store.
     kept: Option<Overlay>,
+    store_id: String,
     /// What was on disk at the start was read, or the whole twin from the hub: nothing is lost by writing over it.
     may_write: bool,
     settings: watch::Sender<Settings>,
@@ -43,7 +44,9 @@ impl Desired {
     ) -> Self {
         let file = Settings::from_file(&config);
         let overlay = kept.clone().unwrap_or_default();
-        let desired = Self { config, file, overlay, may_write: kept.is_some(), kept, settings, board, store };
+        let may_write = kept.is_some();
+        let store_id = board.store.borrow().store_id.clone();
+        let desired = Self { config, file, overlay, kept, store_id, may_write, settings, board, store };
         desired.bring_into_force();
         desired
     }
@@ -92,6 +95,14 @@ impl Desired {
     /// Writes what is not on disk yet. Until then the values hold, are not acknowledged as done, and a restart may
     /// forget them. What could not be read is not written over before the hub has said what the twin is.
     pub async fn keep(&mut self) {
+        let store_id = self.board.store.borrow().store_id.clone();
+        if !store_id.is_empty() && store_id != self.store_id {
+            if !self.store_id.is_empty() {
+                // It took the place of a damaged one, out of which not everything may have been salvaged.
+                self.kept = None;
+            }
+            self.store_id = store_id;
+        }
         if !self.may_write || self.kept.as_ref().is_some_and(|kept| self.overlay.is_kept_by(kept)) {
             return;
         }

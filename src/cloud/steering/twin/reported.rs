@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub const OWN: [&str; 9] = [
 /// How often the backlog is looked at, and how often everything else is.
 pub const BACKLOG_EVERY: Duration = Duration::from_secs(900);
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// By more than this a clock does not drift between two looks: it was set.
+const DRIFT: TimeDelta = TimeDelta::seconds(10);
 /// A property's text is at most 4 KB.
 const LONGEST: usize = 500;
 
@@ -36,7 +39,8 @@ const LONGEST: usize = 500;
 #[derive(Debug)]
 pub struct Reported {
     device: Device,
-    boot_time: String,
+    timekeeper: Timekeeper,
+    boot_time: Option<DateTime<Utc>>,
     last_error: Option<String>,
     looked: Option<Instant>,
     backlog_looked: Option<Instant>,
@@ -44,13 +48,11 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// `boot_time` is taken once: by a clock that is set later it would move.
     pub fn new(device: Device, timekeeper: &Timekeeper) -> Self {
-        let stamp = timekeeper.stamp();
-        let since_boot = chrono::TimeDelta::from_std(stamp.since_boot).unwrap_or_default();
         Self {
             device,
-            boot_time: rfc3339(stamp.time - since_boot),
+            timekeeper: timekeeper.clone(),
+            boot_time: None,
             last_error: None,
             looked: None,
             backlog_looked: None,
@@ -114,11 +116,19 @@ impl Reported {
             ("currentStoreId", json!(store.store_id)),
             ("sensor", json!(shortened(&sensor))),
             ("hubHost", json!(host)),
-            ("bootTime", json!(self.boot_time)),
+            ("bootTime", json!(rfc3339(self.boot_time()))),
             ("lastError", json!(self.last_error)),
             ("deviceInformation", self.device.component()),
         ];
         self.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    /// By the clock of now, which may have been set since; that it drifts is no news.
+    fn boot_time(&mut self) -> DateTime<Utc> {
+        let stamp = self.timekeeper.stamp();
+        let now = stamp.time - TimeDelta::from_std(stamp.since_boot).unwrap_or_default();
+        let kept = self.boot_time.filter(|kept| (now - *kept).abs() <= DRIFT);
+        *self.boot_time.insert(kept.unwrap_or(now))
     }
 
     fn note(&mut self, part: &str, reason: Option<String>) {
@@ -174,5 +184,38 @@ mod tests {
         assert_eq!(wanted["hubHost"], "h");
         assert!(OWN.iter().all(|name| wanted.contains_key(*name)));
         assert_eq!(wanted.len(), OWN.len() + answers.len());
+    }
+
+    /// It is 1,000 s after the start of the machine, and nobody synchronises the clock.
+    struct Started;
+
+    impl crate::clock::Clock for Started {
+        fn wall(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+        fn since_boot(&self) -> Duration {
+            Duration::from_secs(1_000)
+        }
+        fn boot(&self) -> crate::reading::BootId {
+            crate::reading::BootId(1)
+        }
+        fn synchronised(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_boot_time_follows_a_clock_that_is_set_and_none_that_drifts() {
+        let timekeeper = Timekeeper::new(Arc::new(Started), DateTime::UNIX_EPOCH);
+        let mut reported = Reported::new(Device::default(), &timekeeper);
+        let mut now = Instant::now();
+        let mut boot_time = |time: &str| {
+            timekeeper.take_hub_time(time.parse().unwrap());
+            now += LOOK_EVERY;
+            reported.wanted(now, &Board::default(), "h", BTreeMap::new())["bootTime"].clone()
+        };
+        assert_eq!(boot_time("2026-06-01T12:16:40Z"), "2026-06-01T12:00:00.000Z");
+        assert_eq!(boot_time("2026-06-01T12:16:45Z"), "2026-06-01T12:00:00.000Z");
+        assert_eq!(boot_time("2026-06-01T13:16:45Z"), "2026-06-01T13:00:05.000Z");
     }
 }

@@ -133,3 +133,23 @@ async fn what_the_hub_says_is_written_once_and_over_what_could_not_be_read() {
     assert_eq!(settings::load(&bench.store).await.unwrap(), bench.desired.overlay);
     bench.close().await;
 }
+
+#[tokio::test]
+async fn a_store_that_takes_the_place_of_another_is_given_the_values_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::asleep(dir.path(), Some(Overlay::of(&roof())));
+    bench.wake();
+    let be = |bench: &Bench, name: &str| {
+        bench.desired.board.store.send_modify(|status| status.store_id = name.into());
+    };
+    be(&bench, "first");
+    bench.take(json!({"sampleInterval": 5}), 2).await;
+    let kept = bench.store.value(KEY).await.unwrap();
+    for (name, value) in [("first", None), ("second", kept)] {
+        be(&bench, name);
+        bench.store.set_value(KEY, None).await.unwrap();
+        bench.desired.keep().await;
+        assert_eq!(bench.store.value(KEY).await.unwrap(), value, "{name}");
+    }
+    bench.close().await;
+}
