@@ -11,6 +11,19 @@ use crate::reading::{Stamp, TimeQuality};
 /// Among the fields of an event that waits for its time; never handed out.
 const MARK: &str = "undated";
 
+/// The fields of `missedSamples`. Both moments are told by one clock, that of `now`: it may have been set in between.
+pub(crate) fn missed(
+    count: u64,
+    from: &Stamp,
+    until: &Stamp,
+    reason: &str,
+    now: &Stamp,
+) -> Map<String, Value> {
+    let time = |moment: &Stamp| rfc3339(moment.shown_by(now));
+    let fields = json!({ "count": count, "from": time(from), "until": time(until), "reason": reason });
+    fields.as_object().cloned().unwrap_or_default()
+}
+
 /// Notes the moment where its time is not known.
 pub(crate) fn mark(fields: &mut Map<String, Value>, stamp: &Stamp) {
     if stamp.time_quality == TimeQuality::Unknown {

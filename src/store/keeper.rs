@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::StoreError;
 use super::database::Database;
@@ -20,8 +20,7 @@ use super::trouble::is_unreadable;
 use crate::chain::chain;
 use crate::clock::Timekeeper;
 use crate::config;
-use crate::observation::rfc3339;
-use crate::reading::{Sample, Stamp};
+use crate::reading::Sample;
 use crate::status::{StoreState, StoreStatus};
 
 /// Readings in one transaction.
@@ -216,14 +215,6 @@ impl Keeper {
         if let Some(database) = &mut self.database {
             database.soundness.end_check();
         }
-    }
-
-    /// Samples that were not taken. Both moments are told by one clock, the present one: it may have been set in between.
-    pub fn keep_missed(&mut self, count: u64, from: &Stamp, until: &Stamp, reason: &str) {
-        let now = self.timekeeper.stamp();
-        let time = |moment: &Stamp| rfc3339(moment.shown_by(&now));
-        let fields = json!({ "count": count, "from": time(from), "until": time(until), "reason": reason });
-        self.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default());
     }
 
     /// An event that may wait in memory.

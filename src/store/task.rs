@@ -13,6 +13,7 @@ use super::StoreError;
 use super::answer::{answer, answer_at_once};
 use super::check::Check;
 use super::database::Database;
+use super::event_time;
 use super::handle::{Reply, Request, StoreHandle};
 use super::house::{House, Rounds};
 use super::keeper::{Keeper, Unchecked};
@@ -203,7 +204,9 @@ impl StoreTask {
         let with_house = self.rounds.go_along_with_a_sample(settings.sample_interval);
         let keep = move |keeper: &mut Keeper| {
             for (count, from, until, reason) in missed {
-                keeper.keep_missed(count, &from, &until, &reason);
+                let now = keeper.timekeeper.stamp();
+                let fields = event_time::missed(count, &from, &until, &reason, &now);
+                keeper.keep_event("missedSamples", fields);
             }
             keeper.take(taken);
             let synced = at_once.then(|| keeper.sync());

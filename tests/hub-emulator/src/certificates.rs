@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use chrono::TimeDelta;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
 
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::wall::machine_now;
 
 /// Which server certificate to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,7 +116,9 @@ impl Authority {
                 params.not_before = rcgen::date_time_ymd(2090, 1, 1);
                 params.not_after = rcgen::date_time_ymd(2091, 1, 1);
             }
-            Certificate::Fresh => params.not_before = (SystemTime::now() - DAY).into(),
+            Certificate::Fresh => {
+                params.not_before = SystemTime::from(machine_now() - TimeDelta::days(1)).into()
+            }
             _ => {}
         }
         let key = KeyPair::generate()?;
