@@ -4,6 +4,10 @@
 
 #[path = "binary/check.rs"]
 mod check;
+#[path = "binary/read.rs"]
+mod read;
+#[path = "binary/refusals.rs"]
+mod refusals;
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,101 +58,6 @@ fn with_key_file(dir: &Path, hub: &Emulator) -> String {
     )
 }
 
-#[test]
-fn wrong_arguments_end_with_64_and_help_with_0() {
-    for arguments in [
-        &["bogus"][..],
-        &["run", "--fast"],
-        &["provision"],
-        &["provision", "--show", "--clear"],
-        &["verify"],
-        &[],
-    ] {
-        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
-    }
-    for arguments in [&["--help"][..], &["--version"], &["provision", "--help"]] {
-        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(0), "{arguments:?}");
-    }
-}
-
-#[test]
-fn a_wrong_configuration_ends_with_78_and_says_where() {
-    let dir = tempfile::tempdir().unwrap();
-    let missing = binary().args(["--config", "/no/such/file.toml", "run"]).output().unwrap();
-    assert_eq!(missing.status.code(), Some(78));
-    let said = text(&missing.stderr);
-    assert!(
-        said.contains("/no/such/file.toml") && said.contains("--config") && said.contains("No such file"),
-        "{said}"
-    );
-
-    for (config, expected) in [
-        ("[sensor]\nintervall = \"5s\"\n", "line 2: `sensor.intervall` is not a key"),
-        ("[sensor]\ninterval = \"90000s\"\n", "`sensor.interval` is \"90000s\", expected 1s to 24h"),
-        ("[sensor]\nsource = \"simulated\"\ntrace = \"/no/such/trace.csv\"\n", "/no/such/trace.csv"),
-    ] {
-        let output = command(dir.path(), config, &["run"]);
-        assert_eq!(output.status.code(), Some(78), "{config}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(expected), "{config}: {}", text(&output.stderr));
-    }
-}
-
-#[test]
-fn a_missing_part_is_named_with_its_remedy_and_no_secret() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
-    let too_long = "QUFB".repeat(30);
-    let write = |name: &str, content: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path.display().to_string()
-    };
-    let no_device = write("no-device", &format!("HostName=h.example;SharedAccessKey={key}"));
-    let not_base64 = write("not-base64", "this is no base64!");
-    let long = write("long", &too_long);
-    let good = write("good", &format!("HostName=h.example;DeviceId=roof;SharedAccessKey={key}"));
-    let cases: [(&[&str], &str); 7] = [
-        (&["status"], "start it with `systemctl start weather-station`"),
-        (&["token"], "/dev/no-tpm"),
-        (&["provision", "--connection-string-file", &good], "/dev/no-tpm"),
-        (&["provision", "--connection-string-file", &no_device], "DeviceId"),
-        (&["provision", "--connection-string-file", "/no/such/secret"], "/no/such/secret"),
-        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &not_base64], "base64"),
-        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &long], "64"),
-    ];
-    for (arguments, expected) in cases {
-        let config = format!("{}[showcase]\nlisten = \"127.0.0.1:1\"\n", lonely(dir.path()));
-        let output = command(dir.path(), &config, arguments);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains(expected), "{arguments:?} said {said:?}, expected {expected:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?} printed {}", text(&output.stdout));
-        assert!(
-            ![key, "this is no base64", too_long.as_str()].iter().any(|secret| said.contains(secret)),
-            "{said}"
-        );
-    }
-}
-
-#[test]
-fn nothing_is_put_into_a_tpm_that_the_station_would_not_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let config =
-        "[identity]\nsource = \"key-file\"\nkey_file = \"/etc/the-key\"\ntcti = \"device:/dev/no-tpm\"\n";
-    for arguments in [
-        &["provision", "--connection-string-file", "/no/such/secret"][..],
-        &["provision", "--host", "h.example", "--device-id", "roof", "--key-file", "/no/such/secret"],
-        &["provision", "--dps"],
-    ] {
-        let output = command(dir.path(), config, arguments);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains("put the connection string into /etc/the-key"), "{arguments:?}: {said}");
-    }
-    let clear = command(dir.path(), config, &["provision", "--clear"]);
-    assert!(text(&clear.stderr).contains("/dev/no-tpm"), "it may be cleared: {}", text(&clear.stderr));
-}
-
 #[tokio::test]
 async fn without_tpm_network_and_identity_the_station_records_and_says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
@@ -163,30 +72,6 @@ async fn without_tpm_network_and_identity_the_station_records_and_says_what_is_w
     assert_eq!(status["sensor"]["state"], "ok");
     station.terminate();
     assert_eq!(station.wait(Duration::from_secs(10)).await.code(), Some(0), "{}", station.log_text());
-}
-
-#[tokio::test]
-async fn read_beside_a_station_is_a_reading_of_that_station() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = lonely(dir.path()).replace("interval = \"1s\"", "interval = \"1h\"");
-    let station = Station::start(dir.path(), &config);
-    let stored = async |count: u64| {
-        station
-            .until("it is stored", Duration::from_secs(15), |status| status["store"]["lastSequence"] == count)
-            .await
-    };
-    stored(1).await;
-    let read = command_of(&station, &["read", "--json"]);
-    assert_eq!(read.status.code(), Some(0), "{}", text(&read.stderr));
-    let reading: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
-    let status = stored(2).await;
-    let last = &status["sensor"]["lastReading"];
-    for key in ["time", "currentTemperature", "currentHumidity", "currentPressure"] {
-        assert_eq!(reading[key], last[key], "{key}");
-    }
-    let in_words = text(&command_of(&station, &["read"]).stdout);
-    assert!(in_words.starts_with("time ") && in_words.contains(" kPa\n"), "{in_words}");
-    stored(3).await;
 }
 
 #[tokio::test]

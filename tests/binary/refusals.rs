@@ -1,0 +1,98 @@
+//! Commands that cannot do what they were asked to: the exit status, and what is said.
+
+use super::{binary, command, lonely, text};
+
+#[test]
+fn wrong_arguments_end_with_64_and_help_with_0() {
+    for arguments in [
+        &["bogus"][..],
+        &["run", "--fast"],
+        &["provision"],
+        &["provision", "--show", "--clear"],
+        &["verify"],
+        &[],
+    ] {
+        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["provision", "--help"]] {
+        assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = binary().args(["--config", "/no/such/file.toml", "run"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+    let said = text(&missing.stderr);
+    assert!(
+        said.contains("/no/such/file.toml") && said.contains("--config") && said.contains("No such file"),
+        "{said}"
+    );
+
+    for (config, expected) in [
+        ("[sensor]\nintervall = \"5s\"\n", "line 2: `sensor.intervall` is not a key"),
+        ("[sensor]\ninterval = \"90000s\"\n", "`sensor.interval` is \"90000s\", expected 1s to 24h"),
+        ("[sensor]\nsource = \"simulated\"\ntrace = \"/no/such/trace.csv\"\n", "/no/such/trace.csv"),
+    ] {
+        let output = command(dir.path(), config, &["run"]);
+        assert_eq!(output.status.code(), Some(78), "{config}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(expected), "{config}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_missing_part_is_named_with_its_remedy_and_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
+    let too_long = "QUFB".repeat(30);
+    let write = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let no_device = write("no-device", &format!("HostName=h.example;SharedAccessKey={key}"));
+    let not_base64 = write("not-base64", "this is no base64!");
+    let long = write("long", &too_long);
+    let good = write("good", &format!("HostName=h.example;DeviceId=roof;SharedAccessKey={key}"));
+    let cases: [(&[&str], &str); 7] = [
+        (&["status"], "start it with `systemctl start weather-station`"),
+        (&["token"], "/dev/no-tpm"),
+        (&["provision", "--connection-string-file", &good], "/dev/no-tpm"),
+        (&["provision", "--connection-string-file", &no_device], "DeviceId"),
+        (&["provision", "--connection-string-file", "/no/such/secret"], "/no/such/secret"),
+        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &not_base64], "base64"),
+        (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &long], "64"),
+    ];
+    for (arguments, expected) in cases {
+        let config = format!("{}[showcase]\nlisten = \"127.0.0.1:1\"\n", lonely(dir.path()));
+        let output = command(dir.path(), &config, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?} said {said:?}, expected {expected:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?} printed {}", text(&output.stdout));
+        assert!(
+            ![key, "this is no base64", too_long.as_str()].iter().any(|secret| said.contains(secret)),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_put_into_a_tpm_that_the_station_would_not_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        "[identity]\nsource = \"key-file\"\nkey_file = \"/etc/the-key\"\ntcti = \"device:/dev/no-tpm\"\n";
+    for arguments in [
+        &["provision", "--connection-string-file", "/no/such/secret"][..],
+        &["provision", "--host", "h.example", "--device-id", "roof", "--key-file", "/no/such/secret"],
+        &["provision", "--dps"],
+    ] {
+        let output = command(dir.path(), config, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("put the connection string into /etc/the-key"), "{arguments:?}: {said}");
+    }
+    let clear = command(dir.path(), config, &["provision", "--clear"]);
+    assert!(text(&clear.stderr).contains("/dev/no-tpm"), "it may be cleared: {}", text(&clear.stderr));
+}
