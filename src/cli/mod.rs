@@ -48,8 +48,8 @@ pub enum Command {
     Provision(provision::Arguments),
     /// Print a SAS token made by the TPM (a secret until it expires)
     Token {
-        /// How long it is to hold
-        #[arg(long, default_value = "1h", value_parser = output::duration, value_name = "TIME")]
+        /// How long it is to hold, 1s to 24h
+        #[arg(long, default_value = "1h", value_parser = token::lifetime, value_name = "TIME")]
         lifetime: std::time::Duration,
     },
     /// Tell what the running station is doing

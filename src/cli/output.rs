@@ -37,11 +37,6 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// For clap: `90s`, `1h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    units::duration(text).ok_or_else(|| "expected a time such as 90s, 15m, 1h or 7d".into())
-}
-
 /// For clap: RFC 3339, a day, or how long ago.
 pub fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {

@@ -7,18 +7,22 @@ use anyhow::bail;
 
 use super::{DONE, core_dumps, output};
 use crate::clock::{ClockState, SystemClock, Timekeeper};
-use crate::config::Config;
+use crate::config::{Config, units};
 use crate::identity::{self, sas_token};
 use crate::station;
 
 /// No longer than the configuration would allow.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// For clap: `90s`, `1h`.
+pub fn lifetime(text: &str) -> Result<Duration, &'static str> {
+    units::duration(text)
+        .filter(|lifetime| (Duration::from_secs(1)..=LONGEST).contains(lifetime))
+        .ok_or("expected 1s to 24h, such as 90s, 15m or 1h")
+}
+
 /// Prints the token and nothing else.
 pub fn run(config: &Config, lifetime: Duration) -> anyhow::Result<u8> {
-    if lifetime < Duration::from_secs(1) || lifetime > LONGEST {
-        bail!("--lifetime is out of range: expected 1s to 24h");
-    }
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
     if timekeeper.state() == ClockState::Wrong {
         bail!("no token is made while the clock is wrong: it {}", timekeeper.status().reason);

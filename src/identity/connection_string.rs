@@ -82,9 +82,13 @@ pub fn parse_connection_string(text: &str) -> Result<ProvisionRequest, IdentityE
     }
 }
 
-/// Checks what stands behind `HostName` and `DeviceId`. Any host name or IP is right: a sovereign cloud,
-/// a gateway and a test hub are no less hubs.
+/// Checks what stands behind `HostName` and `DeviceId`.
 pub fn checked_identity(host: &str, device_id: &str) -> Result<Identity, IdentityError> {
+    Ok(Identity { host: checked_host(host)?, device_id: checked_device_id(device_id)? })
+}
+
+/// Any host name or IP is right: a sovereign cloud, a gateway and a test hub are no less hubs.
+pub fn checked_host(host: &str) -> Result<String, IdentityError> {
     let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
     if bare.parse::<IpAddr>().is_err() && !is_host_name(bare) {
         return Err(IdentityError::failed(
@@ -93,6 +97,11 @@ pub fn checked_identity(host: &str, device_id: &str) -> Result<Identity, Identit
              or path; copy `HostName` from the device's connection string",
         ));
     }
+    Ok(bare.to_owned())
+}
+
+/// What IoT Hub allows as the id of a device.
+pub fn checked_device_id(device_id: &str) -> Result<String, IdentityError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(c);
     if device_id.is_empty() || device_id.len() > MAX_DEVICE_ID || !device_id.chars().all(legal) {
         return Err(IdentityError::failed(
@@ -103,7 +112,7 @@ pub fn checked_identity(host: &str, device_id: &str) -> Result<Identity, Identit
             ),
         ));
     }
-    Ok(Identity { host: bare.to_owned(), device_id: device_id.to_owned() })
+    Ok(device_id.to_owned())
 }
 
 /// Decodes a key as the portal shows it.

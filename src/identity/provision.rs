@@ -2,7 +2,8 @@
 //! Knows no arguments and prints nothing.
 
 pub use super::connection_string::{
-    ProvisionRequest, checked_identity, checked_key, could_be_a_key, parse_connection_string,
+    ProvisionRequest, checked_device_id, checked_host, checked_identity, checked_key, could_be_a_key,
+    parse_connection_string,
 };
 pub use super::tpm::provision::{clear, provision};
 pub use super::tpm::show::{Shown, show};

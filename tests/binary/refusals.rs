@@ -11,9 +11,26 @@ fn wrong_arguments_end_with_64_and_help_with_0() {
         &["provision", "--show", "--clear"],
         &["verify"],
         &[],
+        // Values too, before the configuration (there is none here) or a key is read.
+        &["token", "--lifetime", "0s"],
+        &["token", "--lifetime", "24h 1s"],
+        &["provision", "--host", "", "--device-id", "roof", "--key-file", "/no/such/key"],
+        &["provision", "--host", "https://x", "--device-id", "roof", "--key-file", "/no/such/key"],
+        &["provision", "--host", "x:5671", "--device-id", "roof", "--key-file", "/no/such/key"],
+        &["provision", "--host", "h.example", "--device-id", "", "--key-file", "/no/such/key"],
     ] {
         assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(64), "{arguments:?}");
     }
+    let misplaced = "HostName=h;SharedAccessKey=c2VjcmV0";
+    let refused = binary()
+        .args(["provision", "--host", misplaced, "--device-id", "d", "--key-file", "-"])
+        .output()
+        .unwrap();
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("--host") && said.contains("expected a host name") && !said.contains("c2V"),
+        "{said}"
+    );
     for arguments in [&["--help"][..], &["--version"], &["provision", "--help"]] {
         assert_eq!(binary().args(arguments).output().unwrap().status.code(), Some(0), "{arguments:?}");
     }

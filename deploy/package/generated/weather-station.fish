@@ -52,7 +52,7 @@ complete -c weather-station -n "__fish_weather_station_using_subcommand provisio
 complete -c weather-station -n "__fish_weather_station_using_subcommand provision" -l show-enrollment -d 'Print registration id and endorsement key as the Device Provisioning Service wants them'
 complete -c weather-station -n "__fish_weather_station_using_subcommand provision" -l force -d 'Replace another identity'
 complete -c weather-station -n "__fish_weather_station_using_subcommand provision" -s h -l help -d 'Print help'
-complete -c weather-station -n "__fish_weather_station_using_subcommand token" -l lifetime -d 'How long it is to hold' -r
+complete -c weather-station -n "__fish_weather_station_using_subcommand token" -l lifetime -d 'How long it is to hold, 1s to 24h' -r
 complete -c weather-station -n "__fish_weather_station_using_subcommand token" -l config -d 'The configuration file' -r -F
 complete -c weather-station -n "__fish_weather_station_using_subcommand token" -s h -l help -d 'Print help'
 complete -c weather-station -n "__fish_weather_station_using_subcommand status" -l config -d 'The configuration file' -r -F
