@@ -13,10 +13,9 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::watchdog::Loop;
-use crate::chain::chain;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config};
 use crate::sensor;
 use crate::settings::{self, Settings};
 use crate::showcase;
@@ -48,10 +47,7 @@ type Ended = (&'static str, anyhow::Result<()>);
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
-    let source = sensor::Source::new(&config.sensor, &timekeeper).map_err(|error| ConfigError::Wrong {
-        path: "(sensor.trace)".into(),
-        problems: vec![chain(&error)],
-    })?;
+    let source = sensor::Source::new(&config, &timekeeper)?;
     let proxy = cloud::Proxy::from_environment();
     let run_word: Arc<str> = run_word()?.into();
     let board = Arc::new(Board::default());

@@ -1,14 +1,33 @@
-//! Whether the file is well-formed, which of its values the cloud overrides on the station that runs with it, and how
-//! many messages the hub will count.
+//! Whether the file is well-formed, with the trace that it may name, which of its values the cloud overrides on the
+//! station that runs with it, and how many messages the hub will count.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Finding, Station};
-use crate::config::Config;
+use crate::chain::chain;
+use crate::clock::{SystemClock, Timekeeper};
+use crate::config::{Config, ConfigError};
+use crate::sensor::Source;
+use crate::station::build_date;
+
+const NAME: &str = "configuration";
+pub const REMEDY: &str = "correct the file, then check again";
+
+/// What a wrong configuration is: nothing else can be looked at then.
+pub fn wrong(error: &ConfigError) -> Finding {
+    Finding::failed(NAME, chain(error), REMEDY)
+}
 
 pub fn check(file: &Path, config: &Config, station: &Station) -> Finding {
+    // A station that runs has read its trace, in the folder that it was started in.
+    if matches!(station, Station::Absent)
+        && let Err(error) = Source::new(config, &Timekeeper::new(Arc::new(SystemClock::new()), build_date()))
+    {
+        return wrong(&error);
+    }
     let mut detail = format!("{} is well-formed", file.display());
     if let Some(metered) = metered(&super::outlook(config, station)) {
         detail.push_str(&format!("; {metered}"));
@@ -17,7 +36,7 @@ pub fn check(file: &Path, config: &Config, station: &Station) -> Finding {
     if !overridden.is_empty() {
         detail.push_str(&format!("; the twin sets {}", overridden.join(", ")));
     }
-    Finding::ok("configuration", detail)
+    Finding::ok(NAME, detail)
 }
 
 /// From `outlook` of the status document: what the hub will count, and what that needs.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Station, text};
+use super::{Finding, Station, configuration, text};
 use crate::chain::chain;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::{Config, SensorSource};
-use crate::sensor;
-use crate::sensor::SensorError;
+use crate::sensor::{self, SensorError, Source};
 use crate::station::build_date;
 
 const NAME: &str = "sensor";
@@ -29,7 +28,12 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
         };
     }
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
-    match sensor::read_once(&config.sensor, &timekeeper).await {
+    let source = match Source::new(config, &timekeeper) {
+        Ok(source) => source,
+        // Only where the trace has changed since the configuration was checked.
+        Err(error) => return Finding::failed(NAME, chain(&error), configuration::REMEDY),
+    };
+    match sensor::read_once(source, &config.sensor, &timekeeper).await {
         Ok((sample, chip)) => {
             let measured = sample.measurement;
             let detail = format!(

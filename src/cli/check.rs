@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{DONE, FAILED, WRONG_CONFIGURATION, daemon, output, runtime};
-use crate::chain::chain;
 use crate::check::{self, Finding, Status};
 use crate::config;
 
@@ -13,23 +12,29 @@ use crate::config;
 pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
     let config = match config::load(file) {
         Ok(config) => config,
-        Err(error) => {
-            let finding =
-                Finding::failed("configuration", chain(&error), "correct the file, then check again");
-            show(&finding, json);
-            finish(&[finding], json)?;
-            return Ok(WRONG_CONFIGURATION);
-        }
+        Err(error) => return wrong(check::configuration::wrong(&error), json),
     };
     let runtime = runtime::start()?;
     let station = runtime.block_on(daemon::station(&config));
-    let mut findings = vec![check::configuration::check(file, &config, &station)];
-    show(&findings[0], json);
+    let configuration = check::configuration::check(file, &config, &station);
+    if configuration.status == Status::Failed {
+        runtime::end(runtime);
+        return wrong(configuration, json);
+    }
+    show(&configuration, json);
+    let mut findings = vec![configuration];
     findings.extend(runtime.block_on(check::all(&config, &station, |finding| show(finding, json))));
     runtime::end(runtime);
     finish(&findings, json)?;
     let failed = findings.iter().any(|finding| finding.status == Status::Failed);
     Ok(if failed { FAILED } else { DONE })
+}
+
+/// Nothing behind a wrong configuration is looked at.
+fn wrong(finding: Finding, json: bool) -> anyhow::Result<u8> {
+    show(&finding, json);
+    finish(&[finding], json)?;
+    Ok(WRONG_CONFIGURATION)
 }
 
 fn show(finding: &Finding, json: bool) {

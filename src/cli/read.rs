@@ -67,8 +67,9 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
 
 async fn measure(config: &Config) -> anyhow::Result<Value> {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let source = sensor::Source::new(config, &timekeeper)?;
     let (sample, _chip) =
-        sensor::read_once(&config.sensor, &timekeeper).await.map_err(|error| match error {
+        sensor::read_once(source, &config.sensor, &timekeeper).await.map_err(|error| match error {
             sensor::SensorError::Locked { .. } => anyhow::Error::new(error).context(UNASKED),
             error => {
                 anyhow::Error::new(error).context("could not read the sensor: see `weather-station check`")

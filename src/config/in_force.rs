@@ -9,8 +9,18 @@ use crate::status::InForce;
 
 /// Every key of the file, as `section.key`.
 pub fn in_force(config: &Config) -> BTreeMap<String, InForce> {
-    let Config { station, sensor, identity, provisioning, hub, telemetry, store, showcase, set_in_file } =
-        config;
+    let Config {
+        station,
+        sensor,
+        identity,
+        provisioning,
+        hub,
+        telemetry,
+        store,
+        showcase,
+        set_in_file,
+        file: _,
+    } = config;
     let entries: [(&str, Value); 29] = [
         ("station.altitude", json!(station.altitude)),
         ("sensor.source", json!(sensor_source(sensor.source))),

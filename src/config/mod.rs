@@ -18,6 +18,8 @@ pub use self::parse::{ConfigError, is_registration_id, load, parse};
 /// The whole file. Each section has working defaults.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
+    /// Where it was read from, for messages; empty for a text that no file held.
+    pub file: PathBuf,
     pub station: Station,
     pub sensor: Sensor,
     pub identity: Identity,

@@ -34,7 +34,10 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
-    parse(&text).map_err(|problems| ConfigError::Wrong { path: name, problems })
+    match parse(&text) {
+        Ok(config) => Ok(Config { file: path.to_owned(), ..config }),
+        Err(problems) => Err(ConfigError::Wrong { path: name, problems }),
+    }
 }
 
 /// Checks a text; on failure every problem with its line.

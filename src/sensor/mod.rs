@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::chain::chain;
 use crate::clock::Timekeeper;
-use crate::config;
+use crate::config::{self, Config, ConfigError};
 use crate::reading::{Celsius, Hectopascal, Measurement, Percent, Quality, Sample};
 
 pub use self::bus::{Bus, DeviceBus};
@@ -40,16 +41,23 @@ pub struct Source(Arc<Opener>);
 type Opener = dyn Fn() -> Result<Box<dyn Bus>, SensorError> + Send + Sync;
 
 impl Source {
-    /// From the configuration. Fails only where the trace of the simulated sensor is not usable: no device is
+    /// From the configuration, which is wrong where the trace of the simulated sensor is not usable. No device is
     /// opened yet.
-    pub fn new(config: &config::Sensor, timekeeper: &Timekeeper) -> Result<Self, SensorError> {
-        if config.source == config::SensorSource::Bme280 {
-            let path = config.bus.clone();
+    pub fn new(config: &Config, timekeeper: &Timekeeper) -> Result<Self, ConfigError> {
+        let sensor = &config.sensor;
+        if sensor.source == config::SensorSource::Bme280 {
+            let path = sensor.bus.clone();
             return Ok(Self::of(move || Ok(Box::new(DeviceBus::open(&path)?))));
         }
-        let trace = config.trace.as_deref().map_or_else(|| Ok(Trace::synthetic_day()), Trace::load)?;
-        let sensor = SimulatedSensor::new(trace, config.speed, timekeeper.clone());
-        Ok(Self::of(move || sensor.open()))
+        let trace = match &sensor.trace {
+            None => Trace::synthetic_day(),
+            Some(path) => Trace::load(path).map_err(|error| ConfigError::Wrong {
+                path: config.file.display().to_string(),
+                problems: vec![format!("`sensor.trace`: expected a CSV file to replay; {}", chain(&error))],
+            })?,
+        };
+        let chip = SimulatedSensor::new(trace, sensor.speed, timekeeper.clone());
+        Ok(Self::of(move || chip.open()))
     }
 
     /// `open` is called for each opening. Blocking, short.
@@ -66,10 +74,10 @@ impl Source {
 /// One reading without a task, for the commands `read` and `check`, and the name of the chip that gave it.
 /// Fails with [`SensorError::Locked`] beside a running station, which should then be asked instead.
 pub async fn read_once(
+    source: Source,
     config: &config::Sensor,
     timekeeper: &Timekeeper,
 ) -> Result<(Sample, String), SensorError> {
-    let source = Source::new(config, timekeeper)?;
     let mut device = Device::new(source, config.address, timekeeper.clone());
     let deadline = Instant::now() + Duration::from_secs(2);
     let taken = device.take(config.oversampling, deadline).await?;

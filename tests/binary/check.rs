@@ -79,6 +79,10 @@ fn each_part_that_is_missing_or_wrong_is_found_with_how_far_it_goes() {
     let (ended, checks) = check(dir.path(), "[sensor]\ninterval = \"0s\"\n");
     assert_eq!((ended, checks.as_array().unwrap().len()), (Some(78), 1), "nothing is opened: {checks}");
     assert_says(&checks, "configuration", "failed", "line 2: `sensor.interval`");
+    let no_trace = good.replace("interval = \"1s\"", "trace = \"/no/such/trace.csv\"");
+    let (ended, checks) = check(dir.path(), &no_trace);
+    assert_eq!((ended, checks.as_array().unwrap().len()), (Some(78), 1), "nothing is opened: {checks}");
+    assert_says(&checks, "configuration", "failed", "`sensor.trace`");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

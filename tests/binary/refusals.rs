@@ -50,11 +50,36 @@ fn a_wrong_configuration_ends_with_78_and_says_where() {
     for (config, expected) in [
         ("[sensor]\nintervall = \"5s\"\n", "line 2: `sensor.intervall` is not a key"),
         ("[sensor]\ninterval = \"90000s\"\n", "`sensor.interval` is \"90000s\", expected 1s to 24h"),
-        ("[sensor]\nsource = \"simulated\"\ntrace = \"/no/such/trace.csv\"\n", "/no/such/trace.csv"),
     ] {
         let output = command(dir.path(), config, &["run"]);
         assert_eq!(output.status.code(), Some(78), "{config}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(expected), "{config}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_replayed_is_a_wrong_configuration_for_every_command_that_measures() {
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("damaged.csv");
+    let header = "time,temperature_celsius,relative_humidity_percent,pressure_hectopascal";
+    std::fs::write(&damaged, format!("{header}\nyesterday,warm\n")).unwrap();
+    for (trace, expected) in [
+        ("/no/such/trace.csv", "No such file"),
+        (damaged.to_str().unwrap(), "line 2: expected a time and three numbers, found `yesterday,warm`"),
+    ] {
+        let config = format!(
+            "[sensor]\ntrace = \"{trace}\"\n{}[showcase]\nlisten = \"\"\n",
+            lonely(dir.path()).trim_start_matches("[sensor]\n")
+        );
+        for arguments in [&["run"][..], &["read"], &["check"]] {
+            let output = command(dir.path(), &config, arguments);
+            let said = text(&output.stderr) + &text(&output.stdout);
+            assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+            for part in ["command.toml", "`sensor.trace`", trace, expected] {
+                assert!(said.contains(part), "{arguments:?} said {said}, expected {part}");
+            }
+            assert!(!said.contains("wiring"), "{arguments:?}: {said}");
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Rig {
         let (requests_tx, requests) = mpsc::channel(1);
         if plan.every.is_some() {
             let task = sensor::Task {
-                source: sensor::Source::new(&plan.config.sensor, &timekeeper).unwrap(),
+                source: sensor::Source::new(&plan.config, &timekeeper).unwrap(),
                 address: None,
                 settings: settings_rx.clone(),
                 timekeeper: timekeeper.clone(),
