@@ -36,8 +36,8 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     Ok(DONE)
 }
 
-/// Asks the running station; `None` where none runs. Beside one that runs nothing else may be measured, so whatever
-/// it answers is the answer.
+/// Asks the running station; `None` where none runs, whoever else may listen at its address. Beside one that runs
+/// nothing else may be measured, so whatever it answers is the answer.
 async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
     let runs = store::is_held(&config.store.path).unwrap_or(false);
     let Some(address) = daemon::address(config) else {
@@ -49,16 +49,21 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
     let answer = match daemon::ask(address, Method::POST, "/api/read", LIMIT).await {
         Err(error) if runs => return Err(error.context(UNASKED)),
         Err(_) => return Ok(None),
-        Ok(answer) if answer.status == StatusCode::NOT_FOUND && !runs => return Ok(None),
         Ok(answer) => answer,
     };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status == StatusCode::OK && body.get("currentTemperature").is_some() {
         return Ok(Some(body));
     }
+    // The statuses of `/api/read`. The lock does not always tell that a station runs: its own words do.
+    let own = matches!(
+        answer.status,
+        StatusCode::FORBIDDEN | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE
+    );
     match body.get("error").and_then(Value::as_str) {
-        Some(error) => bail!("the running station could not take a reading: {error}"),
-        None => bail!(
+        Some(error) if runs || own => bail!("the running station could not take a reading: {error}"),
+        _ if !runs => Ok(None),
+        _ => bail!(
             "{address} answered {}: the station is overloaded, or something else listens there (`showcase.listen`)",
             answer.status
         ),
