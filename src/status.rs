@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
@@ -140,12 +140,24 @@ pub enum CloudState {
 pub struct IdentityStatus {
     /// `tpm` or `key-file`.
     pub source: &'static str,
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "host_and_device")]
     pub identity: Option<Identity>,
     /// Why there is none, with the remedy.
     pub reason: Option<String>,
     /// Vendor and firmware of the TPM.
     pub tpm: Option<String>,
+}
+
+/// `host` and `deviceId`; null while there is no identity, as every other value that is not there.
+fn host_and_device<S: Serializer>(identity: &Option<Identity>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Name<'a> {
+        host: Option<&'a str>,
+        device_id: Option<&'a str>,
+    }
+    let part = |of: fn(&Identity) -> &str| identity.as_ref().map(of);
+    Name { host: part(|name| &name.host), device_id: part(|name| &name.device_id) }.serialize(serializer)
 }
 
 impl Board {
@@ -188,4 +200,22 @@ pub struct Document {
 #[serde(rename_all = "camelCase")]
 pub struct StationPart {
     pub store_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn host_and_device_are_there_without_an_identity_too() {
+        let mut status = IdentityStatus { source: "tpm", ..IdentityStatus::default() };
+        let none = json!({"source": "tpm", "host": null, "deviceId": null, "reason": null, "tpm": null});
+        assert_eq!(serde_json::to_value(&status).unwrap(), none);
+        status.identity = Some(Identity { host: "hub.example".into(), device_id: "roof".into() });
+        let named =
+            json!({"source": "tpm", "host": "hub.example", "deviceId": "roof", "reason": null, "tpm": null});
+        assert_eq!(serde_json::to_value(&status).unwrap(), named);
+    }
 }
