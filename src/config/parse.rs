@@ -195,7 +195,7 @@ fn store<'i>(store: &mut Store, mut section: Section<'i>, f: &mut Findings<'i>) 
         value.as_str().and_then(units::size).filter(|size| (1 << 20..=1 << 40).contains(size))
     });
     set(&mut store.max_size, size);
-    set(&mut store.keep, time(&mut section, f, "keep", "1h to 36500d", 60 * MINUTE..=36_500 * DAY));
+    set(&mut store.keep, time(&mut section, f, "keep", "1s to 36500d", SECOND..=36_500 * DAY));
     set(&mut store.max_loss, time(&mut section, f, "max_loss", "0s to 10m", Duration::ZERO..=10 * MINUTE));
     section.finish(f);
 }

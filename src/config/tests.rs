@@ -81,6 +81,11 @@ fn every_key_of_the_contract_is_read() {
 }
 
 #[test]
+fn readings_may_be_kept_for_a_second() {
+    assert_eq!(parse("[store]\nkeep = \"1s\"").unwrap().store.keep, Duration::from_secs(1));
+}
+
+#[test]
 fn what_is_wrong_is_named_with_line_value_and_expectation() {
     for (text, expected) in [
         ("[sensor]\ninterval = \"0s\"", "line 2: `sensor.interval` is \"0s\", expected 1s to 24h"),
@@ -109,6 +114,7 @@ fn what_is_wrong_is_named_with_line_value_and_expectation() {
         ("[hub]\nport = 0", "expected a TCP port, 1 to 65535"),
         ("[telemetry]\nbatch = 0", "expected 1 to 10000 readings"),
         ("[store]\nmax_size = 12", "`store.max_size` is 12, expected 1MiB to 1TiB"),
+        ("[store]\nkeep = \"0s\"", "`store.keep` is \"0s\", expected 1s to 36500d"),
         ("[showcase]\nlisten = \"8080\"", "expected \"ADDRESS:PORT\""),
         ("station = 3", "`station` is an integer, expected a section `[station]`"),
         ("[sensor\n", "line 1: not TOML"),
