@@ -1,7 +1,6 @@
 //! Accepts connections and bounds what each may cost: its number, its header, its idle time, its life.
 //! Knows HTTP/1.1, not what is served.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -35,11 +34,14 @@ pub async fn serve(listener: TcpListener, app: Router) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
+                    // A socket without an address of its own is gone already.
+                    let Ok(here) = socket.local_addr() else { continue };
+                    let connection = Connection::new(peer, here);
                     // Over the limit the socket is closed unread: that costs the flooder more than us.
-                    if let Some(ticket) = admission.admit(peer.ip()) {
+                    if let Some(ticket) = admission.admit(&connection) {
                         let app = app.clone();
                         connections.spawn(async move {
-                            converse(socket, peer, app).await;
+                            converse(socket, connection, app).await;
                             drop(ticket);
                         });
                     }
@@ -54,12 +56,10 @@ pub async fn serve(listener: TcpListener, app: Router) {
     }
 }
 
-async fn converse(socket: TcpStream, peer: SocketAddr, app: Router) {
+async fn converse(socket: TcpStream, connection: Connection, app: Router) {
     // Both are refinements: a kernel that refuses them costs nothing but patience.
     let _ = socket.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS);
-    let Ok(here) = socket.local_addr() else { return };
-    let connection = Connection::new(peer, here);
     let service = {
         let connection = connection.clone();
         let app = TowerToHyperService::new(app);
@@ -81,7 +81,7 @@ async fn converse(socket: TcpStream, peer: SocketAddr, app: Router) {
                 Err(_) => break,
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a connection to the page ended early");
+                    tracing::debug!(peer = %connection.peer, %error, "a connection to the page ended early");
                     break;
                 }
             }
@@ -95,6 +95,8 @@ async fn converse(socket: TcpStream, peer: SocketAddr, app: Router) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::body::Body;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
