@@ -21,7 +21,8 @@ pub enum Sender {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
     #[error(
-        "this works on the station itself only: log in there, or forward the port with `ssh -L 8080:localhost:8080`"
+        "this works on the station itself only: log in there, or forward the port with `ssh -L 8080:localhost:8080`; \
+         for the TPM form `showcase.listen` has to include loopback (127.0.0.1, 0.0.0.0 or [::])"
     )]
     NotLocal,
     #[error("the address has to begin with http://localhost, http://127.0.0.1 or http://[::1]")]
@@ -115,7 +116,10 @@ mod tests {
         let foreign = verdict(own, LAN, Some("http://evil.example"), Sender::Program);
         assert_eq!(foreign, Err(Refusal::WrongOrigin));
         let origin = format!("http://{LAN}");
-        assert_eq!(verdict(own, LAN, Some(&origin), Sender::Browser), Err(Refusal::NotLocal));
+        let refused = verdict(own, LAN, Some(&origin), Sender::Browser).unwrap_err();
+        assert_eq!(refused, Refusal::NotLocal);
+        // A station that listens on this address alone has no form at all: the text says so.
+        assert!(refused.to_string().contains("`showcase.listen` has to include loopback"), "{refused}");
     }
 
     #[test]
