@@ -29,8 +29,9 @@ pub struct Trace {
 pub enum TraceError {
     #[error("cannot read the file")]
     Read(#[from] std::io::Error),
-    #[error("line 1 is `{found}`, expected `{HEADER}`")]
-    Header { found: String },
+    /// What is there instead is not repeated: it may be a key file.
+    #[error("line 1 is no header of a trace, expected `{HEADER}`")]
+    Header,
     #[error("line {line}: {expected}, found `{found}`")]
     Line { line: usize, expected: &'static str, found: String },
     #[error("no rows")]
@@ -52,7 +53,7 @@ impl Trace {
         let mut lines = text.lines().map(str::trim_end).enumerate();
         let header = lines.next().map_or("", |(_, line)| line);
         if header != HEADER {
-            return Err(TraceError::Header { found: header.into() });
+            return Err(TraceError::Header);
         }
         let mut rows: Vec<(f64, Measurement)> = Vec::new();
         let mut first = None;
@@ -164,7 +165,10 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named() {
         let message = |text: &str| Trace::parse(text).unwrap_err().to_string();
-        assert!(message("time,t\n").starts_with("line 1 is `time,t`, expected `time,temperature_celsius,"));
+        assert!(
+            message("time,t\n")
+                .starts_with("line 1 is no header of a trace, expected `time,temperature_celsius,")
+        );
         let bad = format!("{TWO_ROWS}2013-01-01T08:00:00Z,warm,50.00,1010.0\n");
         assert_eq!(
             message(&bad),
