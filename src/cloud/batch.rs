@@ -112,9 +112,10 @@ fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, promises: &Promi
         if length == most {
             break;
         }
-        let (before, after) = (&before.1, &after.1);
+        let (next, before, after) = (after.0, &before.1, &after.1);
         let same = before.store_id == after.store_id && before.run == after.run;
-        if !same || after.sequence != before.sequence + 1 {
+        let begins_another = promised.is_none() && promises.length(next).is_some();
+        if !same || begins_another || after.sequence != before.sequence + 1 {
             complete = true;
             break;
         }
@@ -245,6 +246,16 @@ mod tests {
         assert_eq!(again.parts[0], first.parts[0]);
         let smaller = pack(&mut queue(1..=25), &mut encoder(), bounds(2, 2), &mut promises).unwrap();
         assert_eq!(smaller.parts, first.parts, "also where fewer go at once by now");
+    }
+
+    #[test]
+    fn what_did_not_go_together_stops_before_what_did() {
+        let mut promises = Promises::default();
+        promises.add(Group { first: Position { generation: 1, row: 11 }, length: 10 });
+        let mut readings = queue(8..=20);
+        let packed = pack(&mut readings, &mut encoder(), bounds(500, 10), &mut promises).unwrap();
+        assert_eq!((packed.transfer.messages, packed.transfer.items), (2, 13), "8 to 10, 11 to 20");
+        assert_eq!(promises.length(Position { generation: 1, row: 8 }), Some(3));
     }
 
     #[test]

@@ -87,6 +87,10 @@ impl<'a> Drain<'a> {
             Err(error) => End::Broken(self.taken_along(error).await),
         };
         self.shared.report.tell();
+        if self.feed.wants_flush() {
+            // The next link's business.
+            self.shared.flush.notify_one();
+        }
         // What the hub has accepted is acknowledged even when the link is gone: it saves duplicates.
         match (self.acknowledge_all().await, end) {
             (Err(error), End::Stopped) => End::Broken(error),
@@ -162,23 +166,31 @@ impl<'a> Drain<'a> {
     }
 
     fn has_work(&self) -> bool {
-        let reading = self.feed.message_is_due(&self.shared.settings.borrow());
-        reading || (!self.feed.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
+        self.reading_is_due()
+            || (!self.feed.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
+    }
+
+    /// What went together before has waited already.
+    fn reading_is_due(&self) -> bool {
+        let promised = self.feed.queue.front().and_then(|(first, _)| self.shared.promises.length(*first));
+        promised.is_some_and(|length| length <= self.feed.queue.len())
+            || self.feed.message_is_due(&self.shared.settings.borrow())
     }
 
     fn pack(&mut self) -> Option<Packed> {
         if !self.may_send() || self.permit.is_none() {
             return None;
         }
+        let due = self.reading_is_due();
         let shared = &mut *self.shared;
         if !self.feed.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
-            let most = shared.event_suspicion.limit(EVENTS);
+            let most = shared.event_suspicion.limit(EVENTS).min(shared.pace.most());
             let packed = batch::pack_events(&self.feed.events, &mut self.encoder, most, shared.most_bytes);
             self.feed.events.clear();
             return packed;
         }
         let settings = shared.settings.borrow().clone();
-        if !self.feed.message_is_due(&settings) {
+        if !due {
             return None;
         }
         self.encoder.set_altitude(settings.altitude);
@@ -189,11 +201,10 @@ impl<'a> Drain<'a> {
             items,
             bytes: shared.most_bytes,
             per_message: settings.readings_per_message,
-            flush: self.feed.queue.len() < settings.readings_per_message || shared.suspicion.is_careful(),
+            flush: (self.feed.queue.len() < settings.readings_per_message
+                && self.feed.message_is_due(&settings))
+                || shared.suspicion.is_careful(),
         };
-        if shared.suspicion.is_careful() {
-            shared.promises.forget();
-        }
         let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.promises);
         self.feed.packed();
         packed
@@ -204,7 +215,7 @@ impl<'a> Drain<'a> {
         let per_message = self.shared.settings.borrow().readings_per_message;
         // Groups of another size are made anew by nobody: after a crash this note has to tell of them.
         let resized = std::mem::replace(&mut self.shared.grouped_by, per_message) != per_message;
-        if partial || (resized && per_message > 1) {
+        if partial || resized {
             let kept = self.shared.store.set_value(PARTIAL, self.shared.promises.unusual(per_message));
             let noted = deadline::on_disk("note which readings go together", self.shared.limits.turn, kept);
             if let Err(error) = noted.await {

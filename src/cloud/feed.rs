@@ -67,15 +67,14 @@ impl Feed {
             self.events = events;
         }
         // A page may be empty because all that was on it is set aside.
-        self.exhausted = !page.more;
+        // Who wanted all of it sent may have come after this was asked for.
+        self.exhausted = !page.more && (self.fetching_to_flush || !self.flush);
         self.cursor = Some(page.end);
         if !page.readings.is_empty() {
             self.queue.extend(page.readings);
             self.waiting_since = self.waiting_since.or_else(|| Some(Instant::now()));
         }
-        if self.queue.is_empty() && self.fetching_to_flush && !page.more {
-            self.flush = false;
-        }
+        self.end_flush();
     }
 
     /// Whether the next message is full, or has waited long enough.
@@ -94,12 +93,53 @@ impl Feed {
     /// Something was taken off the queue: what is left begins to wait now.
     pub fn packed(&mut self) {
         self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
-        self.flush &= !self.queue.is_empty();
+        self.end_flush();
+    }
+
+    /// All that there was is on its way.
+    fn end_flush(&mut self) {
+        self.flush &= !(self.queue.is_empty() && self.exhausted);
+    }
+
+    /// Somebody wants all of it sent, and not all of it is on its way.
+    pub fn wants_flush(&self) -> bool {
+        self.flush
     }
 
     /// Somebody wants all of it sent.
     pub fn flush(&mut self) {
         self.flush = true;
         self.exhausted = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Page;
+
+    /// What the store gives, where only its number counts.
+    fn page(more: bool) -> (Vec<Event>, Page) {
+        (Vec::new(), Page { readings: Vec::new(), end: Position::default(), more })
+    }
+
+    #[test]
+    fn who_wants_all_of_it_sent_wants_the_next_page_too() {
+        let mut feed = Feed::default();
+        feed.flush();
+        feed.fetching_to_flush = true;
+        feed.take(page(true), false);
+        feed.packed();
+        assert!(feed.wants_flush() && !feed.exhausted);
+        feed.take(page(false), false);
+        assert!(!feed.wants_flush() && feed.exhausted);
+    }
+
+    #[test]
+    fn a_page_that_was_asked_for_before_is_not_all_of_it() {
+        let mut feed = Feed { fetching_to_flush: false, ..Feed::default() };
+        feed.flush();
+        feed.take(page(false), false);
+        assert!(feed.wants_flush() && !feed.exhausted, "the store is asked once more");
     }
 }

@@ -1,6 +1,8 @@
 //! What to do with a transfer that the hub rejects for what is in it: halve it until one reading is left, set that
 //! one aside, and stop doing so when it looks as if the hub rejects everything. Pure.
 
+use crate::store::Position;
+
 /// This many single rejections in a row with one condition are no accident of three readings.
 const MOST_IN_A_ROW: u32 = 3;
 
@@ -22,6 +24,8 @@ pub struct Suspicion {
     size: Option<usize>,
     condition: String,
     in_a_row: u32,
+    /// The reading that was rejected last.
+    at: Option<Position>,
 }
 
 impl Suspicion {
@@ -41,15 +45,20 @@ impl Suspicion {
             // It was on its way before the rejection, and says nothing of what was rejected.
             return;
         }
-        self.in_a_row = 0;
+        (self.in_a_row, self.at) = (0, None);
         if let Some(size) = self.size {
             let grown = size.saturating_mul(2);
             self.size = (grown < usual).then_some(grown);
         }
     }
 
-    /// A transfer of `items` was rejected.
-    pub fn rejected(&mut self, items: usize, condition: &str) -> Verdict {
+    /// One of several transfers on their way cannot be taken, and nobody says which: from now on they go one by one.
+    pub fn one_by_one(&mut self) {
+        self.size = Some(1);
+    }
+
+    /// A transfer of `items` that ends with the reading `at` was rejected.
+    pub fn rejected(&mut self, items: usize, condition: &str, at: Position) -> Verdict {
         if items > 1 {
             self.size = Some(items.div_ceil(2));
             return Verdict::Split;
@@ -57,9 +66,12 @@ impl Suspicion {
         self.size = Some(1);
         if self.condition != condition {
             condition.clone_into(&mut self.condition);
-            self.in_a_row = 0;
+            (self.in_a_row, self.at) = (0, None);
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        // The same one again could not be set aside yet: it counts once.
+        if self.at.replace(at) != Some(at) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        }
         if self.in_a_row >= MOST_IN_A_ROW { Verdict::Stop } else { Verdict::SetAside }
     }
 }
@@ -118,6 +130,10 @@ impl EventSuspicion {
 mod tests {
     use super::*;
 
+    fn at(row: u32) -> Position {
+        Position { generation: 1, row: row.into() }
+    }
+
     /// Plays a hub that refuses the readings for which `bad` says so; returns what was set aside, and how many
     /// transfers it took.
     fn play(readings: u32, bad: impl Fn(u32) -> bool) -> (Vec<u32>, usize) {
@@ -128,7 +144,7 @@ mod tests {
             let items = suspicion.limit(500).min((readings - from) as usize);
             let until = from + u32::try_from(items).unwrap();
             if (from..until).any(&bad) {
-                match suspicion.rejected(items, "amqp:decode-error") {
+                match suspicion.rejected(items, "amqp:decode-error", at(from)) {
                     Verdict::Split => {}
                     Verdict::SetAside => {
                         aside.push(from);
@@ -181,12 +197,23 @@ mod tests {
     #[test]
     fn another_condition_starts_the_count_anew() {
         let mut suspicion = Suspicion::default();
-        assert_eq!(suspicion.rejected(1, "a"), Verdict::SetAside);
-        assert_eq!(suspicion.rejected(1, "a"), Verdict::SetAside);
-        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
-        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
-        assert_eq!(suspicion.rejected(1, "b"), Verdict::Stop);
+        assert_eq!(suspicion.rejected(1, "a", at(1)), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "a", at(2)), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b", at(3)), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b", at(4)), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b", at(5)), Verdict::Stop);
         suspicion.accepted(1, 500);
-        assert_eq!(suspicion.rejected(1, "b"), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "b", at(6)), Verdict::SetAside);
+    }
+
+    #[test]
+    fn a_reading_that_cannot_be_set_aside_yet_counts_once() {
+        let mut suspicion = Suspicion::default();
+        for _ in 0..10 {
+            assert_eq!(suspicion.rejected(1, "a", at(7)), Verdict::SetAside);
+        }
+        assert_eq!(suspicion.rejected(1, "a", at(8)), Verdict::SetAside);
+        assert_eq!(suspicion.rejected(1, "a", at(9)), Verdict::Stop);
+        assert_eq!(suspicion.rejected(1, "a", at(9)), Verdict::Stop);
     }
 }

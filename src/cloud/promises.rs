@@ -47,9 +47,9 @@ impl Promises {
         self.groups.retain(|group| group.first > end);
     }
 
-    /// A rejected transfer is taken apart: its company is no longer held.
-    pub fn forget(&mut self) {
-        self.groups.clear();
+    /// A rejected transfer is taken apart: its readings, behind `before` and up to `end`, are no longer held together.
+    pub fn forget(&mut self, before: Option<Position>, end: Position) {
+        self.groups.retain(|group| group.first > end || before.is_some_and(|before| group.first <= before));
     }
 }
 
@@ -87,8 +87,12 @@ mod tests {
         );
         promises.kept(at(5));
         assert_eq!((promises.length(at(1)), promises.length(at(6))), (None, Some(3)));
-        promises.forget();
-        assert_eq!(promises.length(at(6)), None);
+        promises.add(Group { first: at(9), length: 2 });
+        promises.add(Group { first: at(11), length: 2 });
+        promises.forget(Some(at(8)), at(10));
+        assert_eq!([6, 9, 11].map(|row| promises.length(at(row))), [Some(3), None, Some(2)]);
+        promises.forget(None, at(10));
+        assert_eq!([6, 11].map(|row| promises.length(at(row))), [None, Some(2)]);
     }
 
     #[test]

@@ -74,6 +74,8 @@ impl Reporter {
     /// Connected, and yet nothing can be sent at the moment.
     pub fn held_up(&self, error: &CloudError) {
         self.trouble(explain(error, error.class()));
+        // When it goes on nobody knows.
+        self.board.cloud.send_modify(|status| status.eta = None);
     }
 
     /// Not connected, and what the failure was found to mean.

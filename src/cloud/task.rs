@@ -140,12 +140,15 @@ impl Running {
     }
 
     async fn run(&mut self) {
-        // Messages of several readings that were on their way when the last process ended.
-        if let Ok(Some(text)) = self.shared.store.value(drain::PARTIAL).await {
-            self.shared.promises.remember(&text);
-        }
         self.await_clock().await;
+        let mut remembered = false;
         while !self.shared.is_stopping() {
+            // Messages of several readings that were on their way when the last process ended. While a salvage is under
+            // way nobody knows; nor are readings handed out.
+            if !remembered && let Ok(text) = self.shared.store.value(drain::PARTIAL).await {
+                self.shared.promises.remember(&text.unwrap_or_default());
+                remembered = true;
+            }
             self.shared.report.connecting();
             let error = match self.connect().await {
                 Err(error) => error,

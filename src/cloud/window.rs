@@ -88,6 +88,21 @@ impl Window {
         behind.pop_front().map(|slot| slot.transfer)
     }
 
+    /// The last reading in front of a transfer, where one is on its way there.
+    pub fn end_before(&self, number: u64) -> Option<Position> {
+        let in_front = self.slots.iter().take_while(|slot| slot.number < number);
+        let ends = in_front.filter_map(|slot| match slot.transfer.cargo {
+            Cargo::Readings { end, .. } => Some(end),
+            Cargo::Events { .. } => None,
+        });
+        ends.last()
+    }
+
+    /// How many are on their way.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The one in front.
     pub fn oldest(&self) -> Option<u64> {
         self.slots.front().map(|slot| slot.number)

@@ -1,6 +1,7 @@
 //! Each question of a handle, put to the keeper. Knows who is asked, not how it is done.
 
 use super::StoreError;
+use super::database::Database;
 use super::handle::{Reply, Request};
 use super::keeper::Keeper;
 use super::{event_time, values};
@@ -32,7 +33,12 @@ pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
             send(reply, keeper.ask(|database| database.value(&key)));
         }
         Request::SetValue { key, value, reply } => {
-            send(reply, keeper.ask(|database| values::write(&database.connection, &key, value.as_deref())));
+            let write = |database: &mut Database| {
+                // What is noted about readings that are on their way fits the watermark that lies beside it.
+                database.write_down()?;
+                values::write(&database.connection, &key, value.as_deref())
+            };
+            send(reply, keeper.ask(write));
         }
         Request::History { since, until, step, reply } => {
             send(reply, keeper.ask(|database| database.history(since, until, step)));

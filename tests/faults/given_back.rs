@@ -68,23 +68,30 @@ async fn a_store_that_cannot_be_written_breaks_no_connection() {
     assert_eq!(hub.events_of("connect").len(), 1);
 }
 
-/// A hub that ends the link for what is in a transfer would end it for ever.
+/// A hub that ends the link for what is in a transfer would end it for ever. Where several are on their way nobody knows
+/// which it means: the next ones go one by one, and none is set aside for another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_link_is_detached_for_is_set_aside() {
-    let hub = hub();
-    let mut plan = still(&hub);
-    plan.config.telemetry.batch = 1;
-    let mut rig = Rig::start(&hub, plan);
-    rig.online(seconds(10)).await;
-    let never = hub.fault(Fault::DispositionNever);
-    rig.append(20).await;
-    hub.wait_for(1, seconds(5)).await.unwrap();
-    let error = HubError::new("amqp:link:message-size-exceeded");
-    hub.fault(Fault::DetachLinks { link: Some(LinkKind::Telemetry), error });
-    hub.clear_fault(never);
-    rig.until_aside(1, seconds(5)).await;
-    rig.finish(&hub, seconds(10)).await;
-    assert_eq!(hub.events_of("connect").len(), 2, "not again and again");
+async fn what_the_link_is_detached_for_is_set_aside_once_it_is_alone() {
+    for (count, in_flight, aside) in [(20, 4, 0), (1, 1, 1)] {
+        let hub = hub();
+        let mut plan = still(&hub);
+        plan.config.telemetry.batch = 1;
+        let mut rig = Rig::start(&hub, plan);
+        rig.online(seconds(10)).await;
+        let never = hub.fault(Fault::DispositionNever);
+        rig.append(count).await;
+        hub.wait_for(in_flight, seconds(5)).await.unwrap();
+        let error = HubError::new("amqp:link:message-size-exceeded");
+        hub.fault(Fault::DetachLinks { link: Some(LinkKind::Telemetry), error });
+        hub.clear_fault(never);
+        rig.until_aside(aside, seconds(5)).await;
+        // The hub had it, and has said neither yes nor no.
+        let board = rig.board.clone();
+        let account = rig.finish(&hub, seconds(10)).await;
+        assert_eq!((account.readings, account.missing.len()), (count, 0), "{in_flight} on their way");
+        assert_eq!(board.store.borrow().dead_letters, aside, "{in_flight} on their way");
+        assert_eq!(hub.events_of("connect").len(), 2, "not again and again");
+    }
 }
 
 /// The process died between setting them aside and moving the watermark over them.

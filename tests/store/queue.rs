@@ -79,6 +79,22 @@ async fn a_kill_costs_duplicates_only() {
     store.stop().await;
 }
 
+/// Which readings go together in a message, for one: it is noted for what is not accepted yet.
+#[tokio::test]
+async fn with_what_is_kept_the_watermark_that_it_fits_is_written_down() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(60).await;
+    store.handle.acknowledge(Position { generation: 1, row: 50 }).await.unwrap();
+    store.handle.set_value("note", Some("51 to 53".into())).await.unwrap();
+    let killed = place.copy();
+    let again = killed.start();
+    assert_eq!(again.handle.value("note").await.unwrap().as_deref(), Some("51 to 53"));
+    assert_eq!(sequences(&again.page().await), (51..=60).collect::<Vec<_>>());
+    again.stop().await;
+    store.stop().await;
+}
+
 /// Readings that are gone must be known as accepted on disk too.
 #[tokio::test(start_paused = true)]
 async fn what_was_let_go_is_no_gap_after_a_kill() {

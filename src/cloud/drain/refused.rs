@@ -1,6 +1,10 @@
 //! What follows when the hub does not take a transfer: it is sent again, taken apart, or its one reading is set aside.
 //! Knows the window and the suspicion; sends nothing.
 
+use fe2o3_amqp_types::messaging::Outcome;
+use futures_util::future::FutureExt as _;
+use futures_util::stream::StreamExt as _;
+
 use super::{Drain, End};
 use crate::cloud::deadline;
 use crate::cloud::error::{Cause, Class, CloudError, Refusal};
@@ -16,13 +20,17 @@ pub(super) struct Rewind {
 impl Drain<'_> {
     /// Quota and throttling are no fault of the readings; anything else may be.
     pub(super) fn rejected(&mut self, number: u64, refusal: Refusal) {
+        let before = self.window.end_before(number);
         let Some(transfer) = self.window.fail(number) else { return };
         let condition = refusal.condition.clone();
         let poison = refusal.class() == Class::SetAside;
         let error = CloudError::new("have readings accepted", Cause::Told(refusal));
         let verdict = match (&transfer.cargo, poison) {
             (_, false) => Verdict::Stop,
-            (Cargo::Readings { .. }, true) => self.shared.suspicion.rejected(transfer.items, &condition),
+            (Cargo::Readings { end, .. }, true) => {
+                self.shared.promises.forget(before, *end);
+                self.shared.suspicion.rejected(transfer.items, &condition, *end)
+            }
             (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),
         };
         self.stands_in_front();
@@ -42,13 +50,24 @@ impl Drain<'_> {
         }
     }
 
-    /// The link is gone. A hub that detaches it for what is in a transfer means the oldest one: it is taken apart like
-    /// one that was rejected, or it would break the link for ever.
+    /// The link is gone. A hub that detaches it for what is in a transfer means the one on its way, which is taken apart
+    /// like one that was rejected, or it would break the link for ever. Where several are, it does not say which: the
+    /// next ones go one by one.
     pub(super) async fn taken_along(&mut self, error: CloudError) -> CloudError {
+        // What the hub had accepted before may have come in the same moment.
+        while let Some(Some((number, outcome))) = self.deliveries.next().now_or_never() {
+            if let Ok(accepted @ Outcome::Accepted(_)) = outcome {
+                self.settle(number, accepted);
+            }
+        }
         let CloudError { cause: Cause::Told(refusal), .. } = &error else { return error };
         let Some(oldest) = self.window.oldest().filter(|_| refusal.class() == Class::SetAside) else {
             return error;
         };
+        if self.window.len() > 1 {
+            self.shared.suspicion.one_by_one();
+            return error;
+        }
         self.rejected(oldest, refusal.clone());
         if let Some(rewind) = self.rewind.take()
             && let Err(error) = self.go_back(rewind).await
