@@ -1,4 +1,5 @@
-//! The README is true: its commands are commands, its configuration is one, its files are there.
+//! The README is true: its commands are commands, its configuration is one, its files are there. So is what
+//! hardware/README.md shows of config.txt.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -81,6 +82,21 @@ fn every_command_of_the_station_is_one() {
         checked += 1;
     }
     assert!(checked >= 5, "only {checked} commands found");
+}
+
+/// The firmware of a Pi takes a comment behind a setting for a part of the value.
+#[test]
+fn no_setting_of_config_txt_has_a_comment_behind_it() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("hardware/README.md")).unwrap();
+    let settings: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim_start_matches('#'))
+        .filter(|line| line.starts_with("dtparam=") || line.starts_with("dtoverlay="))
+        .collect();
+    assert!(settings.len() >= 2, "config.txt is not shown any more");
+    for setting in settings {
+        assert!(!setting.contains('#'), "{setting:?} has a comment behind it");
+    }
 }
 
 #[test]
