@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What install.sh, provision.sh, uninstall.sh and fleet.sh share: running a command on the target, which is this machine
-# or a host over ssh, as root there. Knows one thing of weather stations: what one says whose page is off.
+# or a host over ssh, as root there. Knows of weather stations only how to read what they say in `status`.
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {
@@ -58,6 +58,23 @@ root() { on_target "${as_root}sh -c $(quote "$1")"; }
 # page_is_off FILE: what `weather-station status` said there is that nobody can ask it, by configuration. The unit is then all
 # that can be looked at.
 page_is_off() { grep -q 'showcase.listen` is empty' "$1"; }
+
+# without_setup_code FILE: what `weather-station status` said there, for a log or a screen. The code opens the TPM form.
+without_setup_code() { sed '/^setup code /d' "$1"; }
+
+# patience HUB TIMEOUT: from the document of `status --json` the seconds beyond TIMEOUT in which a well station may still have
+# nothing new to show: a message that is not full waits readings_per_message intervals (HUB: "yes" where the hub's acceptance is
+# asked for), and the next reading may take an interval, which counts twice. A document of an older version has no such keys.
+patience() {
+    jq --arg hub "$1" --argjson timeout "$2" '
+        # "90s", "1m 30s 500ms", "1day": as humantime writes them.
+        def seconds: [scan("([0-9]+)([a-z]+)") | (.[0] | tonumber) *
+            (if .[1] == "ms" then 0.001 else {s: 1, m: 60, h: 3600, d: 86400}[.[1][:1]] // 0 end)] | add // 0;
+        (.configuration["sensor.interval"].value // "0s" | seconds) as $interval
+        | (.configuration["telemetry.readings_per_message"].value // 1) as $readings
+        | (if $hub == "yes" and $readings > 1 then $readings * $interval else 0 end) + (if 2 * $interval > $timeout then 2 * $interval else 0 end)
+        | ceil'
+}
 
 # change WHAT COMMAND-LINE: a step that changes the target; a dry run only tells it.
 change() {

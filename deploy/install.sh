@@ -117,7 +117,7 @@ fi
 # The unit is Type=notify: start and restart came back when the store was open. The page answers a moment later.
 for _ in $(seq 30); do
     if root 'weather-station status' </dev/null >"$work/status" 2>&1; then
-        cat "$work/status"
+        without_setup_code "$work/status"
         exit 0
     fi
     if page_is_off "$work/status" && root 'systemctl is-active --quiet weather-station.service' </dev/null; then
@@ -127,6 +127,6 @@ for _ in $(seq 30); do
     root 'systemctl is-active --quiet weather-station.service' </dev/null || break
     sleep 1
 done
-cat "$work/status" >&2
+without_setup_code "$work/status" >&2
 root 'systemctl status --no-pager --lines=10 weather-station.service' </dev/null >&2 || true
 fail "the station is installed on $(where) but does not answer"

@@ -95,6 +95,6 @@ for _ in $(seq 45); do
     fi
     sleep 2
 done
-cat "$work/status" >&2
+without_setup_code "$work/status" >&2
 say "the identity is in place, but the hub has not accepted the station as ${name:-it} within 90 seconds (see above)"
 exit 1

@@ -57,8 +57,12 @@ case "$*" in
     echo "$n" >"$HOST/sequence"
     version=$(sed 's/-.*//' "$HOST/version")
     [ ! -e "$HOST/deaf-$version" ] || exit 1
-    jq -n --arg version "$version" --arg sensor "$(cat "$HOST/sensor" 2>/dev/null || echo ok)" --argjson n "$n" \
-        '{$version, sensor: {state: $sensor, reason: "played"}, store: {lastSequence: $n}, cloud: {state: "online", lastAcceptedSequence: $n}}' ;;
+    # Where there is a `slow`, the hub accepts nothing before so many answers.
+    accepted=$([ "$n" -gt "$(cat "$HOST/slow" 2>/dev/null || echo 0)" ] && echo "$n" || echo 0)
+    jq -n --arg version "$version" --arg sensor "$(cat "$HOST/sensor" 2>/dev/null || echo ok)" --argjson n "$n" --argjson accepted "$accepted" \
+        --argjson readings "$(cat "$HOST/readings" 2>/dev/null || echo 1)" \
+        '{$version, sensor: {state: $sensor, reason: "played"}, store: {lastSequence: $n}, cloud: {state: "online", lastAcceptedSequence: $accepted},
+          configuration: {"sensor.interval": {value: "2s"}, "telemetry.readings_per_message": {value: $readings}}}' ;;
 status)
     if [ -e "$HOST/page-off" ]; then
         echo 'error: the running station cannot be asked: `showcase.listen` is empty; set it to an address' >&2
@@ -67,7 +71,8 @@ status)
     # Three answers under the old identity, as a running station that has not noticed the new one yet.
     left=$(cat "$HOST/old-answers" 2>/dev/null || echo 0)
     echo $((left - 1)) >"$HOST/old-answers"
-    printf 'identity      %s at hub (tpm)\ncloud         online since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)" ;;
+    printf 'identity      %s at hub (tpm)\ncloud         online since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)"
+    echo 'setup code    AAAA-BBBB (for the TPM form on the page)' ;;
 provision*) cat >/dev/null && echo "slot 0 of the TPM is new at hub" ;;
 esac
 SH
@@ -123,6 +128,43 @@ anew ash beech cherry
 touch "$PLAY/ash/gone"
 refuse "a canary that fails" fleet --failures 9
 prove "stops all" is beech 'not started'
+
+# --- how long a station may take ---
+patience() { # INTERVAL READINGS HUB TIMEOUT: what fleet.sh makes of these
+    jq -n --arg interval "$1" --argjson readings "$2" '{configuration: {"sensor.interval": {value: $interval}, "telemetry.readings_per_message": {value: $readings}}}' |
+        (. deploy/common.sh && patience "$3" "$4")
+}
+added() { # SECONDS INTERVAL READINGS [HUB]: beyond a timeout of 180
+    local seconds
+    seconds=$(patience "$2" "$3" "${4:-yes}" 180)
+    [ "$seconds" = "$1" ] || { echo "it is $seconds"; return 1; }
+}
+prove "a reading a minute, each sent at once: the timeout is enough" added 0 1m 1
+prove "twenty in a message: twenty intervals more" added 1200 1m 20
+prove "not where no acceptance is asked for" added 0 1m 20 no
+prove "a reading every hour: two intervals more" added 7200 1h 1
+prove "both" added 25200 1h 5
+prove "a day" added 172800 1d 1
+prove "an interval in several parts" added 226 '1m 15s 250ms' 3
+prove "a document of an older version" bash -c '[ "$(. deploy/common.sh && patience yes 180 <<<"{}")" = 0 ]'
+anew ash
+echo 5 >"$PLAY/ash/slow"
+echo 20 >"$PLAY/ash/readings"
+prove "a station whose first message is full after the timeout is healthy" fleet
+prove "its log says that it was waited for" grep -q 'its configuration takes up to 40 seconds more' "$run"/state/ash*.log
+open_to_others() { find "$run/state" -perm /077 | grep .; }
+refuse "others may not read what the stations said" open_to_others
+refuse "no setup code is in there" grep -r 'setup code' "$run/state"
+prove "though there is what the station said" grep -q '^identity  *new at hub' "$run"/state/ash*.log
+anew ash
+echo 9 >"$PLAY/ash/slow"
+refuse "where each reading is sent at once, as late a message is a failure" fleet
+prove "the reason" is ash back 'the hub has accepted no new reading'
+anew ash
+echo failing >"$PLAY/ash/sensor"
+echo 1000 >"$PLAY/ash/readings"
+refuse "a fault is not waited for" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" "$run/list"
+prove "it went back within the timeout" is ash back 'sensor failing'
 
 # --- the way back ---
 anew ash
