@@ -55,6 +55,33 @@ exec </dev/null
 open_target
 
 file=/etc/weather-station/device.connection-string
+# What the target does with --to-key-file: the text from standard input becomes $file only when it is a device's connection string,
+# by the same rules as the station's own (status 65: it is not), and whole: a connection that breaks looks there like the end of the
+# input, and half a key like a shorter one, so the end is marked. It tidies up itself, for nobody may be left to ask it to.
+receive=$(
+    cat <<'SH'
+text=$(cat)
+case $text in
+*"
+end") ;;
+*) echo "the connection string did not arrive whole" >&2 && exit 1 ;;
+esac
+text=$(printf '%s\n' "$text" | sed '$d' | sed '/^[[:space:]]*$/d')
+parts() { printf '%s\n' "$text" | tr ';' '\n' | sed 's/^[[:space:]]*//; s/[[:space:]]*$//; s/ *= */=/; /^$/d'; }
+one() { [ "$(parts | grep -icE "^$1\$")" = 1 ]; }
+key='([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)'
+[ "$(printf '%s\n' "$text" | wc -l)" = 1 ] && [ "$(parts | wc -l)" = 3 ] &&
+    one 'HostName=[^[:space:]]+' && one 'DeviceId=[^[:space:]]+' && one "SharedAccessKey=$key" || exit 65
+value() { parts | sed -n "s/^$1=//Ip"; }
+umask 077
+trap 'rm -f "$file.new"' EXIT
+trap 'exit 1' HUP INT PIPE TERM
+# Created with its final owner and mode before the first byte of the key is in it; on the disk before it replaces a good one.
+rm -f "$file.new" && : >"$file.new" && chown weather-station:weather-station "$file.new" &&
+    printf 'HostName=%s;DeviceId=%s;SharedAccessKey=%s\n' "$(value HostName)" "$(value DeviceId)" "$(value SharedAccessKey)" >"$file.new" &&
+    sync "$file.new" && mv "$file.new" "$file" && sync "${file%/*}"
+SH
+)
 case "$mode" in
 enrollment)
     root 'weather-station provision --show-enrollment'
@@ -67,8 +94,15 @@ string)
         root "weather-station provision --connection-string-file -$force" <&3 | tee "$work/provisioned" 3<&-
     else
         if [ -z "$force" ] && root "test -s $file"; then fail "$(where) has an identity in $file already: use --force to replace it"; fi
-        # Created with its final owner and mode before the first byte of the key is in it.
-        root "umask 077; : > $file.new && chown weather-station:weather-station $file.new && cat > $file.new && mv $file.new $file" <&3
+        arrived=0
+        { cat <&3 && printf '\nend\n'; } | root "file=$file; $receive" 3<&- || arrived=$?
+        case $arrived in
+        0) ;;
+        65) fail "what arrived on $(where) is no connection string of a device: expected, on one line,
+    HostName=<hub>;DeviceId=<device>;SharedAccessKey=<base64>
+as the portal shows it for the device (that of the hub has no DeviceId). Nothing has changed there" ;;
+        *) fail "the key file on $(where) could not be written, or the connection broke (see above); the one before is untouched" ;;
+        esac
         say "the identity is in $file; the configuration needs [identity] source = \"key-file\", key_file = \"$file\""
         # Device and host, never the key, in the words of `weather-station provision`.
         # shellcheck disable=SC2016  # expanded there

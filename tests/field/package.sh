@@ -88,6 +88,8 @@ for suite in bookworm trixie; do
     prove "remove: store kept" store
     prove "installing after remove" apt_install /new.deb
     prove "installing after remove: configuration kept" mine
+    # What provision.sh and install.sh write there, and what an interrupted one leaves.
+    inside sh -c 'cd /etc/weather-station && touch device.connection-string device.connection-string.new station.toml.previous station.toml.new'
     prove "purge" inside apt-get purge -y -q weather-station
     refuse "purge: configuration gone" inside test -e /etc/weather-station
     refuse "purge: store gone" inside test -e /var/lib/weather-station

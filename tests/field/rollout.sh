@@ -17,6 +17,8 @@ cat >"$run/bin/ssh" <<'SH'
 for word in "$@"; do [ "$word" != -O ] || exit 0; done
 export HOST=$PLAY/${*: -2:1}
 [ -d "$HOST" ] && [ ! -e "$HOST/gone" ] || exit 255
+# The connection breaks after so many bytes.
+[ ! -e "$HOST/cut" ] || exec < <(head -c "$(cat "$HOST/cut")")
 [ ! -e "$HOST/full" ] || ulimit -f 40 # KiB in one file: as a full disk, cp ends in the middle
 export PATH=$PLAY/../played:$PATH
 sh -c "$(sed "s|/etc/weather-station|$HOST/etc|g; s|/var/cache/weather-station|$HOST/cache|g; s|/run/systemd/system|$HOST|g" <<<"${*: -1}")"
@@ -76,6 +78,7 @@ status)
 provision*) cat >/dev/null && echo "slot 0 of the TPM is new at hub" ;;
 esac
 SH
+printf '#!/bin/sh\n! test -e "$HOST/no-account"\n' >"$run/played/chown" # the account is not on this machine
 chmod +x "$run"/bin/* "$run"/played/*
 
 deb() { # VERSION FILE: a package of 64 KiB that cannot be packed
@@ -221,4 +224,36 @@ rm "$PLAY/ash/page-off"
 echo 3 >"$PLAY/ash/old-answers"
 prove "provision.sh over another identity" provision
 prove "waits for the new one" test "$(cat "$PLAY/ash/old-answers")" -lt 0
+
+# --- the key in a file ---
+host ash
+kept=$PLAY/ash/etc/device.connection-string
+key=$(head -c 32 /dev/urandom | base64 -w0)
+good="HostName=hub;DeviceId=new;SharedAccessKey=$key"
+to_key_file() { printf '%s' "$1" | deploy/provision.sh --force --to-key-file ash; }
+holds() { [ "$(cat "$kept")" = "$1" ] && [ "$(stat -c %a "$kept")" = 600 ] && ! test -e "$kept.new"; }
+prove "a device's connection string goes into the key file" to_key_file "$good"
+prove "as it is, for its owner only" holds "$good"
+for bad in "" "HostName=hub;SharedAccessKeyName=owner;SharedAccessKey=$key" "DeviceId=new;SharedAccessKey=$key" "HostName=hub;DeviceId=new" \
+    "HostName=;DeviceId=new;SharedAccessKey=$key" "HostName=hub;DeviceId=;SharedAccessKey=$key" "HostName=hub;DeviceId=new;SharedAccessKey=" \
+    "HostName=hub;DeviceId=new;SharedAccessKey=not a key" "${good%?}" "$good;ModuleId=m" "$good;DeviceId=twice" "$good
+$good"; do
+    refuse "refused: ${bad//"$key"/KEY}" to_key_file "$bad"
+    prove "it is said what was expected" said 'HostName=<hub>;DeviceId=<device>;SharedAccessKey=<base64>'
+    refuse "the key is not said" grep -qF "$key" "$run/output"
+    prove "the file is as it was" holds "$good"
+done
+other="HostName=hub;DeviceId=other;SharedAccessKey=$key"
+# The string is whole, and only its end mark is missing.
+echo $((${#other} + 1)) >"$PLAY/ash/cut"
+refuse "a connection that breaks" to_key_file "$other"
+prove "is told" said 'did not arrive whole'
+prove "and changes nothing" holds "$good"
+rm "$PLAY/ash/cut"
+other=" SharedAccessKey = $key ; DeviceId=new;hostname=hub; "
+prove "blanks, case and order as the station takes them" to_key_file "$other"
+prove "are put straight" holds "$good"
+touch "$PLAY/ash/no-account"
+refuse "a file that cannot be given to the station" to_key_file "$good"
+prove "leaves nothing behind" holds "$good"
 finish

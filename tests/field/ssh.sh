@@ -100,6 +100,36 @@ as_other() { status '.identity.deviceId | select(. == "other")' && status '.clou
 prove "the station is the other device, online, by then" as_other
 prove "the station goes on as the other device" until_true 60 status '.identity.deviceId | select(. == "other")'
 
+# --- the key in a file, over a real connection ---
+kept=/etc/weather-station/device.connection-string
+holds() { on weather "test \"\$(stat -c %U:%a $kept)\" = weather-station:600 && grep -q 'DeviceId=$1;' $kept && ! test -e $kept.new"; }
+to_key_file() { deploy/provision.sh --force --to-key-file --connection-string-file "$1" weather; }
+# The station itself stays with its TPM: that it is online as the device of the file cannot come true here, only the file counts.
+on weather systemctl stop weather-station
+prove "--to-key-file puts a connection string into a file" to_key_file "$run/garden.string"
+prove "for the station only" holds garden
+sed 's/DeviceId=[^;]*/SharedAccessKeyName=owner/' "$run/garden.string" >"$run/hub.string"
+refuse "that of the hub is refused" to_key_file "$run/hub.string"
+prove "it is said what was expected" said 'DeviceId=<device>'
+prove "the file is as it was" holds garden
+mkfifo "$run/slow"
+set -m # a process group of its own, ssh in it
+deploy/provision.sh --force --to-key-file --connection-string-file "$run/slow" weather >"$run/output" 2>&1 </dev/null &
+slow=$!
+set +m
+exec 4>"$run/slow"
+cat "$run/other.string" >&4
+receiving() { on weather 'pgrep -f "did not arrive [w]hole"'; }
+left() { ! receiving; }
+prove "while it waits for the end of the string" until_true 20 receiving
+kill -TERM -- "-$slow"
+wait "$slow" || true
+exec 4>&-
+prove "ssh dies: nothing waits over there" until_true 20 left
+prove "and the file is as it was" holds garden
+on weather "rm $kept; systemctl start weather-station"
+prove "the station is online again" until_true 60 status '.cloud.state | select(. == "online")'
+
 # --- the operator's pages: each line of their marked blocks, word for word ---
 operated=0
 while IFS= read -r line; do
