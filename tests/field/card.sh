@@ -52,14 +52,42 @@ prove "no unit of the first start is left" on pi '! test -e /etc/systemd/system/
 # A Pi whose mirrors cannot be reached yet: the first start must not loop; a unit finishes the work later.
 machine later 2
 on later 'mkdir -p /boot/firmware && tar -C /boot/firmware -x && apt-get purge -y libtss2-mu0 >/dev/null 2>&1' < <(tar -C "$card" -c .)
-prove "without the libraries and a network firstrun.sh ends in order" on later /boot/firmware/weather-station/firstrun.sh
+prove "without the libraries and a network firstrun.sh ends, with status 1" on later '/boot/firmware/weather-station/firstrun.sh; [ $? = 1 ]'
 on later 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
 prove "the command line is restored all the same" cmp "$run/cmdline.before" "$run/cmdline.after"
 prove "a unit is left that will finish the work" on later 'systemctl daemon-reload; systemctl is-enabled --quiet weather-station-first.service'
+# As after a power cut in the middle of an installation: the program is there, and the package cannot be configured.
+state() { on "$1" "[ \"\$(dpkg-query -W -f '\${db:Status-Status}' weather-station)\" = $2 ]"; }
+on later 'dpkg --unpack /boot/firmware/weather-station/weather-station.deb >/dev/null 2>&1 && test -x /usr/bin/weather-station'
+prove "the package is unpacked only" state later unpacked
+refuse "the unit does not take it for installed" on later systemctl start weather-station-first.service
+prove "and stays" on later systemctl is-enabled --quiet weather-station-first.service
 mkdir "$run/libraries"
 (cd "$run/libraries" && apt-get download -qq libtss2-{esys-3.0.2-0,mu0,sys1,tctildr0,tcti-cmd0,tcti-device0,tcti-mssim0,tcti-swtpm0} >/dev/null 2>&1)
 on later 'tar -C /boot/firmware/weather-station -x' < <(tar -C "$run/libraries" -c .)
 prove "with the libraries on the card the unit installs the station" on later 'systemctl start weather-station-first.service || { tail -n 15 /boot/firmware/weather-station/firstrun.log; false; }'
 prove "and the station runs" until_true 30 on later weather-station status
 prove "and the unit is gone" on later '! test -e /etc/systemd/system/weather-station-first.service'
+prove "the package is installed" state later installed
+
+# The plug is pulled during the first start: played by a command of firstrun.sh that kills it.
+machine cut 3
+on cut 'mkdir -p /boot/firmware /root/cut && tar -C /boot/firmware -x' < <(tar -C "$card" -c .)
+cut_at() { # COMMAND ORDER: firstrun.sh is killed by this command, which does its work before or not at all
+    on cut "printf '#!/bin/sh\n%s\nkill -KILL \$PPID\n' '$2' >/root/cut/$1 && chmod +x /root/cut/$1
+        PATH=/root/cut:\$PATH /boot/firmware/weather-station/firstrun.sh; [ \$? = 137 ]; rm /root/cut/$1"
+    on cut 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
+}
+cut_at sync :
+prove "cut before the command line is restored, the Pi runs firstrun.sh again" cmp "$card/cmdline.txt" "$run/cmdline.after"
+cut_at mv '/bin/mv "$@"'
+prove "cut right behind that the command line is whole" cmp "$run/cmdline.before" "$run/cmdline.after"
+prove "and the unit is there already" on cut 'systemctl daemon-reload; systemctl is-enabled --quiet weather-station-first.service'
+on cut 'dpkg --unpack /boot/firmware/weather-station/weather-station.deb >/dev/null 2>&1 && test -x /usr/bin/weather-station'
+prove "cut again, with the package half installed" state cut unpacked
+prove "the unit completes it" on cut 'systemctl start weather-station-first.service || { tail -n 15 /boot/firmware/weather-station/firstrun.log; false; }'
+prove "it is installed" state cut installed
+prove "with the configuration of the card" on cut 'grep -q 0ne00TEST /etc/weather-station/station.toml'
+prove "the station runs" until_true 30 on cut weather-station status
+prove "and the unit is gone" on cut '! test -e /etc/systemd/system/weather-station-first.service && ! test -h /etc/systemd/system/multi-user.target.wants/weather-station-first.service'
 finish
