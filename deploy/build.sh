@@ -29,6 +29,9 @@ if [ "$host" = arm64 ]; then
     architectures=(arm64)
 fi
 
+# Where rustup puts cargo: a shell that was open before knows nothing of it.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
 say() { printf '%s\n' "$*" >&2; }
 
 # need WHAT TEST COMMAND: runs COMMAND, or tells it, unless TEST holds.
@@ -49,6 +52,8 @@ need() {
 has_package() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 apt="apt-get install -y --no-install-recommends"
 
+need "curl and certificates, to download Rust" \
+    "command -v cargo >/dev/null || { has_package curl:$host && has_package ca-certificates; }" "apt-get update && $apt curl ca-certificates"
 need "Rust (cargo)" 'command -v cargo >/dev/null' \
     "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 need "C compiler, pkg-config and the TPM library" "has_package gcc:$host && has_package pkg-config:$host && has_package libtss2-dev:$host" \

@@ -69,6 +69,38 @@ refuse "a record without a reading is no proof" dated "$run/record"
 echo '{"body": ' >"$run/record"
 refuse "a record that cannot be read is none either" dated "$run/record"
 
+# build.sh --install-needs on a machine with nothing: apt, dpkg, curl and what it downloads are played, and tell in which order they came.
+clean=$run/clean
+mkdir -p "$clean/bin" "$clean/home"
+for tool in bash sh cat chmod dirname grep mkdir sed test xargs; do ln -s "$(command -v "$tool")" "$clean/bin/$tool"; done
+played() { cat >"$clean/bin/$1" && chmod +x "$clean/bin/$1"; }
+played dpkg <<'SH'
+#!/bin/sh
+echo amd64
+SH
+played dpkg-query <<'SH'
+#!/bin/sh
+for package in "$@"; do :; done
+grep -q "^apt-get install.* ${package%:*}\( \|$\)" "$HOME/order" && echo installed
+SH
+played apt-get <<'SH'
+#!/bin/sh
+echo "apt-get $*" >>"$HOME/order"
+SH
+played curl <<'SH'
+#!/bin/sh
+echo curl >>"$HOME/order"
+echo 'mkdir -p "$HOME/.cargo/bin" && printf "#!/bin/sh\necho cargo \"\$@\" >>\"\$HOME/order\"\n" >"$HOME/.cargo/bin/cargo" && chmod +x "$HOME/.cargo/bin/cargo"'
+SH
+: >"$clean/home/order"
+cp -r --parents deploy/build.sh "$clean"
+prove "build.sh --install-needs gets through on a clean machine" env -i HOME="$clean/home" PATH="$clean/bin" "$clean/deploy/build.sh" --install-needs amd64
+before() { [ "$(grep -n -m1 "$1" "$clean/home/order" | cut -d: -f1)" -lt "$(grep -n -m1 "$2" "$clean/home/order" | cut -d: -f1)" ]; }
+prove "curl and certificates come before Rust" before '^apt-get install.* curl ca-certificates' '^curl'
+prove "and cargo is found as soon as rustup has put it where it does" before '^curl' '^cargo build'
+
+refuse "demo.sh: no wait is silenced as a whole, with the reason that it gives" grep -n 'wait_until .*2>' deploy/demo.sh
+
 mapfile -t scripts < <(find deploy tests/field tests/box -name '*.sh' 2>/dev/null; find deploy/package/scripts -type f)
 prove "shellcheck is content with ${#scripts[@]} scripts" shellcheck -x "${scripts[@]}"
 prove "wiring diagram and pin table are what their source says" hardware/wiring.py --check
