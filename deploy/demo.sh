@@ -153,7 +153,8 @@ weather_station() { "$station" --config "$dir/station.toml" "$@"; }
 start_station() {
   RUNTIME_DIRECTORY=$dir WEATHER_STATION_LOG=debug start "$dir/station.log" "$station" --config "$dir/station.toml" run
   station_pid=$started
-  wait_until "the station" curl -fsS -o /dev/null "http://127.0.0.1:$page_port/api/status" 2>/dev/null
+  # -s without -S: curl alone is silent, and what wait_until says is heard.
+  wait_until "the station" curl -fs -o /dev/null "http://127.0.0.1:$page_port/api/status"
 }
 cpu_ticks() { sed 's/.*) //' "/proc/$station_pid/stat" | awk '{print $12 + $13}'; }
 status() { curl -fsS --max-time 2 "http://127.0.0.1:$page_port/api/status" 2>/dev/null || echo '{}'; }
