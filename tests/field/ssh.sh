@@ -141,6 +141,22 @@ done < <(cat README.md deploy/OPERATING.md 2>/dev/null | awk '/^<!-- .*tests\/fi
 prove "README: it has marked commands" test "$operated" -ge 8
 until_true 30 on weather weather-station status || true
 
+# --- a store in another place, as the README has it ---
+sed '$ a [store]\npath = "/srv/weather/readings.db"' "$run/station.toml" >"$run/elsewhere.toml"
+elsewhere=$(sed -n '/^\*\*Files in other places/,/^## /p' README.md)
+on weather "$(grep -o 'sudo mkdir .*' <<<"$elsewhere" | sed 's/sudo //g')"
+prove "a store outside of the sandbox" deploy/install.sh --package "$deb" --config "$run/elsewhere.toml" weather
+prove "cannot be written, and the station says it" until_true 20 status '.store.reason | select(contains("Read-only file system"))'
+dropin=/etc/systemd/system/weather-station.service.d
+sed -n '/^```ini/,/^```$/{/^```/!p}' <<<"$elsewhere" >"$run/drop-in"
+prove "the README has the lines for it" test "$(wc -l <"$run/drop-in")" = 2
+# As `systemctl edit` puts them there; an editor is not played.
+on weather "mkdir -p $dropin && cat >$dropin/override.conf && systemctl daemon-reload && systemctl restart weather-station" <"$run/drop-in"
+kept_there() { status '.store | select(.state == "ok" and .lastSequence > 0)' && on weather test -s /srv/weather/readings.db; }
+prove "with them the store is there" until_true 20 kept_there
+on weather "rm -r $dropin && systemctl daemon-reload"
+prove "and back" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
+
 # --- a station whose page is off ---
 sed '$ a [showcase]\nlisten = ""' "$run/station.toml" >"$run/silent.toml"
 prove "with the page off install.sh is content with an active unit" deploy/install.sh --package "$deb" --config "$run/silent.toml" weather
