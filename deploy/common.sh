@@ -72,7 +72,8 @@ patience() {
             (if .[1] == "ms" then 0.001 else {s: 1, m: 60, h: 3600, d: 86400}[.[1][:1]] // 0 end)] | add // 0;
         (.configuration["sensor.interval"].value // "0s" | seconds) as $interval
         | (.configuration["telemetry.readings_per_message"].value // 1) as $readings
-        | (if $hub == "yes" and $readings > 1 then $readings * $interval else 0 end) + (if 2 * $interval > $timeout then 2 * $interval else 0 end)
+        | (if $hub == "yes" and $readings > 1 then $readings * $interval else 0 end)
+            + (if 2 * $interval > $timeout then 2 * $interval else 0 end)
         | ceil'
 }
 

@@ -37,8 +37,10 @@ sync -f "$unit"
 # room for that.
 if grep -q ' systemd\.run' "$boot/cmdline.txt"; then
     line=$(sed 's| systemd\.run[^ ]*||g; s| systemd\.unit=kernel-command-line\.target||g' "$boot/cmdline.txt")
-    { printf '%s\n' "$line" >"$boot/cmdline.txt.new" && sync -f "$boot/cmdline.txt.new" && mv "$boot/cmdline.txt.new" "$boot/cmdline.txt"; } ||
-        printf '%s\n' "$line" >"$boot/cmdline.txt"
+    {
+        printf '%s\n' "$line" >"$boot/cmdline.txt.new" && sync -f "$boot/cmdline.txt.new" &&
+            mv "$boot/cmdline.txt.new" "$boot/cmdline.txt"
+    } || printf '%s\n' "$line" >"$boot/cmdline.txt"
     sync -f "$boot"
 fi
 
