@@ -220,10 +220,10 @@ impl Database {
         Ok(())
     }
 
-    /// An orderly stop: the journal is copied into the database and removed.
-    pub fn close(mut self) -> Result<(), StoreError> {
+    /// An orderly stop: the journal is copied into the database and removed. `sound`: a check has said so.
+    pub fn close(mut self, sound: bool) -> Result<(), StoreError> {
         self.write_down()?;
-        self.mark_clean(true)?;
+        self.mark_clean(self.was_clean || sound)?;
         self.connection.close().map_err(|(_, source)| StoreError::doing("close the database")(source))
     }
 

@@ -62,20 +62,7 @@ fn after(connection: &Connection, after: u64, limit: usize) -> Result<(Vec<Event
             params![after.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX)],
             |row| {
                 let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-                let (store, run): (String, String) = (row.get(1)?, row.get(2)?);
-                let (time, kind, fields): (i64, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
-                let held = checksum(sequence, &store, &run, time, &kind, &fields) == row.get::<_, i32>(6)?;
-                let event = held.then(|| {
-                    Some(Event {
-                        event_sequence: sequence,
-                        run: Arc::from(run),
-                        store_id: Arc::from(store),
-                        time: DateTime::<Utc>::from_timestamp_millis(time)?,
-                        kind,
-                        fields: serde_json::from_str(&fields).ok()?,
-                    })
-                });
-                Ok(event.flatten().ok_or(sequence))
+                Ok(event(row, sequence).ok_or(sequence))
             },
         )?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
@@ -88,6 +75,23 @@ fn after(connection: &Connection, after: u64, limit: usize) -> Result<(Vec<Event
         }
     }
     Ok((events, damaged))
+}
+
+/// None where the checksum, or the form of a column, is wrong.
+fn event(row: &rusqlite::Row<'_>, sequence: u64) -> Option<Event> {
+    let text = |column: usize| row.get::<_, String>(column).ok();
+    let (store, run, kind, fields) = (text(1)?, text(2)?, text(4)?, text(5)?);
+    let time: i64 = row.get(3).ok()?;
+    let held = checksum(sequence, &store, &run, time, &kind, &fields) == row.get::<_, i32>(6).ok()?;
+    held.then_some(())?;
+    Some(Event {
+        event_sequence: sequence,
+        run: Arc::from(run),
+        store_id: Arc::from(store),
+        time: DateTime::<Utc>::from_timestamp_millis(time)?,
+        kind,
+        fields: serde_json::from_str(&fields).ok()?,
+    })
 }
 
 /// Accepted ones are of no further use.

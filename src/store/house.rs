@@ -94,7 +94,7 @@ impl Keeper {
             return Ok(false);
         }
         if let Some(salvage) = &mut self.salvage {
-            if database.is_nearly_full(limits)? && salvage.make_room(database)? {
+            if database.is_nearly_full(limits)? && salvage.make_room(database, true)? {
                 return Ok(true);
             }
             if salvage.step(database)? {
@@ -156,8 +156,7 @@ impl Keeper {
             return Ok(true);
         }
         if let Some(salvage) = &mut self.salvage
-            && (by_size || full_memory)
-            && salvage.make_room(database)?
+            && salvage.make_room(database, by_size || full_memory)?
         {
             return Ok(true);
         }

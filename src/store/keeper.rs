@@ -50,12 +50,17 @@ pub(crate) struct Keeper {
     /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
     /// of the old one moves nothing in it.
     pub(super) newest: (u64, u64),
+    /// The store that was open last, and its newest sequence: this run does not give a number twice, also where the file
+    /// has lost its end since.
+    pub(super) went_on: Option<(Arc<str>, u64)>,
     /// Time since boot of each replacement of the last day.
     pub(super) replacements: Vec<Duration>,
     /// The file has to be checked, in the background.
     pub(super) unchecked: bool,
     /// The file that was given to the check last.
     pub(super) given_to_check: (u64, u64),
+    /// The file that the check found sound.
+    sound: (u64, u64),
     /// A read or write failed: what the journal holds is not believed before it is in the database.
     pub(super) distrusted: bool,
     /// The newest sequence before a commit that failed. It may be there all the same.
@@ -76,9 +81,11 @@ impl Keeper {
             memory: Memory::default(),
             trouble: None,
             newest: (0, 0),
+            went_on: None,
             replacements: Vec::new(),
             unchecked: false,
             given_to_check: (0, 0),
+            sound: (0, 0),
             distrusted: false,
             in_doubt: None,
         };
@@ -163,6 +170,7 @@ impl Keeper {
         let database = self.database.take()?;
         let (generation, event) = self.newest;
         self.newest = (generation.max(database.watermark.generation), event.max(database.last_event));
+        self.went_on = Some((database.store_id.clone(), database.last_sequence));
         Some(database)
     }
 
@@ -203,6 +211,7 @@ impl Keeper {
         }
         match result {
             Ok(()) => {
+                self.sound = self.identity;
                 if let Some(database) = &mut self.database {
                     database.soundness = Soundness::Sound { upto: database.last_sequence };
                 }
@@ -269,7 +278,9 @@ impl Keeper {
         let synced = self.sync();
         self.memory.say_what_goes();
         if let Some(database) = self.database.take() {
-            database.close()?;
+            // A check that is owed, or did not come to its end, is made at the next start.
+            let sound = self.sound == self.identity;
+            database.close(sound)?;
         }
         self.lock = None;
         synced

@@ -75,6 +75,10 @@ impl Keeper {
         // Versions before had the index of the journal in a file; nobody has it open now.
         std::fs::remove_file(beside(path, "-shm")).ok();
         database.last_event = database.last_event.max(newest_event);
+        if let Some((_, last)) = self.went_on.as_ref().filter(|(store_id, _)| *store_id == database.store_id)
+        {
+            database.last_sequence = database.last_sequence.max(*last);
+        }
         if self.distrusted {
             database.empty_journal()?;
             self.distrusted = false;
@@ -92,7 +96,7 @@ impl Keeper {
             };
             database.salvaging = true;
             database.last_event = database.last_event.max(survey.last_event);
-            self.salvage = Some(Salvage::begin(aside, survey, reason));
+            self.salvage = Some(Salvage::begin(aside, survey, reason, self.in_doubt));
         }
         self.identity = self.identity_on_disk();
         self.unchecked = !database.was_clean && self.identity != self.given_to_check;
@@ -123,3 +127,6 @@ impl Keeper {
         self.try_open(&reason)
     }
 }
+
+#[cfg(test)]
+mod tests;

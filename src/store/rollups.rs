@@ -237,6 +237,18 @@ pub(super) fn remake(connection: &Connection, level: Level, start: i64) -> Resul
     write(connection, level.id(start), &sum)
 }
 
+/// Makes the hour and the day of the newest bucket that was salvaged: they were not over when the store was damaged.
+pub(crate) fn end_salvaged(connection: &Connection) -> Result<(), StoreError> {
+    let ids = [Level::FiveMinutes.id(0), Level::Hour.id(0)];
+    let newest: Option<i64> = connection
+        .query_row("SELECT max(id) FROM rollup WHERE id >= ?1 AND id < ?2 AND first = 0", ids, |row| {
+            row.get(0)
+        })
+        .map_err(StoreError::doing("read the charts"))?;
+    let Some(start) = newest.map(Level::start_of_id) else { return Ok(()) };
+    [Level::Hour, Level::Day].into_iter().try_for_each(|level| remake(connection, level, level.start(start)))
+}
+
 /// Keeps a salvaged one, unless a fuller version of it is there.
 pub(crate) fn keep_larger(connection: &Connection, level: Level, rollup: &Rollup) -> Result<(), StoreError> {
     match stored_at(connection, level.id(rollup.start))? {

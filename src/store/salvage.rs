@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::database::{Database, beside};
 use super::gaps::{DAMAGED, Gap, NO_ROOM};
+use super::row::Row;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
 use super::{Event, StoreError, event_time, events, journal, rollups, room, salvaged, values};
@@ -27,6 +28,7 @@ pub(crate) struct Salvage {
     aside: PathBuf,
     reason: String,
     survey: Survey,
+    in_doubt: Option<u64>,
     file: Option<File>,
     phase: Phase,
     /// Up to this row nothing is kept: there is no room for it.
@@ -47,11 +49,13 @@ enum Phase {
 }
 
 impl Salvage {
-    pub fn begin(aside: PathBuf, survey: Survey, reason: String) -> Self {
+    /// `in_doubt`: readings of this run above it are in memory, whole, and are stored anew.
+    pub fn begin(aside: PathBuf, survey: Survey, reason: String, in_doubt: Option<u64>) -> Self {
         let file = File::open(&aside).ok();
         let pages = file.as_ref().map_or(0, pages);
         tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
-        Self { aside, reason, survey, file, phase: Phase::Names, floor: 0, let_go: BTreeMap::new() }
+        let (phase, let_go) = (Phase::Names, BTreeMap::new());
+        Self { aside, reason, survey, in_doubt, file, phase, floor: 0, let_go }
     }
 
     pub fn aside(&self) -> &Path {
@@ -93,8 +97,8 @@ impl Salvage {
     }
 
     /// The store is full before all is salvaged: the readings that were sent go, then the oldest of the others. False:
-    /// there was nothing to let go.
-    pub fn make_room(&mut self, into: &mut Database) -> Result<bool, StoreError> {
+    /// there was nothing to let go. `pending`: those go too, after the ones that were sent.
+    pub fn make_room(&mut self, into: &mut Database, pending: bool) -> Result<bool, StoreError> {
         let sent = self.sent();
         let last_of = |connection: &rusqlite::Connection, upto: u64| -> rusqlite::Result<Option<i64>> {
             let mut statement = connection.prepare_cached(
@@ -102,7 +106,10 @@ impl Salvage {
             )?;
             statement.query_row(params![upto.cast_signed(), LET_GO], |row| row.get(0))
         };
-        let find = || Ok(last_of(&into.connection, sent)?.or(last_of(&into.connection, i64::MAX as u64)?));
+        let find = || match last_of(&into.connection, sent)? {
+            None if pending => last_of(&into.connection, i64::MAX as u64),
+            found => Ok(found),
+        };
         let Some(last) = find().map_err(StoreError::doing("look for salvaged readings to let go"))? else {
             return Ok(false);
         };
@@ -180,9 +187,13 @@ impl Salvage {
         let told = self.survey.watermark.as_ref().map_or(0, |watermark| watermark.events);
         let mut last_event = into.last_event;
         let mut passed_over = Vec::new();
+        let run = into.run.clone();
+        let in_memory =
+            |row: &Row| row.run == run && self.in_doubt.is_some_and(|before| row.sequence > before);
         into.transaction("salvage a page", |connection| {
             for cell in pages.flat_map(|page| cells(page)) {
                 match cell {
+                    Cell::Reading(row) if in_memory(&row) => {}
                     Cell::Reading(row) if salvaged::key(own, row.sequence) <= self.floor => {
                         passed_over.push(salvaged::key(own, row.sequence));
                     }
@@ -262,6 +273,7 @@ impl Salvage {
         into.transaction("finish the salvage", |connection| {
             told.iter().try_for_each(|event| events::write(connection, event))?;
             watermark.write(connection)?;
+            rollups::end_salvaged(connection)?;
             progress.write(connection)
         })?;
         into.watermark = watermark;

@@ -43,12 +43,21 @@ impl Origins {
         let read = || {
             let mut statement = connection.prepare("SELECT generation, store_id, checksum FROM origin")?;
             let rows = statement.query_map([], |row| {
-                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, String>(1)?, row.get::<_, i32>(2)?))
+                let generation = row.get::<_, i64>(0)?.cast_unsigned();
+                // Of another form is as good as lost.
+                Ok(row
+                    .get::<_, String>(1)
+                    .ok()
+                    .zip(row.get::<_, i32>(2).ok())
+                    .map(|(id, sum)| (generation, id, sum)))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         let rows = read().map_err(StoreError::doing("read the names of older stores"))?;
-        let held = rows.into_iter().filter(|(generation, id, sum)| origin_checksum(*generation, id) == *sum);
+        let held = rows
+            .into_iter()
+            .flatten()
+            .filter(|(generation, id, sum)| origin_checksum(*generation, id) == *sum);
         Ok(Self(held.map(|(generation, id, _)| (generation, Arc::from(id))).collect()))
     }
 

@@ -144,7 +144,7 @@ mod tests {
         let record =
             |connection: &_| (1..=2_000).try_for_each(|number| events::write(connection, &event(number)));
         database.transaction("record events", record).expect("recorded");
-        database.close().expect("closed");
+        database.close(true).expect("closed");
         let file = File::open(&path).expect("a file");
         assert!(pages(&file) > 2 * SURVEYED, "{} pages", pages(&file));
         let survey = Survey::of(&path);

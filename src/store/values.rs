@@ -28,15 +28,16 @@ impl Database {
     }
 }
 
-/// None too where the checksum is wrong: a default is better than a flipped bit.
+/// None too where the checksum, or the form of a column, is wrong: a default is better than a flipped bit.
 pub(crate) fn read(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    let found: Option<(String, i32)> = connection
+    let found: Option<(Option<String>, Option<i32>)> = connection
         .query_row("SELECT value, checksum FROM value WHERE key = ?1", [key], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((row.get(0).ok(), row.get(1).ok()))
         })
         .optional()
         .map_err(StoreError::doing("read a kept value"))?;
-    Ok(found.filter(|(value, sum)| checksum(key, value) == *sum).map(|(value, _)| value))
+    let Some((Some(value), Some(sum))) = found else { return Ok(None) };
+    Ok((checksum(key, &value) == sum).then_some(value))
 }
 
 /// Synced; `None` removes it.

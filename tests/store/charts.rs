@@ -190,6 +190,33 @@ async fn readings_that_are_moved_within_their_five_minutes_count_once() {
     store.stop().await;
 }
 
+/// The power is cut in the afternoon, and in the morning the store is found damaged.
+#[tokio::test(start_paused = true)]
+async fn the_hour_and_the_day_in_which_a_store_was_damaged_are_in_the_charts_of_the_next() {
+    let place = Place::new();
+    let store = place.start();
+    let mut model = Vec::new();
+    record(&place, &store, 0, 100, Duration::from_secs(60), &mut model).await;
+    let damaged = place.copy();
+    store.stop().await;
+    let connection = rusqlite::Connection::open(damaged.path()).unwrap();
+    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(connection);
+    damaged.clock.advance(Duration::from_secs(18 * 3_600));
+    let store = damaged.start_as("second").unwrap();
+    while store.handle.pending_events(10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (since, until) = (date("2026-06-01T00:00:00Z"), date("2026-06-02T00:00:00Z"));
+    // The five minutes that were not over are in none.
+    for (step, expected) in [(3_600, vec![60, 35]), (86_400, vec![95])] {
+        let buckets = store.handle.history(since, until, Duration::from_secs(step)).await.unwrap();
+        let counts: Vec<u32> = buckets.iter().map(|bucket| bucket.count).collect();
+        assert_eq!(counts, expected, "{step} s");
+    }
+    store.stop().await;
+}
+
 /// A station without a clock for long: opening its store does not read all of that again.
 #[tokio::test(start_paused = true)]
 async fn readings_of_unknown_time_are_passed_over_once() {

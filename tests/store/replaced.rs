@@ -169,3 +169,32 @@ async fn events_and_kept_values_wait_for_the_end_of_the_salvage() {
     assert_eq!(store.handle.value("twin").await.unwrap().as_deref(), Some("kept"));
     store.stop().await;
 }
+
+/// A bit of the card, in a row that has a checksum: that row is lost, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_text_that_is_none_any_more_costs_its_row_and_not_the_store() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(3).await;
+    store.handle.set_value("twin", Some("kept".into())).await.unwrap();
+    for _ in 0..2 {
+        store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
+    }
+    let before = store.status(|status| status.last_sequence == 3).await.store_id;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE event SET fields = CAST(x'fb' AS TEXT) WHERE event_sequence = 1;
+             UPDATE value SET value = CAST(x'fb' AS TEXT);",
+        )
+        .unwrap();
+    drop(connection);
+    let store = place.start_as("second").unwrap();
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.event_sequence).collect::<Vec<_>>(), [2]);
+    assert_eq!(store.handle.value("twin").await.unwrap(), None);
+    assert_eq!(store.page().await.readings.len(), 3);
+    assert_eq!(store.board.store.borrow().store_id, before);
+    store.stop().await;
+}

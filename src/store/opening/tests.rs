@@ -1,0 +1,86 @@
+//! What is owed and what is known when a store is opened once more.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+
+use super::*;
+use crate::clock::{SystemClock, Timekeeper};
+use crate::config;
+use crate::reading::{Celsius, Hectopascal, Measurement, Percent, Quality, Sample};
+
+fn keeper(folder: &Path) -> Keeper {
+    let config = config::Store { path: folder.join("readings.db"), ..config::Store::default() };
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+    Keeper::open(&config, &timekeeper, "run".into()).unwrap()
+}
+
+fn append(keeper: &mut Keeper, degrees: f64) {
+    keeper.take([sample(keeper, degrees)]);
+    keeper.sync().unwrap();
+}
+
+fn sample(keeper: &Keeper, degrees: f64) -> Sample {
+    let measurement = Measurement {
+        air_temperature: Celsius(degrees),
+        relative_humidity: Percent(50.0),
+        station_pressure: Hectopascal(1_000.0),
+    };
+    Sample { stamp: keeper.timekeeper.stamp(), measurement, quality: Quality::Good }
+}
+
+#[test]
+fn a_check_that_was_not_made_is_owed_after_an_orderly_stop_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut killed = keeper(folder.path());
+    append(&mut killed, 1.0);
+    drop(killed);
+    let mut stopped = keeper(folder.path());
+    assert!(stopped.take_unchecked().is_some());
+    stopped.close().unwrap();
+    let mut checked = keeper(folder.path());
+    let subject = checked.take_unchecked().expect("nobody has checked it");
+    checked.checked(&subject, Ok(()));
+    checked.close().unwrap();
+    assert!(keeper(folder.path()).take_unchecked().is_none());
+}
+
+/// The run would not tell the second one from the first.
+#[test]
+fn a_number_that_the_file_has_lost_is_not_given_again_by_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    for number in 1..=3 {
+        append(&mut keeper, f64::from(number));
+    }
+    drop(keeper.take_database());
+    let connection = rusqlite::Connection::open(&keeper.config.path).unwrap();
+    connection.execute("DELETE FROM reading WHERE sequence = 3", []).unwrap();
+    drop(connection);
+    keeper.reopen().unwrap();
+    append(&mut keeper, 4.0);
+    assert_eq!(keeper.last_sequence(), 4);
+}
+
+/// Its commit failed, and is in the damaged file all the same.
+#[test]
+fn a_reading_that_is_still_in_memory_is_not_salvaged_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    for number in 1..=3 {
+        append(&mut keeper, f64::from(number));
+    }
+    keeper.in_doubt = Some(2);
+    keeper.take([sample(&keeper, 3.0)]);
+    keeper.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
+    keeper.sync().unwrap();
+    while keeper.holds_back() {
+        keeper.keep_house(Duration::from_secs(86_400));
+    }
+    let page = keeper.ask(|database| database.pending(None, 100)).unwrap();
+    let degrees: Vec<f64> =
+        page.readings.iter().map(|(_, reading)| reading.sample.measurement.air_temperature.0).collect();
+    assert_eq!(degrees, [1.0, 2.0, 3.0]);
+}
