@@ -94,7 +94,9 @@ impl Keeper {
             return Ok(false);
         }
         if let Some(salvage) = &mut self.salvage {
-            if database.is_nearly_full(limits)? && salvage.make_room(database, true)? {
+            // Before the disk is full: to let go of anything takes room as well.
+            let (full, short) = (database.is_nearly_full(limits)?, room::is_short(&path));
+            if (full || short) && salvage.make_room(database, full)? {
                 return Ok(true);
             }
             if salvage.step(database)? {
