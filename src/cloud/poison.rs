@@ -41,11 +41,13 @@ impl Suspicion {
 
     /// A transfer was accepted: the size doubles again until it is the usual one.
     pub fn accepted(&mut self, items: usize, usual: usize) {
+        // Whatever it was, the hub does not reject everything.
+        (self.in_a_row, self.at) = (0, None);
         if self.size.is_some_and(|size| items > size) {
-            // It was on its way before the rejection, and says nothing of what was rejected.
+            // It was on its way before the rejection, or goes together whatever its size: it says nothing of what was
+            // rejected.
             return;
         }
-        (self.in_a_row, self.at) = (0, None);
         if let Some(size) = self.size {
             let grown = size.saturating_mul(2);
             self.size = (grown < usual).then_some(grown);
@@ -204,6 +206,16 @@ mod tests {
         assert_eq!(suspicion.rejected(1, "b", at(5)), Verdict::Stop);
         suspicion.accepted(1, 500);
         assert_eq!(suspicion.rejected(1, "b", at(6)), Verdict::SetAside);
+    }
+
+    #[test]
+    fn a_message_that_went_together_before_shows_that_the_hub_takes_some() {
+        let mut suspicion = Suspicion::default();
+        for row in [1, 12, 23, 34] {
+            assert_eq!(suspicion.rejected(1, "a", at(row)), Verdict::SetAside);
+            suspicion.accepted(10, 500);
+            assert_eq!(suspicion.limit(500), 1);
+        }
     }
 
     #[test]
