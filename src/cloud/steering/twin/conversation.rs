@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
-use crate::backoff::{Backoff, Range};
+use crate::backoff::{Backoff, HEALTHY, Range};
 use crate::settings::merge;
 
 /// Every request is billed and a silent hub is over its quota: there is no hurry.
@@ -167,7 +167,7 @@ impl Conversation {
                     self.shown = members;
                 }
                 self.refused = None;
-                self.backoff = Backoff::new(self.seed());
+                self.backoff.after_connection(HEALTHY);
                 Vec::new()
             }
         }
@@ -206,7 +206,7 @@ impl Conversation {
     }
 
     fn fetched(&mut self, twin: Twin) -> Vec<News> {
-        self.backoff = Backoff::new(self.seed());
+        self.backoff.after_connection(HEALTHY);
         self.refused = None;
         self.shown.clone_from(&twin.reported);
         let mut known = twin.version;
@@ -246,10 +246,6 @@ impl Conversation {
         let wait = self.backoff.after_failure(AGAIN);
         self.hold_until = now + wait;
         wait
-    }
-
-    fn seed(&self) -> u64 {
-        u64::from(self.backoff.failures())
     }
 }
 

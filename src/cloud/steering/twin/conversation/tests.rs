@@ -15,8 +15,12 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
+        Self::seeded(1)
+    }
+
+    fn seeded(seed: u64) -> Self {
         let now = Instant::now();
-        Self { conversation: Conversation::new(LIMIT, 1, now), now, wanted: Map::new() }
+        Self { conversation: Conversation::new(LIMIT, seed, now), now, wanted: Map::new() }
     }
 
     fn next(&mut self) -> Option<(Uuid, Request)> {
@@ -39,7 +43,11 @@ impl Talk {
 
     /// Subscribed, and the twin was read at this version.
     fn settled(version: u64) -> Self {
-        let mut talk = Self::new();
+        Self::new().settle(version)
+    }
+
+    fn settle(mut self, version: u64) -> Self {
+        let talk = &mut self;
         let (id, request) = talk.next().unwrap();
         assert_eq!(request, Request::Subscribe);
         assert_eq!(talk.answer(id, 200, &json!(null)), []);
@@ -47,7 +55,7 @@ impl Talk {
         assert_eq!(request, Request::Get);
         let news = talk.answer(id, 200, &twin(version));
         assert!(matches!(&news[..], [News::Whole(twin)] if twin.version == version));
-        talk
+        self
     }
 
     /// Lets time pass until something is due again.
@@ -140,6 +148,19 @@ fn a_throttled_report_is_repeated_and_one_that_is_wrong_is_not() {
     assert_eq!(talk.asked(), None, "the same would be refused again");
     talk.wanted = json!({"a": 3}).as_object().cloned().unwrap();
     assert!(matches!(talk.asked(), Some(Request::Report(_))));
+}
+
+/// A hub that throttles a fleet throttles all of them in the same moment.
+#[test]
+fn two_stations_that_have_read_their_twins_do_not_wait_equally_long() {
+    let waits = [1, 2].map(|seed| {
+        let mut talk = Talk::seeded(seed).settle(1);
+        talk.wanted = json!({"a": 2}).as_object().cloned().unwrap();
+        let (id, _) = talk.next().unwrap();
+        talk.answer(id, 429, &json!({"message": "slow down"}));
+        talk.wait()
+    });
+    assert_ne!(waits[0], waits[1]);
 }
 
 #[test]
