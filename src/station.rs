@@ -28,6 +28,11 @@ pub fn build_date() -> DateTime<Utc> {
     DateTime::from_timestamp(days * 86_400, 0).unwrap_or_default()
 }
 
+/// The machine's clock, judged by the day of the build.
+pub fn timekeeper() -> Timekeeper {
+    Timekeeper::new(Arc::new(SystemClock::new()), build_date())
+}
+
 /// From the signal to the end of the process.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// What the disk keeps of it for itself, however long the others take.
@@ -46,7 +51,7 @@ type Ended = (&'static str, anyhow::Result<()>);
 /// panics ends the station with an error, so that systemd starts it anew.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let timekeeper = self::timekeeper();
     let source = sensor::Source::new(&config, &timekeeper)?;
     let proxy = cloud::Proxy::from_environment();
     let run_word: Arc<str> = run_word()?.into();

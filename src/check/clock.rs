@@ -1,11 +1,9 @@
 //! The clock: tokens and TLS depend on it.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::{Finding, text};
-use crate::clock::{ClockState, SystemClock, Timekeeper};
+use crate::clock::ClockState;
 use crate::station;
 
 const NAME: &str = "clock";
@@ -15,7 +13,7 @@ pub fn check(running: Option<&Value>) -> Finding {
         let reason = running.and_then(|document| text(document, "/clock/reason")).unwrap_or_default();
         return judge(state, reason);
     }
-    let status = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date()).status();
+    let status = station::timekeeper().status();
     let state = match status.state {
         ClockState::Synchronised => "synchronised",
         ClockState::Plausible => "plausible",

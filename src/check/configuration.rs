@@ -2,16 +2,14 @@
 //! station that runs with it, and how many messages the hub will count.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Finding, Station};
 use crate::chain::chain;
-use crate::clock::{SystemClock, Timekeeper};
 use crate::config::{Config, ConfigError};
 use crate::sensor::Source;
-use crate::station::build_date;
+use crate::station;
 
 const NAME: &str = "configuration";
 pub const REMEDY: &str = "correct the file, then check again";
@@ -24,7 +22,7 @@ pub fn wrong(error: &ConfigError) -> Finding {
 pub fn check(file: &Path, config: &Config, station: &Station) -> Finding {
     // A station that runs has read its trace, in the folder that it was started in.
     if matches!(station, Station::Absent)
-        && let Err(error) = Source::new(config, &Timekeeper::new(Arc::new(SystemClock::new()), build_date()))
+        && let Err(error) = Source::new(config, &station::timekeeper())
     {
         return wrong(&error);
     }

@@ -1,16 +1,14 @@
 //! The hub: name, TLS, token. The running station has a connection: it is asked, because a second one would steal it.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::{Finding, Station, Status, text};
 use crate::chain::chain;
-use crate::clock::{ClockState, SystemClock, Timekeeper};
+use crate::clock::ClockState;
 use crate::cloud::{self, Reached, Stopped};
 use crate::config::Config;
 use crate::identity;
-use crate::station::build_date;
+use crate::station;
 
 const NAME: &str = "hub";
 const KEPT: &str = "readings are kept and sent later; let TCP 5671 or 443 out to the hub";
@@ -22,7 +20,7 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
         Station::Mute { why, remedy } => return Finding::warning(NAME, why, *remedy),
         Station::Absent => {}
     }
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let timekeeper = station::timekeeper();
     if timekeeper.state() == ClockState::Wrong {
         return Finding::failed(
             NAME,

@@ -1,13 +1,10 @@
 //! The sensor: a chip that answers, is a BME280 and gives a reading. The running station holds the bus: it is asked.
 
-use std::sync::Arc;
-
 use super::{Finding, Station, configuration, text};
 use crate::chain::chain;
-use crate::clock::{SystemClock, Timekeeper};
 use crate::config::{Config, SensorSource};
 use crate::sensor::{self, SensorError, Source};
-use crate::station::build_date;
+use crate::station;
 
 const NAME: &str = "sensor";
 const REMEDY: &str = "see the wiring in hardware/ and `i2cdetect -y 1`; the station records again by itself once the sensor answers";
@@ -27,7 +24,7 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
             }
         };
     }
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let timekeeper = station::timekeeper();
     let source = match Source::new(config, &timekeeper) {
         Ok(source) => source,
         // Only where the trace has changed since the configuration was checked.

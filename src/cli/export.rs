@@ -1,14 +1,12 @@
 //! `export`: readings from the store, oldest first, as CSV or JSON lines; also while the station runs.
 
 use std::io::BufWriter;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::DONE;
 use super::output::{Moment, moment};
-use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
 use crate::store::export::{self, Selection};
 use crate::{identity, station};
@@ -35,7 +33,7 @@ enum Format {
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let timekeeper = station::timekeeper();
     let now = timekeeper.now();
     // Readings belong to the store; where there is an identity, they are published under its name.
     let name = identity::open(&config.identity).and_then(|mut signer| signer.identity());

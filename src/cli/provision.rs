@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::builder::TypedValueParser;
@@ -15,13 +14,12 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{DONE, core_dumps, output, runtime};
-use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
 use crate::identity::provision::{self, ProvisionRequest};
 use crate::identity::{Identity, IdentityError, dps};
-use crate::station::build_date;
+use crate::station;
 
 /// One of five things to do.
 #[derive(Debug, Args)]
@@ -119,7 +117,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
 
 /// Visits the Device Provisioning Service.
 fn by_the_service(config: &Config) -> anyhow::Result<()> {
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), build_date());
+    let timekeeper = station::timekeeper();
     let proxy = Proxy::from_environment();
     if let Some(trouble) = proxy.trouble() {
         bail!("the proxy of the environment cannot be used: {trouble}");

@@ -1,6 +1,5 @@
 //! `read`: one reading, from the running station where there is one (it holds the bus), else from the sensor itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +7,6 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{DONE, daemon, output, runtime};
-use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
 use crate::observation::Observation;
 use crate::{identity, sensor, station, store};
@@ -71,7 +69,7 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
 }
 
 async fn measure(config: &Config) -> anyhow::Result<Value> {
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let timekeeper = station::timekeeper();
     let source = sensor::Source::new(config, &timekeeper)?;
     let (sample, _chip) =
         sensor::read_once(source, &config.sensor, &timekeeper).await.map_err(|error| match error {

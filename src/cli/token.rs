@@ -1,12 +1,11 @@
 //! `token`: a SAS token made by the TPM (or with the key file), for trying the hub by hand.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 
 use super::{DONE, core_dumps, output};
-use crate::clock::{ClockState, SystemClock, Timekeeper};
+use crate::clock::ClockState;
 use crate::config::{Config, units};
 use crate::identity::{self, sas_token};
 use crate::station;
@@ -23,7 +22,7 @@ pub fn lifetime(text: &str) -> Result<Duration, &'static str> {
 
 /// Prints the token and nothing else.
 pub fn run(config: &Config, lifetime: Duration) -> anyhow::Result<u8> {
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), station::build_date());
+    let timekeeper = station::timekeeper();
     if timekeeper.state() == ClockState::Wrong {
         bail!("no token is made while the clock is wrong: it {}", timekeeper.status().reason);
     }

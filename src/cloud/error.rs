@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use tokio_rustls::rustls;
+
 pub use super::refusal::Refusal;
 use super::tls::TlsError;
 use crate::backoff::Range;
 use crate::chain::chain;
 use crate::identity::IdentityError;
 use crate::store::StoreError;
-use tokio_rustls::rustls;
 
 /// One thing that did not work: what was being done, and why not.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,8 @@
 //! Events that were recorded before the clock could be trusted get their time once it can, as the readings do: by the
 //! boot they are of and the time since it. Once, before they are handed out. Knows the mark that they carry meanwhile.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +24,22 @@ pub(crate) fn missed(
     let time = |moment: &Stamp| rfc3339(moment.shown_by(now));
     let fields = json!({ "count": count, "from": time(from), "until": time(until), "reason": reason });
     fields.as_object().cloned().unwrap_or_default()
+}
+
+impl Event {
+    /// One of the moment `now`. It waits for its time where that is not known.
+    pub(crate) fn recorded(
+        event_sequence: u64,
+        run: &Arc<str>,
+        store_id: &Arc<str>,
+        kind: &str,
+        mut fields: Map<String, Value>,
+        now: &Stamp,
+    ) -> Self {
+        mark(&mut fields, now);
+        let (run, store_id, kind) = (run.clone(), store_id.clone(), kind.to_owned());
+        Self { event_sequence, run, store_id, time: now.time, kind, fields }
+    }
 }
 
 /// Notes the moment where its time is not known.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use serde_json::{Map, Value, json};
 
 use super::database::Database;
-use super::{Event, StoreError, event_time, events};
+use super::{Event, StoreError, events};
 use crate::observation::rfc3339;
 use crate::reading::Stamp;
 
@@ -35,13 +35,6 @@ impl Gap {
             "from": time(self.from), "until": time(self.until), "reason": reason,
         });
         fields.as_object().cloned().unwrap_or_default()
-    }
-
-    /// The same, of an event that is recorded at `now`.
-    pub fn told(&self, reason: &str, now: &Stamp) -> Map<String, Value> {
-        let mut fields = self.fields(reason);
-        event_time::mark(&mut fields, now);
-        fields
     }
 }
 
@@ -127,19 +120,10 @@ impl Database {
                 remember(connection, gap)?;
                 let told = Extendable::told(extendable.take(), gap, &store_id, reason, offered, last_event);
                 last_event = last_event.max(told.event);
-                let (event, gap) = (told.event, told.gap);
+                let fields = told.gap.fields(reason);
+                let event = Event::recorded(told.event, &run, &store_id, "gap", fields, now);
                 extendable = Some(told);
-                events::write(
-                    connection,
-                    &Event {
-                        event_sequence: event,
-                        run: run.clone(),
-                        store_id: store_id.clone(),
-                        time: now.time,
-                        kind: "gap".into(),
-                        fields: gap.told(reason, now),
-                    },
-                )?;
+                events::write(connection, &event)?;
             }
             Ok(())
         })?;

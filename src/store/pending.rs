@@ -223,14 +223,9 @@ impl Database {
         let (generation, sequence) = salvaged::parts(number);
         let gap = Gap { first: sequence, last: sequence, from: None, until: None };
         let now = self.timekeeper.stamp();
-        let event = Event {
-            event_sequence: self.last_event + 1,
-            run: self.run.clone(),
-            store_id: self.origins.name(generation),
-            time: now.time,
-            kind: "gap".into(),
-            fields: gap.told(DAMAGED, &now),
-        };
+        let store_id = self.origins.name(generation);
+        let event =
+            Event::recorded(self.last_event + 1, &self.run, &store_id, "gap", gap.fields(DAMAGED), &now);
         self.transaction("drop a damaged reading", |connection| {
             connection
                 .execute("DELETE FROM salvaged WHERE row = ?1", [number.cast_signed()])

@@ -13,7 +13,7 @@ use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, event_time, events, journal, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, journal, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -245,17 +245,9 @@ impl Salvage {
         let store_id = old.map_or_else(|| format!("lost-{generation}"), |old| old.store_id.clone());
         let mut number = into.last_event.max(watermark.events);
         let stamp = into.timekeeper.stamp();
-        let mut event = |store_id: &str, kind: &str, mut fields| {
+        let mut event = |store_id: &str, kind: &str, fields| {
             number += 1;
-            event_time::mark(&mut fields, &stamp);
-            Event {
-                event_sequence: number,
-                run: into.run.clone(),
-                store_id: store_id.into(),
-                time: stamp.time,
-                kind: kind.into(),
-                fields,
-            }
+            Event::recorded(number, &into.run, &store_id.into(), kind, fields, &stamp)
         };
         let mut told: Vec<Event> =
             holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();

@@ -10,12 +10,12 @@ use super::seen::Seen;
 pub(super) fn account(store: &str, devices: BTreeMap<String, Seen>) -> Vec<StoreReport> {
     let (names, mut seen): (Vec<String>, Vec<Seen>) = devices.into_iter().unzip();
     let apart = (1..seen.len()).any(|one| seen[..one].iter().any(|other| other.contradicts(&seen[one])));
-    let mut found = if apart {
+    let found = if apart {
         seen.iter_mut().flat_map(|alone| missing(std::slice::from_mut(alone))).collect()
     } else {
         missing(&mut seen)
     };
-    let reports = names.into_iter().zip(seen).zip(found.drain(..)).map(|((device_id, mut seen), found)| {
+    let reports = names.into_iter().zip(seen).zip(found).map(|((device_id, mut seen), found)| {
         let sequences = seen.sequences();
         let (duplicates, duplicated) = seen.duplicates();
         StoreReport {
