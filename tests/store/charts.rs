@@ -199,14 +199,10 @@ async fn the_hour_and_the_day_in_which_a_store_was_damaged_are_in_the_charts_of_
     record(&place, &store, 0, 100, Duration::from_secs(60), &mut model).await;
     let damaged = place.copy();
     store.stop().await;
-    let connection = rusqlite::Connection::open(damaged.path()).unwrap();
-    connection.execute_batch("PRAGMA user_version = 99").unwrap();
-    drop(connection);
+    damaged.be_of_a_later_version();
     damaged.clock.advance(Duration::from_secs(18 * 3_600));
     let store = damaged.start_as("second").unwrap();
-    while store.handle.pending_events(10).await.unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    store.events().await;
     let (since, until) = (date("2026-06-01T00:00:00Z"), date("2026-06-02T00:00:00Z"));
     // The five minutes that were not over are in none.
     for (step, expected) in [(3_600, vec![60, 35]), (86_400, vec![95])] {

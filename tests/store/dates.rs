@@ -312,11 +312,7 @@ async fn both_ends_of_an_episode_without_readings_are_told_by_one_clock() {
     let until = store.timekeeper.stamp();
     let missed = FromSensor::Missed { count: 60, from, until, reason: "no answer".into() };
     store.samples.send(missed).await.unwrap();
-    let mut events = Vec::new();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     let fields = &events[0].fields;
     assert_eq!(fields["from"], "2026-06-01T11:59:00.000Z");
     assert_eq!(fields["until"], "2026-06-01T12:00:00.000Z");

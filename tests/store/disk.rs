@@ -59,11 +59,7 @@ async fn what_does_not_fit_into_memory_either_is_told() {
     store.status(|status| status.in_memory == 10_000).await;
     std::fs::create_dir(place.folder.path().join("absent")).unwrap();
     store.status(|status| status.last_sequence == 10_000).await;
-    let mut events = store.handle.pending_events(10).await.unwrap();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     assert_eq!((events[0].kind.as_str(), &events[0].fields["count"]), ("missedSamples", &50.into()));
     store.stop().await;
 }
@@ -241,9 +237,7 @@ async fn inside_a_salvage_where_there_is_no_room_for_all_of_it() {
     }
     store.handle.acknowledge(Position { generation: 1, row: 29_000 }).await.unwrap();
     store.stop().await;
-    let connection = rusqlite::Connection::open(place.path()).unwrap();
-    connection.execute_batch("PRAGMA user_version = 99").unwrap();
-    drop(connection);
+    place.be_of_a_later_version();
     let fill = fill_up(&place);
     let length = std::fs::metadata(&fill).unwrap().len();
     std::fs::File::options().write(true).open(&fill).unwrap().set_len(length - (1 << 20)).unwrap();

@@ -13,11 +13,7 @@ async fn a_file_that_is_no_database_is_set_aside_under_its_date() {
     fs::write(place.path(), "not a database, and longer than the header of one".repeat(50)).unwrap();
     let mut store = place.start();
     store.append(3).await;
-    let mut events = store.handle.pending_events(10).await.unwrap();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     assert_eq!(events[0].kind, "storeReplaced");
     assert_eq!(events[0].fields["salvaged"], 0);
     let reason = events[0].fields["reason"].as_str().unwrap();
@@ -98,11 +94,7 @@ async fn a_database_of_another_program_is_set_aside_as_it_is() {
     let before = fs::read(place.path()).unwrap();
     let mut store = place.start();
     store.append(1).await;
-    let mut events = Vec::new();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     assert_eq!(events[0].fields["reason"], "the store is damaged: this is a database of another program");
     store.stop().await;
     let aside = place.beside(".set-aside-20260601T120000000Z");
@@ -120,11 +112,7 @@ async fn a_gap_that_ends_far_above_every_reading_is_damage() {
     connection.execute("INSERT INTO gap (first, last) VALUES (2, 1099511627776)", []).unwrap();
     drop(connection);
     let mut store = place.start_as("second").unwrap();
-    let mut events = Vec::new();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     let reason = events[0].fields["reason"].as_str().unwrap();
     assert!(reason.contains("a gap ends at 1099511627776"), "{reason}");
     store.append(1).await;
@@ -141,10 +129,7 @@ async fn events_and_kept_values_wait_for_the_end_of_the_salvage() {
     store.handle.record_event("missedSamples", serde_json::Map::new()).await.unwrap();
     store.handle.set_value("twin", Some("kept".into())).await.unwrap();
     store.stop().await;
-    // Another program's, as far as this one can tell; and all of it can be read.
-    let connection = rusqlite::Connection::open(place.path()).unwrap();
-    connection.execute_batch("PRAGMA user_version = 99").unwrap();
-    drop(connection);
+    place.be_of_a_later_version();
     let store = place.start_as("second").unwrap();
     // All three before the first step.
     let (told, events, value) = tokio::join!(
@@ -159,11 +144,7 @@ async fn events_and_kept_values_wait_for_the_end_of_the_salvage() {
         Ok(value) => assert_eq!(value.as_deref(), Some("kept")),
         Err(error) => assert!(error.to_string().contains("still being salvaged"), "{error}"),
     }
-    let mut events = Vec::new();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     let kinds: Vec<_> = events.iter().map(|event| &*event.kind).collect();
     assert_eq!(kinds, ["missedSamples", "missedSamples", "storeReplaced"]);
     assert_eq!(store.handle.value("twin").await.unwrap().as_deref(), Some("kept"));

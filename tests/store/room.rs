@@ -100,11 +100,7 @@ async fn salvaged_readings_that_are_let_go_make_one_event() {
     file[..100].fill(0x55);
     std::fs::write(place.path(), file).unwrap();
     let mut store = place.start_as("second").unwrap();
-    let mut events = Vec::new();
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap();
-    }
+    let events = store.events().await;
     store.handle.acknowledge_events(events[0].event_sequence).await.unwrap();
     fill(&place, &mut store, 14_000).await;
     let events = store.handle.pending_events(10).await.unwrap();
@@ -136,9 +132,7 @@ async fn a_salvage_of_sent_readings_does_not_keep_later_ones_from_making_room() 
     std::fs::write(place.path(), file).unwrap();
 
     let mut store = place.start_as("second").unwrap();
-    while store.handle.pending_events(10).await.unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    store.events().await;
     assert_eq!(store.board.store.borrow().pending, 0, "what was sent does not wait");
     fill(&place, &mut store, 20_000).await;
     let status = store.status(|status| status.last_sequence == 20_000).await;

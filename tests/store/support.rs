@@ -15,7 +15,7 @@ use weather_station::reading::{
 };
 use weather_station::settings::Settings;
 use weather_station::status::{Board, StoreStatus};
-use weather_station::store::{self, Page, StoreError, StoreHandle};
+use weather_station::store::{self, Event, Page, StoreError, StoreHandle};
 
 /// The clocks of a machine that exists only here.
 #[derive(Debug, Clone)]
@@ -134,6 +134,12 @@ impl Place {
         Self { config: config::Store { path: copy.config.path.clone(), ..self.config.clone() }, ..copy }
     }
 
+    /// A later version has written it, as far as this one can tell: it is set aside, and all of it can be salvaged.
+    pub fn be_of_a_later_version(&self) {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    }
+
     pub fn start(&self) -> Running {
         self.start_as("first").unwrap()
     }
@@ -212,6 +218,17 @@ impl Running {
         match found {
             Ok(found) => found,
             Err(_) => panic!("the store never came to that state: {:?}", self.board.store.borrow()),
+        }
+    }
+
+    /// What happened, once there is something to send.
+    pub async fn events(&self) -> Vec<Event> {
+        loop {
+            let events = self.handle.pending_events(100).await.unwrap();
+            if !events.is_empty() {
+                return events;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 

@@ -70,16 +70,10 @@ async fn a_store_of_version_1_opens_with_all_that_is_in_it() {
 async fn a_store_of_a_later_version_is_kept_and_salvaged_not_overwritten() {
     let place = Place::new();
     fs::copy(data("store-v1.db"), place.path()).unwrap();
-    let connection = rusqlite::Connection::open(place.path()).unwrap();
-    connection.execute_batch("PRAGMA user_version = 99").unwrap();
-    drop(connection);
+    place.be_of_a_later_version();
     let store = place.start_as("older").unwrap();
-    let mut events = store.handle.pending_events(100).await.unwrap();
     // They wait for the end of the salvage: what it finds has lower numbers than what happens meanwhile.
-    while events.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        events = store.handle.pending_events(100).await.unwrap();
-    }
+    let events = store.events().await;
     // The file brings one of its own along.
     assert_eq!(events.iter().filter(|event| event.kind == "storeReplaced").count(), 2);
     let reason = events.last().unwrap().fields["reason"].as_str().unwrap();
