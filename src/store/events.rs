@@ -78,7 +78,7 @@ fn after(connection: &Connection, after: u64, limit: usize) -> Result<(Vec<Event
 }
 
 /// None where the checksum, or the form of a column, is wrong.
-fn event(row: &rusqlite::Row<'_>, sequence: u64) -> Option<Event> {
+pub(super) fn event(row: &rusqlite::Row<'_>, sequence: u64) -> Option<Event> {
     let text = |column: usize| row.get::<_, String>(column).ok();
     let (store, run, kind, fields) = (text(1)?, text(2)?, text(4)?, text(5)?);
     let time: i64 = row.get(3).ok()?;

@@ -28,6 +28,7 @@ mod fold;
 mod gaps;
 mod handle;
 mod history;
+mod holes;
 mod house;
 mod journal;
 mod keeper;

@@ -13,14 +13,12 @@ use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, journal, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, holes, journal, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
 /// Readings that make room at once.
 const LET_GO: i64 = 500;
-/// More holes than this are told in one event.
-const HOLES: usize = 50;
 
 /// A salvage that is under way.
 #[derive(Debug)]
@@ -33,10 +31,12 @@ pub(crate) struct Salvage {
     phase: Phase,
     /// Up to this row nothing is kept: there is no room for it.
     floor: u64,
-    /// What was let go unsent of still older stores, by generation: first, last. Of the damaged store itself the
-    /// holes tell.
-    let_go: BTreeMap<u64, (u64, u64)>,
+    /// What was let go unsent, by the generation of its store.
+    let_go: BTreeMap<u64, Gap>,
 }
+
+/// The row of a reading that is not kept, and its time where that is known.
+type Gone = (u64, Option<i64>);
 
 /// What is read next. What the journal holds comes first: it is newer.
 #[derive(Debug)]
@@ -113,13 +113,16 @@ impl Salvage {
         let Some(last) = find().map_err(StoreError::doing("look for salvaged readings to let go"))? else {
             return Ok(false);
         };
-        let unsent: Vec<u64> = into
+        let unsent: Vec<Gone> = into
             .connection
-            .prepare_cached("SELECT row FROM salvaged WHERE row > ?1 AND row <= ?2")
+            .prepare_cached(
+                "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged WHERE row > ?1 AND row <= ?2",
+            )
             .and_then(|mut statement| {
-                let rows =
-                    statement.query_map(params![sent.cast_signed(), last], |row| row.get::<_, i64>(0))?;
-                rows.map(|row| row.map(i64::cast_unsigned)).collect()
+                let rows = statement.query_map(params![sent.cast_signed(), last], |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+                })?;
+                rows.collect()
             })
             .map_err(StoreError::doing("look for salvaged readings to let go"))?;
         into.transaction("make room", |connection| {
@@ -132,12 +135,17 @@ impl Salvage {
         Ok(true)
     }
 
-    fn note_let_go(&mut self, rows: Vec<u64>) {
+    fn note_let_go(&mut self, rows: Vec<Gone>) {
         let sent = self.sent();
-        for (generation, sequence) in rows.into_iter().filter(|row| *row > sent).map(salvaged::parts) {
-            if generation != self.survey.generation() {
-                let range = self.let_go.entry(generation).or_insert((sequence, sequence));
-                *range = (range.0.min(sequence), range.1.max(sequence));
+        for (row, time) in rows.into_iter().filter(|(row, _)| *row > sent) {
+            let (generation, sequence) = salvaged::parts(row);
+            let only = Gap { first: sequence, last: sequence, from: time, until: time };
+            let gap = self.let_go.entry(generation).or_insert(only);
+            if sequence < gap.first {
+                (gap.first, gap.from) = (sequence, time);
+            }
+            if sequence > gap.last {
+                (gap.last, gap.until) = (sequence, time);
             }
         }
     }
@@ -177,12 +185,12 @@ impl Salvage {
         frames
     }
 
-    /// Returns the rows that there is no room for.
+    /// Returns those that there is no room for.
     fn keep<'a>(
         &self,
         into: &mut Database,
         pages: impl Iterator<Item = &'a Vec<u8>>,
-    ) -> Result<Vec<u64>, StoreError> {
+    ) -> Result<Vec<Gone>, StoreError> {
         let own = self.survey.generation();
         let told = self.survey.watermark.as_ref().map_or(0, |watermark| watermark.events);
         let mut last_event = into.last_event;
@@ -195,12 +203,12 @@ impl Salvage {
                 match cell {
                     Cell::Reading(row) if in_memory(&row) => {}
                     Cell::Reading(row) if salvaged::key(own, row.sequence) <= self.floor => {
-                        passed_over.push(salvaged::key(own, row.sequence));
+                        passed_over.push((salvaged::key(own, row.sequence), row.known_time()));
                     }
                     Cell::Salvaged { generation, row }
                         if salvaged::key(generation, row.sequence) <= self.floor =>
                     {
-                        passed_over.push(salvaged::key(generation, row.sequence));
+                        passed_over.push((salvaged::key(generation, row.sequence), row.known_time()));
                     }
                     Cell::Reading(row) => drop(salvaged::keep(connection, own, &row)?),
                     Cell::Salvaged { generation, row } => drop(salvaged::keep(connection, generation, &row)?),
@@ -238,11 +246,15 @@ impl Salvage {
             .connection
             .query_row("SELECT count(*) FROM salvaged", [], |row| row.get(0))
             .map_err(StoreError::doing("count the salvaged readings"))?;
-        let holes = holes(into, generation, old.map_or(0, |old| old.acknowledged))?;
         let mut watermark = into.watermark.clone();
         watermark.salvaged = watermark.salvaged.max(sent);
         watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
         let store_id = old.map_or_else(|| format!("lost-{generation}"), |old| old.store_id.clone());
+        let mut known = holes::told(&into.connection, &store_id)?;
+        if let Some(gone) = self.let_go.get(&generation) {
+            known.add(gone.first, gone.last);
+        }
+        let holes = holes::holes(into, generation, old.map_or(0, |old| old.acknowledged), &known)?;
         let mut number = into.last_event.max(watermark.events);
         let stamp = into.timekeeper.stamp();
         let mut event = |store_id: &str, kind: &str, fields| {
@@ -251,11 +263,10 @@ impl Salvage {
         };
         let mut told: Vec<Event> =
             holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();
-        for (generation, (first, last)) in &self.let_go {
-            let gap = Gap { first: *first, last: *last, from: None, until: None };
-            let older = self.survey.origins.get(generation).cloned();
-            let older = older.unwrap_or_else(|| format!("lost-{generation}"));
-            told.push(event(&older, "gap", gap.fields(NO_ROOM)));
+        for (of, gap) in &self.let_go {
+            let name = self.survey.origins.get(of).cloned();
+            let name = name.unwrap_or_else(|| format!("lost-{of}"));
+            told.push(event(if *of == generation { &store_id } else { &name }, "gap", gap.fields(NO_ROOM)));
         }
         let fields = json!({"previousStoreId": store_id, "salvaged": count, "reason": self.reason});
         let own = into.watermark.store_id.clone();
@@ -280,37 +291,4 @@ impl Salvage {
         );
         Ok(())
     }
-}
-
-/// Sequences of the old store that were not sent and were not found, between those that were.
-fn holes(database: &Database, generation: u64, acknowledged: u64) -> Result<Vec<Gap>, StoreError> {
-    let mut holes: Vec<Gap> = Vec::new();
-    // Where the watermark is lost, all before the first one found may be missing: better told than not.
-    let mut before = (acknowledged, 0);
-    let read = |holes: &mut Vec<Gap>, before: &mut (u64, i64)| {
-        let mut statement = database
-            .connection
-            .prepare("SELECT row, time FROM salvaged WHERE row > ?1 AND row < ?2 ORDER BY row")?;
-        let above = salvaged::key(generation, acknowledged).cast_signed();
-        let below = salvaged::key(generation + 1, 0).cast_signed();
-        let mut rows = statement.query(params![above, below])?;
-        while let Some(row) = rows.next()? {
-            let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
-            let time: i64 = row.get(1)?;
-            let (last, last_time) = *before;
-            if sequence > last + 1 {
-                let from = (last_time > 0).then_some(last_time);
-                let hole = Gap { first: last + 1, last: sequence - 1, from, until: Some(time) };
-                let full = holes.len() >= HOLES;
-                match holes.last_mut() {
-                    Some(open) if full => (open.last, open.until) = (hole.last, hole.until),
-                    _ => holes.push(hole),
-                }
-            }
-            *before = (sequence, time);
-        }
-        Ok(())
-    };
-    read(&mut holes, &mut before).map_err(StoreError::doing("look for missing readings"))?;
-    Ok(holes)
 }

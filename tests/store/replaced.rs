@@ -120,6 +120,26 @@ async fn a_gap_that_ends_far_above_every_reading_is_damage() {
     store.stop().await;
 }
 
+/// The store was full, and the hub away: the gap that waits to be told is no damage besides.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_waits_to_be_told_is_not_told_as_damage_too() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    let mut store = place.start();
+    while store.page().await.readings.first().is_none_or(|(_, first)| first.sequence == 1) {
+        store.append(500).await;
+    }
+    let gaps = store.events().await;
+    store.stop().await;
+    place.be_of_a_later_version();
+    place.config.max_size = 4 << 20;
+    let store = place.start_as("second").unwrap();
+    let events = store.events().await;
+    assert_eq!(events.iter().map(|event| &*event.kind).collect::<Vec<_>>(), ["gap", "storeReplaced"]);
+    assert_eq!(events[0], gaps[0]);
+    store.stop().await;
+}
+
 /// What it finds comes before what happens meanwhile: an acknowledgement of that would forget the other.
 #[tokio::test(start_paused = true)]
 async fn events_and_kept_values_wait_for_the_end_of_the_salvage() {

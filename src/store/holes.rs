@@ -1,0 +1,72 @@
+//! Sequences of a damaged store that were not sent and that its salvage did not find. Knows what was found and what was
+//! told before, not how it was got out of the file.
+
+use rusqlite::{Connection, params};
+
+use super::database::Database;
+use super::gaps::{Gap, Known};
+use super::{StoreError, events, salvaged};
+
+/// More holes than this are told in one event.
+const HOLES: usize = 50;
+
+/// The stretches between the watermark and the last reading found that are neither there nor `known` to be missing.
+pub(super) fn holes(
+    database: &Database,
+    generation: u64,
+    acknowledged: u64,
+    known: &Known,
+) -> Result<Vec<Gap>, StoreError> {
+    let mut holes: Vec<Gap> = Vec::new();
+    let read = |holes: &mut Vec<Gap>| {
+        let mut statement = database.connection.prepare(
+            "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged \
+                 WHERE row > ?1 AND row < ?2 ORDER BY row",
+        )?;
+        let above = salvaged::key(generation, acknowledged).cast_signed();
+        let below = salvaged::key(generation + 1, 0).cast_signed();
+        let mut rows = statement.query(params![above, below])?;
+        // Where the watermark is lost, all before the first one found may be missing: better told than not.
+        let (mut last, mut from) = (acknowledged, None);
+        while let Some(row) = rows.next()? {
+            let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
+            let time: Option<i64> = row.get(1)?;
+            let missing =
+                if sequence > last + 1 { known.unknown_in(last + 1, sequence - 1) } else { Vec::new() };
+            for (first, last) in missing {
+                let full = holes.len() >= HOLES;
+                match holes.last_mut() {
+                    Some(open) if full => (open.last, open.until) = (last, time),
+                    _ => holes.push(Gap { first, last, from, until: time }),
+                }
+            }
+            (last, from) = (sequence, time);
+        }
+        Ok(())
+    };
+    read(&mut holes).map_err(StoreError::doing("look for missing readings"))?;
+    Ok(holes)
+}
+
+/// What the salvaged events of that store tell as missing: it is told once. A gap whose event was sent is not known,
+/// for gaps themselves have no checksum to be found by, and is told again.
+pub(super) fn told(connection: &Connection, store_id: &str) -> Result<Known, StoreError> {
+    let read = || {
+        let mut statement = connection.prepare(
+            "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \
+             WHERE store_id = ?1 AND kind = 'gap'",
+        )?;
+        let stretches = statement.query_map([store_id], |row| {
+            let event = events::event(row, row.get::<_, i64>(0)?.cast_unsigned());
+            Ok(event.and_then(|event| event.fields["first"].as_u64().zip(event.fields["last"].as_u64())))
+        })?;
+        stretches.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let mut known = Known::default();
+    for (first, last) in
+        read().map_err(StoreError::doing("read what was told as missing"))?.into_iter().flatten()
+    {
+        known.add(first, last);
+    }
+    Ok(known)
+}
