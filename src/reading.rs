@@ -132,6 +132,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The moment so long before this one, as the same clock would have shown it.
+    pub fn earlier(&self, ago: Duration) -> Self {
+        let time = TimeDelta::from_std(ago).ok().and_then(|ago| self.time.checked_sub_signed(ago));
+        Self { since_boot: self.since_boot.saturating_sub(ago), time: time.unwrap_or(self.time), ..*self }
+    }
+
     /// What the clock that shows `now` showed at this moment, where both are of one boot.
     pub fn shown_by(&self, now: &Self) -> DateTime<Utc> {
         let ago = now.since_boot.checked_sub(self.since_boot).filter(|_| self.boot == now.boot);

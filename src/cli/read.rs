@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::observation::Observation;
 use crate::{identity, sensor, station, store};
 
-/// A reading takes 113 ms at most; retries and a busy bus take longer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// A reading takes 113 ms at most. On a bus that hangs the station may first end the try of a sample (10 s, and the
+/// attempt that is under way) and then tries for this one (3 s, likewise): after that it says what is wrong.
+const LIMIT: Duration = Duration::from_secs(20);
 
 const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";
 
@@ -45,7 +46,7 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
         return Ok(None);
     };
     let answer = match daemon::ask(address, Method::POST, "/api/read", LIMIT).await {
-        Err(error) if runs => return Err(error.context(UNASKED)),
+        Err(error) if runs => return Err(unanswered(error)),
         Err(_) => return Ok(None),
         Ok(answer) => answer,
     };
@@ -65,6 +66,14 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
             "{address} answered {}: the station is overloaded, or something else listens there (`showcase.listen`)",
             answer.status
         ),
+    }
+}
+
+/// Nobody listens there, or the station has no answer yet.
+fn unanswered(error: anyhow::Error) -> anyhow::Error {
+    match error.root_cause().is::<std::io::Error>() {
+        true => error.context(UNASKED),
+        false => error.context("the running station could not take a reading: see `weather-station status`"),
     }
 }
 
@@ -105,4 +114,21 @@ fn in_words(reading: &Value) -> String {
             number => Some(format!("{name:<14}{number}{unit}\n")),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_station_that_listens_and_does_not_answer_is_not_told_to_listen() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ask = || daemon::ask(address, Method::POST, "/api/read", Duration::from_millis(200));
+        let error = unanswered(ask().await.err().expect("nobody answers"));
+        assert!(!format!("{error:#}").contains("showcase.listen"), "{error:#}");
+        drop(listener);
+        let error = unanswered(ask().await.err().expect("nobody listens"));
+        assert!(format!("{error:#}").contains("showcase.listen"), "{error:#}");
+    }
 }

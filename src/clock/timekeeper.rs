@@ -136,6 +136,8 @@ impl Timekeeper {
     fn judge(&self) -> (DateTime<Utc>, ClockState, Cow<'static, str>) {
         let wall = self.clock.wall();
         if self.clock.synchronised() {
+            // When nobody synchronises it any more it is still better than what the hub once said.
+            self.trust().hub_time_at_boot = None;
             return (wall, ClockState::Synchronised, "the kernel says that it is synchronised".into());
         }
         let trust = self.trust();

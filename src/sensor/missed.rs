@@ -36,6 +36,10 @@ impl Missed {
         Some(FromSensor::Missed { count, from, until, reason })
     }
 
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     pub fn total(&self) -> u64 {
         self.total
     }

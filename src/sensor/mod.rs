@@ -86,11 +86,13 @@ pub async fn read_once(
     Ok((sample, device.chip().unwrap_or_default()))
 }
 
-/// What the owner adds to what the chip gives. The sum is not held to the sensor's range: it is the owner's word.
+/// What the owner adds to what the chip gives. The sum is not held to the sensor's range: it is the owner's word. Air
+/// that is wetter than saturated or drier than dry is none, though: in fog an offset would give a dew point above the
+/// temperature.
 fn with_offset(measured: Measurement, offset: config::Offset) -> Measurement {
     Measurement {
         air_temperature: Celsius(measured.air_temperature.0 + offset.temperature),
-        relative_humidity: Percent(measured.relative_humidity.0 + offset.humidity),
+        relative_humidity: Percent((measured.relative_humidity.0 + offset.humidity).clamp(0.0, 100.0)),
         station_pressure: Hectopascal(measured.station_pressure.0 + offset.pressure),
     }
 }

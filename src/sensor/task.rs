@@ -65,6 +65,8 @@ struct Running {
     missed: Missed,
     /// When the loop last turned, by both clocks: a suspend shows as their difference.
     last_turn: (Instant, Stamp),
+    /// Slept and not yet counted: less than an interval.
+    asleep: Duration,
 }
 
 /// Why the loop ends.
@@ -81,6 +83,7 @@ impl Running {
             judge: Judge::default(),
             missed: Missed::default(),
             last_turn: (now, task.timekeeper.stamp()),
+            asleep: Duration::ZERO,
             settings,
             task,
         }
@@ -125,7 +128,16 @@ impl Running {
         let started = Instant::now();
         let before = self.task.timekeeper.stamp();
         let patience = (self.settings.sample_interval / 2).min(LONGEST_TRY);
-        let taken = self.take(started + patience).await?;
+        let taken = match self.take(started + patience).await {
+            Ok(taken) => taken,
+            Err(Ended) => {
+                // It belongs to what the last event tells. A lone one is begun anew by the next start.
+                if self.missed.is_open() {
+                    self.miss(1, before, "the station stopped".into());
+                }
+                return Err(Ended);
+            }
+        };
         match taken {
             Ok(taken) => {
                 self.jitter.add(started.saturating_duration_since(due));
@@ -135,7 +147,12 @@ impl Running {
         }
         let passed = self.schedule.advance(Instant::now());
         if passed > 0 {
-            self.miss(passed, before, "the sample before took longer than the interval".into());
+            let late = started.saturating_duration_since(due);
+            let reason = match late < self.settings.sample_interval {
+                true => "the sample before took longer than the interval",
+                false => "a reading that was asked for took longer than the interval",
+            };
+            self.miss(passed, before.earlier(late), reason.into());
         }
         Ok(())
     }
@@ -232,9 +249,11 @@ impl Running {
         let now = Instant::now();
         let stamp = self.task.timekeeper.stamp();
         self.last_turn = (now, stamp);
-        let asleep = stamp.since_boot.saturating_sub(before.since_boot).saturating_sub(now - then);
-        let slept_through = asleep.as_nanos() / self.settings.sample_interval.as_nanos().max(1);
+        self.asleep += stamp.since_boot.saturating_sub(before.since_boot).saturating_sub(now - then);
+        let interval = self.settings.sample_interval.as_nanos().max(1);
+        let slept_through = self.asleep.as_nanos() / interval;
         if slept_through > 0 {
+            self.asleep -= self.settings.sample_interval * u32::try_from(slept_through).unwrap_or(u32::MAX);
             self.miss(slept_through as u64, before, "the machine was suspended".into());
         }
     }

@@ -4,10 +4,9 @@
 use std::collections::VecDeque;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::event_time;
-use crate::observation::rfc3339;
 use crate::reading::{Sample, Stamp};
 
 /// Readings at most: a week at one a minute.
@@ -20,8 +19,8 @@ const EVENTS: usize = 100;
 pub(crate) struct Memory {
     pub samples: VecDeque<Sample>,
     pub events: VecDeque<(String, Map<String, Value>, DateTime<Utc>)>,
-    /// Fell out: how many, and the times of the first and the last.
-    lost: Option<(u64, DateTime<Utc>, DateTime<Utc>)>,
+    /// Fell out: how many, and when the first and the last were taken.
+    lost: Option<(u64, Stamp, Stamp)>,
 }
 
 impl Memory {
@@ -34,12 +33,11 @@ impl Memory {
         if self.is_full()
             && let Some(oldest) = self.samples.pop_front()
         {
-            let time = oldest.stamp.time;
             if self.lost.is_none() {
                 tracing::error!("no room on disk and none in memory: readings are lost");
             }
-            let (count, from, _) = self.lost.unwrap_or((0, time, time));
-            self.lost = Some((count + 1, from, time));
+            let (count, from, _) = self.lost.unwrap_or((0, oldest.stamp, oldest.stamp));
+            self.lost = Some((count + 1, from, oldest.stamp));
         }
         self.samples.push_back(sample);
     }
@@ -57,6 +55,7 @@ impl Memory {
     /// The station ends, and what is here ends with it.
     pub fn say_what_goes(&self) {
         if let Some((count, from, until)) = self.lost {
+            let (from, until) = (from.time, until.time);
             tracing::error!(count, %from, %until, "readings were lost while there was no room");
         }
         if let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) {
@@ -72,9 +71,8 @@ impl Memory {
     pub fn tell_what_was_lost(&mut self, now: &Stamp) {
         if let Some((count, from, until)) = self.lost.take() {
             let reason = "there was no room on the disk for longer than the memory lasted";
-            let fields =
-                json!({"count": count, "from": rfc3339(from), "until": rfc3339(until), "reason": reason});
-            self.keep_event("missedSamples", fields.as_object().cloned().unwrap_or_default(), now);
+            let fields = event_time::missed(count, &from, &until, reason, now);
+            self.keep_event("missedSamples", fields, now);
         }
     }
 }

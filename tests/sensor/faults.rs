@@ -196,6 +196,19 @@ async fn an_exchanged_chip_is_named_and_the_right_one_taken_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_try_that_the_end_of_the_station_cuts_short_belongs_to_the_open_episode() {
+    let mut rig = Rig::start(MINUTE, |_| {});
+    rig.sample().await;
+    rig.chip.unplug();
+    // A sample is tried for ten seconds.
+    sleep(4 * MINUTE + Duration::from_secs(3)).await;
+    rig.stop.send_replace(true);
+    let FromSensor::Missed { count, .. } = rig.next().await else { panic!("an episode was open") };
+    assert_eq!(count, 4);
+    rig.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_open_episode_is_accounted_for_when_the_station_stops() {
     let mut rig = Rig::start(MINUTE, |_| {});
     rig.sample().await;

@@ -114,4 +114,10 @@ async fn an_offset_is_added_and_judged_as_if_it_were_not() {
     assert!((got.station_pressure.0 - 1012.0).abs() < 0.05, "{got:?}");
     assert!((got.relative_humidity.0 - 81.0).abs() < 0.05, "{got:?}");
     assert_eq!(sample.quality, Quality::Good, "the owner's offset is no weather");
+    for (felt, offset, most) in [(99.0, 3.0, 100.0), (1.0, -3.0, 0.0)] {
+        rig.set(|settings| settings.offset.humidity = offset);
+        rig.chip.feel(Some(weather(10.0, felt, 1000.0)));
+        let humidity = rig.sample().await.measurement.relative_humidity.0;
+        assert!((humidity - most).abs() < 1e-9, "{humidity} %RH");
+    }
 }

@@ -56,6 +56,44 @@ async fn a_suspend_brings_no_burst_and_what_it_cost_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn short_suspends_add_up() {
+    let mut rig = Rig::start(MINUTE, |_| {});
+    rig.sample().await;
+    for _ in 0..4 {
+        sleep(6 * SECOND).await;
+        rig.clock.sleep(MINUTE / 2);
+    }
+    let FromSensor::Missed { count, reason, .. } = rig.next().await else {
+        panic!("two minutes are missing")
+    };
+    assert_eq!((count, reason.as_str()), (2, "the machine was suspended"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_that_fell_due_during_a_request_are_missed_when_they_were_due() {
+    let interval = SECOND / 2;
+    let mut rig = Rig::start(interval, |_| {});
+    let first = rig.sample().await;
+    sleep(SECOND / 10).await;
+    rig.chip.unplug();
+    let (answer, answered) = oneshot::channel();
+    rig.requests.send(SensorRequest::ReadNow(answer)).await.unwrap();
+    sleep(SECOND).await;
+    rig.chip.plug_in();
+    answered.await.unwrap().unwrap();
+    rig.sample().await;
+    rig.sample().await;
+    let FromSensor::Missed { count, from, until, reason } = rig.next().await else {
+        panic!("a sample is missing");
+    };
+    let second = first.stamp.since_boot + interval;
+    assert!(from.since_boot.abs_diff(second) < TICK, "{from:?}");
+    assert!(until.since_boot >= second + 2 * interval, "{until:?}");
+    assert_eq!(count, 2);
+    assert_eq!(reason, "a reading that was asked for took longer than the interval");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_take_samples_costs_samples_and_no_burst_follows() {
     let mut rig = Rig::start(SECOND, |_| {});
     // Sixteen fit into the channel, one waits in the task's hand.

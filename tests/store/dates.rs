@@ -197,6 +197,23 @@ async fn the_hubs_time_dates_what_was_taken_before_it_and_the_kernels_corrects_i
     store.stop().await;
 }
 
+/// What the hub said once, and the crystal since, is worth less than a clock that was right yesterday.
+#[tokio::test(start_paused = true)]
+async fn the_hubs_time_is_given_up_for_good_once_the_clock_was_synchronised() {
+    let place = Place::new();
+    place.clock.boot_without_a_clock();
+    let mut store = place.start();
+    store.timekeeper.take_hub_time(date("2026-06-01T12:00:00Z"));
+    place.clock.advance(MINUTE);
+    assert_eq!(store.timekeeper.now(), date("2026-06-01T12:01:00Z"));
+    place.clock.synchronise("2026-06-01T12:05:00Z");
+    store.append(1).await;
+    place.clock.lose_synchronisation();
+    place.clock.advance(MINUTE);
+    assert_eq!(store.timekeeper.now(), date("2026-06-01T12:06:00Z"), "{:?}", store.timekeeper.status());
+    store.stop().await;
+}
+
 /// Five days without a network, and a crystal that gains a second and a half each day.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_has_drifted_moves_only_what_it_dated_last() {

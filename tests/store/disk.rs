@@ -65,6 +65,25 @@ async fn what_does_not_fit_into_memory_either_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_did_not_fit_into_memory_is_told_by_the_clock_that_is_right_by_then() {
+    let mut place = Place::new();
+    place.config.path = place.folder.path().join("absent/readings.db");
+    place.clock.boot_without_a_clock();
+    let mut store = place.start();
+    store.send(10_020).await;
+    store.status(|status| status.in_memory == 10_000).await;
+    place.clock.synchronise("2026-06-01T12:00:00Z");
+    std::fs::create_dir(place.folder.path().join("absent")).unwrap();
+    store.status(|status| status.last_sequence == 10_000).await;
+    let events = store.events().await;
+    let fields = &events[0].fields;
+    for moment in ["from", "until"] {
+        assert_eq!(fields[moment], "2026-06-01T12:00:00.000Z", "{fields:?}");
+    }
+    store.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_database_that_was_taken_away_is_begun_anew() {
     let place = Place::new();
     let mut store = place.start();
