@@ -82,13 +82,20 @@ fn in_words(document: &Value) -> String {
         part("last reading", line);
     }
     let bytes = document.pointer("/store/bytes").and_then(Value::as_f64).unwrap_or_default();
+    // Said only where there are some: readings that a power cut would cost, and readings that the hub refused.
+    let some = |pointer: &str, words: &str| match document.pointer(pointer).and_then(Value::as_u64) {
+        Some(count @ 1..) => format!(", {count} {words}"),
+        _ => String::new(),
+    };
     part(
         "store",
         format!(
-            "{}, last sequence {}, {} pending, {:.1} MB{}",
+            "{}, last sequence {}, {} pending{}{}, {:.1} MB{}",
             get("/store/state"),
             get("/store/lastSequence"),
             get("/store/pending"),
+            some("/store/inMemory", "only in memory"),
+            some("/store/deadLetters", "set aside"),
             bytes / 1e6,
             because("/store/reason"),
         ),
@@ -113,4 +120,24 @@ fn in_words(document: &Value) -> String {
         part("twin sets", overridden.join(", "));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_store_s_line_tells_what_is_only_in_memory_and_what_was_set_aside_where_there_is_any() {
+        let line = |in_memory: u64, dead_letters: u64| {
+            let store = json!({"state": "ok", "lastSequence": 9, "pending": 2, "bytes": 4_100_000,
+                "inMemory": in_memory, "deadLetters": dead_letters});
+            let words = in_words(&json!({ "store": store }));
+            words.lines().find_map(|line| line.strip_prefix("store ")).unwrap().trim().to_owned()
+        };
+        assert_eq!(line(0, 0), "ok, last sequence 9, 2 pending, 4.1 MB");
+        assert_eq!(line(50, 0), "ok, last sequence 9, 2 pending, 50 only in memory, 4.1 MB");
+        assert_eq!(line(1, 500), "ok, last sequence 9, 2 pending, 1 only in memory, 500 set aside, 4.1 MB");
+    }
 }

@@ -91,6 +91,15 @@ async fn the_page_in_a_real_browser() {
     Stage::set(rig::YEAR, 60.0).await.play("page.mjs", &[]).await;
 }
 
+#[tokio::test]
+#[ignore = "needs Chromium and Node: tests/run.sh runs it"]
+async fn the_page_in_a_real_browser_and_rare_states() {
+    install().await;
+    let script = Command::new("node").arg("states.mjs").current_dir(SCRIPTS).kill_on_drop(true).status();
+    let run = tokio::time::timeout(Duration::from_secs(300), script).await;
+    assert!(run.expect("the script ends within five minutes").expect("node is installed").success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "paints the README's picture: tests/browser/picture.sh runs it"]
 async fn the_picture_for_the_readme() {

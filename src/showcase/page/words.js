@@ -16,8 +16,9 @@ export const doubt = (quality) => (quality ? (DOUBTS[quality] ?? quality) : null
 // One line for the whole station: { state, text }.
 export function headline({ cloud, store, sensor }, now) {
   const since = cloud.since ? ` since ${moment(time(cloud.since), now)}` : "";
-  const waiting = store.pending + store.inMemory;
-  const safe = waiting === 1 ? "1 reading is safe on disk" : `${count(waiting)} readings are safe on disk`;
+  const waiting = store.pending;
+  const safe = `${readings(waiting)} safe on disk`;
+  const unsafe = store.inMemory > 0 ? ` ${readings(store.inMemory)} only in memory, not yet on disk.` : "";
   const troubles = [];
   if (sensor.state === "failing" || sensor.state === "absent") troubles.push(`the sensor is ${sensor.state}`);
   if (store.state === "failing") troubles.push("the store fails");
@@ -25,17 +26,21 @@ export function headline({ cloud, store, sensor }, now) {
   const held = waiting > 0 ? ` ${safe} and will follow.` : "";
   if (cloud.state === "online" && cloud.reason) {
     // Connected, and yet the hub takes nothing: a spent quota, a throttled hub.
-    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${trouble}` };
+    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${unsafe}${trouble}` };
   }
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
-    const sent = waiting > backlog(sensor) ? `${safe} and on the way.${eta}` : "Everything recorded is with the hub.";
-    return { state: troubles.length ? "trouble" : "online", text: `Online${since}. ${sent}${trouble}` };
+    const all = unsafe ? "Everything on disk is with the hub." : "Everything recorded is with the hub.";
+    const sent = waiting > backlog(sensor) ? `${safe} and on the way.${eta}` : all;
+    return { state: troubles.length ? "trouble" : "online", text: `Online${since}. ${sent}${unsafe}${trouble}` };
   }
   const why = cloud.reason ? `: ${sentence(cloud.reason)}` : ".";
   const verb = cloud.state === "connecting" ? "Connecting" : "Offline";
-  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${trouble}` };
+  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${unsafe}${trouble}` };
 }
+
+// "1 reading is", "2,000 readings are"
+const readings = (value) => `${several(value, "reading")} ${value === 1 ? "is" : "are"}`;
 
 // A few readings are always on their way; only more than that is a backlog.
 const backlog = () => 3;
@@ -51,7 +56,7 @@ export function groups(status, now) {
     ["Hub", [
       ["Link", link(cloud, at)],
       ["Why", cloud.reason],
-      ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : "Nothing"],
+      ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : store.inMemory ? null : "Nothing"],
       ["Caught up", store.pending > backlog() ? catchUp(cloud, now) : null],
       ["Last accepted", since(cloud.lastAccepted) ?? "Nothing yet"],
       ["Sign-in", token(cloud, now)],

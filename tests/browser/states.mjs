@@ -1,0 +1,37 @@
+// The page in states that a healthy station never has: its words, its charts and its silence, with a played station.
+
+import assert from "node:assert/strict";
+import { HOUR, Played, ago, row, well } from "./played.mjs";
+import { check, until, withBrowser } from "./stage.mjs";
+
+const station = await new Played().start();
+const headline = (page) => page.locator("#headline").textContent();
+
+await withBrowser(async (context) => {
+  // A page on the played station as it is at this moment; the check before it has left nothing.
+  async function look(change = () => {}) {
+    for (const old of context.pages()) if (old.url().startsWith(station.address)) await old.close();
+    Object.assign(station, { status: well(), history: () => [], refuse: null, fail: null });
+    change(station.status);
+    const page = await context.newPage();
+    await page.clock.install();
+    page.on("pageerror", (error) => assert.fail(error));
+    await page.goto(station.address);
+    if (!station.refuse) await until("the page knows the station", async () => !(await headline(page)).startsWith("Asking"));
+    return page;
+  }
+
+  await check("what is only in memory is not called safe", async () => {
+    let page = await look(({ cloud, store }) => {
+      Object.assign(cloud, { state: "offline", reason: "no network" });
+      Object.assign(store, { pending: 2, inMemory: 50 });
+    });
+    assert.match(await headline(page), /: no network\. 2 readings are safe on disk and will follow\. 50 readings are only in memory, not yet on disk\.$/);
+    page = await look(({ store }) => Object.assign(store, { inMemory: 1, state: "failing", reason: "no room on the disk" }));
+    assert.match(await headline(page), /1 reading is only in memory, not yet on disk\./);
+    assert.doesNotMatch(await headline(page), /safe|Everything recorded/);
+    assert.doesNotMatch(await page.locator("#groups").innerText(), /Not yet sent\s+Nothing/);
+  });
+});
+station.close();
+console.log("the page says what is so");
