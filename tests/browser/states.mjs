@@ -32,6 +32,20 @@ await withBrowser(async (context) => {
     assert.doesNotMatch(await headline(page), /safe|Everything recorded/);
     assert.doesNotMatch(await page.locator("#groups").innerText(), /Not yet sent\s+Nothing/);
   });
+
+  await check("a station that was started again shows no values from before", async () => {
+    const page = await look();
+    const temperature = page.locator("[data-quantity=temperature]");
+    await until("a value", async () => (await temperature.locator("[data-value]").textContent()) === "8.5");
+    await until("the day", () => temperature.locator("[data-day]").isVisible());
+    station.status.sensor = { ...station.status.sensor, state: "starting", lastReading: null, taken: 0 };
+    station.tell();
+    await until("no value", async () => (await temperature.locator("[data-value]").textContent()) === "–", 3_000);
+    assert.equal(await temperature.locator("[data-day]").isVisible(), false);
+    assert.equal(await temperature.locator("[data-trend]").textContent(), "");
+    assert.equal(await page.locator("#age").textContent(), "Waiting for the first reading");
+    assert.equal(await page.locator("#age[data-old]").count(), 0);
+  });
 });
 station.close();
 console.log("the page says what is so");

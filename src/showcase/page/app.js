@@ -85,7 +85,7 @@ function show() {
   if (!status) return;
   const values = readingValues();
   byId("board").toggleAttribute("data-waiting", !values);
-  if (values) for (const quantity of QUANTITIES) showQuantity(quantity, values[quantity]);
+  for (const quantity of QUANTITIES) values ? showQuantity(quantity, values[quantity]) : showNothing(quantity);
   showAlso();
   showAge();
   showState();
@@ -109,6 +109,15 @@ function showQuantity(quantity, value) {
   section.querySelector("[data-trend]").textContent = trend
     ? `${trend.words}${trend.direction ? `, ${units.change(quantity, trend.difference)}` : ""} in ${trend.over}`
     : "No trend yet";
+}
+
+// A station that was started again has no reading yet: those from before would look like the weather of now.
+function showNothing(quantity) {
+  const section = document.querySelector(`[data-quantity=${quantity}]`);
+  section.querySelector("[data-value]").textContent = "–";
+  section.querySelector("[data-day]").hidden = true;
+  section.querySelector("[data-arrow]").dataset.direction = "";
+  section.querySelector("[data-trend]").textContent = "";
 }
 
 function showDay(place, quantity, value, factor) {
@@ -147,11 +156,9 @@ function showAlso() {
 
 function showAge() {
   const reading = status?.sensor.lastReading;
-  if (reading) {
-    const age = now() - Date.parse(reading.time);
-    byId("age").textContent = `Read ${units.ago(age)}`;
-    byId("age").toggleAttribute("data-old", age > Math.max(3 * interval(), 10_000));
-  }
+  const age = reading ? now() - Date.parse(reading.time) : 0;
+  byId("age").textContent = reading ? `Read ${units.ago(age)}` : "Waiting for the first reading";
+  byId("age").toggleAttribute("data-old", age > Math.max(3 * interval(), 10_000));
   const lost = status && Date.now() - heard > SILENCE;
   byId("lost").hidden = !lost;
   if (lost) byId("lost").textContent = `The page has not heard from the station for ${units.length(Date.now() - heard)}. It keeps trying.`;
