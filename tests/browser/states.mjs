@@ -33,6 +33,21 @@ await withBrowser(async (context) => {
     assert.doesNotMatch(await page.locator("#groups").innerText(), /Not yet sent\s+Nothing/);
   });
 
+  await check("no line is drawn through hours in which nothing was recorded, whatever the interval was", async () => {
+    // Buckets of five minutes, each with this many readings, from so many hours ago until so many.
+    const buckets = (from, until, count, every = HOUR / 12) =>
+      Array.from({ length: Math.round(((from - until) * HOUR) / every) + 1 }, (_, n) => row(ago(from * HOUR - n * every), { count }));
+    const holes = async (rows) => {
+      const page = await look(() => { station.history = () => rows; });
+      await page.locator("#spans input[value=day]").check({ force: true });
+      await page.waitForFunction((count) => window.weatherStation.charts.rows.length === count, rows.length);
+      return page.evaluate(() => window.weatherStation.charts.columns("temperature")[3].filter((mean) => mean === null).length);
+    };
+    assert.equal(await holes([...buckets(20, 14, 5), ...buckets(9, 9, 5), ...buckets(4, 0.1, 5)]), 2);
+    // A reading every hour was the interval then, and no hole; five hours without one are.
+    assert.equal(await holes([...buckets(20, 14, 1, HOUR), ...buckets(9, 1, 1, HOUR)]), 1);
+  });
+
   await check("a station that was started again shows no values from before", async () => {
     const page = await look();
     const temperature = page.locator("[data-quantity=temperature]");

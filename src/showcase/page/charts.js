@@ -136,11 +136,13 @@ export class Charts {
     return columns;
   }
 
-  // Whether readings are missing before this row: a longer step than the interval explains, and than its
-  // neighbours are, because the interval may have been another one then.
+  // Whether readings are missing before this row: a longer step than the interval explains. Where no bucket beside
+  // it has more than one reading, the interval may have been a longer one then: its neighbours tell.
   #isHole(index) {
     const step = (at) => (at > 0 && at < this.#rows.length ? this.#rows[at].at - this.#rows[at - 1].at : 0);
-    return step(index) > Math.max(this.#most, 3 * step(index - 1), 3 * step(index + 1));
+    const isDense = [index - 1, index].some((at) => this.#rows[at]?.count > 1);
+    const usual = isDense ? 0 : 3 * Math.max(step(index - 1), step(index + 1));
+    return step(index) > Math.max(this.#most, usual);
   }
 
   #figure(quantity) {
