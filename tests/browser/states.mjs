@@ -61,6 +61,27 @@ await withBrowser(async (context) => {
     assert.equal(await page.locator("#age").textContent(), "Waiting for the first reading");
     assert.equal(await page.locator("#age[data-old]").count(), 0);
   });
+
+  await check("a history that cannot be read is said to be that, and not to be empty", async () => {
+    const page = await look(() => { station.fail = "the store is being salvaged\n"; });
+    const figure = page.locator("[data-quantity=temperature] figure");
+    await until("the reason", async () => (await figure.textContent()) === "The history cannot be read: the store is being salvaged", 3_000);
+    assert.match(await figure.getAttribute("aria-label"), /The history cannot be read: the store is being salvaged$/);
+    Object.assign(station, { fail: null, history: () => [row(ago(2 * HOUR), { count: 5 }), row(ago(HOUR), { count: 5 })] });
+    await page.locator("#spans input[value=month]").check({ force: true });
+    await until("the month is drawn", async () => (await figure.locator("canvas").count()) === 1 && (await figure.getAttribute("aria-label")).includes("last month: from"));
+    station.fail = "no answer within 15 s: try again later\n";
+    await page.locator("#spans input[value=week]").check({ force: true });
+    await until("the week is not", async () => (await figure.textContent()) === "The history cannot be read: no answer within 15 s: try again later", 3_000);
+    Object.assign(station, { fail: null, history: () => [] });
+    await page.locator("#spans input[value=day]").check({ force: true });
+    await until("nothing recorded", async () => (await figure.textContent()) === "Nothing recorded in the last day.", 3_000);
+  });
+
+  await check("before the history has come the charts say that they ask for it", async () => {
+    const page = await look(() => { station.refuse = "40 pages are open already: try again later\n"; });
+    await until("the words", async () => (await page.locator("[data-quantity=humidity] figure").textContent()) === "Asking for the history", 3_000);
+  });
 });
 station.close();
 console.log("the page says what is so");

@@ -22,6 +22,8 @@ let stream = null;
 // Chosen at the first load.
 let span = null;
 let shownFacts = "";
+// Asks once more for a history that could not be read.
+let again;
 
 const now = () => Date.now() + ahead;
 const interval = () => (status?.outlook ? 86_400_000 / status.outlook.readingsPerDay : 60_000);
@@ -209,7 +211,9 @@ function group([title, facts]) {
 // --- history ---
 
 async function refresh() {
+  clearTimeout(again);
   if (!status || document.hidden) return;
+  const asked = span;
   try {
     await today.load(now());
     span ??= young(now()) ? "hour" : "day";
@@ -219,7 +223,10 @@ async function refresh() {
     if (byId("table").open) fillTable();
     show();
   } catch (error) {
-    console.warn("the history could not be read:", error.message);
+    // An answer that nobody waits for any more.
+    if (asked !== null && asked !== span) return;
+    charts.fail(span ?? "day", error.message.trim());
+    again = setTimeout(refresh, 30_000);
   }
 }
 

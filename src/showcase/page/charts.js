@@ -1,7 +1,7 @@
 // The three charts: one trace each, on one time axis, with one pointer for mouse, touch and keyboard.
 // Drawn by uPlot; knows readings and colours, not the station's state.
 
-import { labels, moment, room, scale, shown, spread, withUnit } from "./units.js";
+import { labels, moment, room, scale, shown, spread, times, withUnit } from "./units.js";
 
 const HOUR = 3_600_000;
 // A station that was started just now shows its few minutes across the whole hour's chart.
@@ -22,6 +22,8 @@ const QUANTITIES = Object.keys(FIELD);
 export class Charts {
   #span = "day";
   #rows = [];
+  // What stands in the place of charts that have nothing to draw.
+  #nothing = "Asking for the history";
   #range = [0, 1];
   #plots = {};
   #pointed = null;
@@ -58,8 +60,17 @@ export class Charts {
     if (span !== this.#span) return;
     this.#seaLevel = readings.some((row) => row.seaLevelPressure !== undefined);
     this.#rows = readings.map((row) => ({ ...row, at: Math.min(Date.parse(row.time) + step * 500, now) }));
+    this.#nothing = `Nothing recorded in the ${this.words}.`;
     this.#most = Math.max(2.5 * step * 1000, 3.5 * interval);
     this.#arrange(now);
+    this.draw();
+  }
+
+  // Says why there is nothing to draw, until the next load: what was drawn may be another span.
+  fail(span, reason) {
+    this.#span = span;
+    this.#rows = [];
+    this.#nothing = `The history cannot be read: ${reason}`;
     this.draw();
   }
 
@@ -160,7 +171,7 @@ export class Charts {
     figure.setAttribute("aria-label", this.#summary(quantity));
     if (empty) {
       delete this.#plots[quantity];
-      figure.textContent = `Nothing recorded in the ${this.words}.`;
+      figure.textContent = this.#nothing;
       return;
     }
     const font = `${style.getPropertyValue("--axis-size").trim()} "Instrument Sans", sans-serif`;
@@ -183,7 +194,7 @@ export class Charts {
           y: { range: (_, low, high) => spread(quantity, low, high) },
         },
         axes: [
-          { ...axis, size: 28, space: 70, values: (_, ticks) => this.#times(ticks) },
+          { ...axis, size: 28, space: 70, values: (_, ticks) => times(ticks, SPANS[this.#span].length) },
           { ...axis, size: (_, texts) => room(font, texts), space: 36, gap: 6, incrs: STEPS, values: (_, ticks) => labels(ticks) },
         ],
         series: [
@@ -199,25 +210,9 @@ export class Charts {
     );
   }
 
-  #times(ticks) {
-    const { length } = SPANS[this.#span];
-    const format = length <= 24 * HOUR ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
-      : length <= 7 * 24 * HOUR ? { weekday: "short" }
-      : length <= 31 * 24 * HOUR ? { day: "numeric", month: "short" }
-      : { month: "short" };
-    const formatter = new Intl.DateTimeFormat([], format);
-    let last = "";
-    return ticks.map((tick) => {
-      const text = formatter.format(tick * 1000);
-      if (text === last) return "";
-      last = text;
-      return text;
-    });
-  }
-
   // What a screen reader says of the chart.
   #summary(quantity) {
-    if (this.#rows.length === 0) return `${FIELD[quantity]}, ${this.words}: nothing recorded`;
+    if (this.#rows.length === 0) return `${FIELD[quantity]}, ${this.words}. ${this.#nothing}`;
     let low = null;
     let high = null;
     for (const row of this.#rows) {

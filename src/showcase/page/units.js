@@ -131,6 +131,23 @@ export function labels(ticks) {
   return ticks.map((tick) => number(tick, needed));
 }
 
+// The labels of a time axis that is this long: each is given once.
+export function times(ticks, milliseconds) {
+  const days = milliseconds / 86_400_000;
+  const format = days <= 1 ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+    : days <= 7 ? { weekday: "short" }
+    : days <= 31 ? { day: "numeric", month: "short" }
+    : { month: "short" };
+  const formatter = new Intl.DateTimeFormat([], format);
+  let last = "";
+  return ticks.map((tick) => {
+    const text = formatter.format(tick * 1000);
+    if (text === last) return "";
+    last = text;
+    return text;
+  });
+}
+
 // What a vertical scale takes: its widest label and what is left free on both sides of it.
 export function room(font, texts) {
   const ruler = document.createElement("canvas").getContext("2d");
