@@ -10,6 +10,8 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::configure_page::{self, Notice};
 use super::connection::Connection;
@@ -21,6 +23,7 @@ use crate::chain::chain;
 use crate::config;
 use crate::identity::IdentityError;
 use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
+use crate::status::Board;
 
 /// A form that is not whole by then is given up.
 const READING: Duration = Duration::from_secs(15);
@@ -34,12 +37,16 @@ const SAVED: &str = "saved";
 pub struct Desk {
     pub code: SetupCode,
     identity: config::Identity,
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// What is being saved: it goes on without the browser that asked for it, and ends with the page. Locked to add one;
+/// nobody waits while holding it.
+pub type Saving = std::sync::Mutex<JoinSet<()>>;
 
 impl Desk {
     pub fn new(code: SetupCode, identity: config::Identity) -> Self {
-        Self { code, identity, turn: tokio::sync::Mutex::default() }
+        Self { code, identity, turn: Arc::default() }
     }
 
     /// What is in the slot, read from the TPM itself.
@@ -82,7 +89,7 @@ pub async fn save(
             configure_page::closed(&refusal)
         }
         Ok(()) => match tokio::time::timeout(READING, secret_form::read(&connection, &headers, body)).await {
-            Ok(Ok(filled)) => decide(&shared, &connection, &filled).await,
+            Ok(Ok(filled)) => decide(&shared, &connection, filled).await,
             Ok(Err(error)) => unreadable(&error),
             Err(_) => (StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time\n").into_response(),
         },
@@ -92,22 +99,41 @@ pub async fn save(
     response
 }
 
-async fn decide(shared: &Shared, connection: &Connection, filled: &SecretForm) -> Response {
-    let desk = &shared.desk;
-    let Ok(_turn) = desk.turn.try_lock() else {
+async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) -> Response {
+    let desk = shared.desk.clone();
+    let Ok(turn) = desk.turn.clone().try_lock_owned() else {
         return (StatusCode::CONFLICT, "another form is being saved at this moment: try again\n")
             .into_response();
     };
-    if let Err((status, pause, problem)) = let_in(desk, connection, &filled.code) {
-        let mut response = configure_page::without_tpm(desk, status, &Notice::Problem(problem), filled);
+    if let Err((status, pause, problem)) = let_in(&desk, connection, &filled.code) {
+        let mut response = configure_page::without_tpm(&desk, status, &Notice::Problem(problem), &filled);
         if let Some(pause) = pause {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs() + 1));
         }
         return response;
     }
+    // A browser that leaves takes the handler with it. What the TPM was told goes on all the same: the turn, the
+    // code and the rest of the station have to know how it ended.
+    let (answer, answered) = oneshot::channel();
+    let board = shared.board.clone();
+    let saving = async move {
+        let response = save_and_tell(&desk, &board, &filled).await;
+        drop((filled, turn));
+        // Nobody may be there any more to be told.
+        let _gone = answer.send(response);
+    };
+    {
+        let mut tasks = shared.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(saving);
+    }
+    answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+async fn save_and_tell(desk: &Desk, board: &Board, filled: &SecretForm) -> Response {
     match save_into_tpm(desk, filled).await {
         Ok(()) => {
-            shared.board.provisioned.send_modify(|times| *times += 1);
+            board.provisioned.send_modify(|times| *times += 1);
             Redirect::to(&format!("/configuration?{SAVED}")).into_response()
         }
         Err((status, problem)) => form(desk, status, &Notice::Problem(problem), filled).await,

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::configure::{self, Desk};
+use super::configure::{self, Desk, Saving};
 use super::pulse::Pulse;
 use super::{Task, assets, history, live, metrics, pulse, read_now};
 use crate::clock::Timekeeper;
@@ -43,7 +43,8 @@ pub struct Shared {
     pub max_loss: Duration,
     pub pulse: Arc<Pulse>,
     pub live: live::Feed,
-    pub desk: Desk,
+    pub desk: Arc<Desk>,
+    pub saving: Saving,
 }
 
 /// The routes, and the task behind the live stream.
@@ -60,7 +61,8 @@ pub fn build(task: &Task, desk: Desk) -> (Router, live::Publisher) {
         max_loss: task.config.store.max_loss,
         pulse,
         live: feed,
-        desk,
+        desk: Arc::new(desk),
+        saving: Saving::default(),
     });
     let app = assets::routes()
         .route("/api/status", get(status))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::http::{get, post_form};
+use crate::http::{get, post_form, post_form_and_leave};
 use crate::rig;
 use crate::support::memory::in_memory;
 use crate::support::station::Station;
@@ -114,6 +114,38 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
     for secret in [&key, &pasted] {
         assert_eq!(in_memory(station.pid(), secret.as_bytes()), 0, "a key is still in the station's memory");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_leaves_at_once_has_used_the_code_and_the_station_takes_its_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let tpm = Swtpm::new();
+    let station = station(dir.path(), &tpm).await;
+    let page = station.page;
+    let origin = format!("http://{page}");
+    let used = code(dir.path());
+    let key = encoded(&STANDARD.encode([0xA5_u8; 32]));
+    let form = format!("code={used}&host=hub.example&device=roof&key={key}");
+    // A browser that is gone before its form has been read has sent nothing: then another one comes.
+    for turn in 0..100 {
+        if code(dir.path()) != used {
+            break;
+        }
+        if turn % 20 == 0 {
+            post_form_and_leave(page, Some(&origin), &form).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_ne!(code(dir.path()), used, "the code is still in force");
+    let refused = post_form(page, Some(&origin), &form).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    station
+        .until("the running station takes the identity", Duration::from_secs(10), |status| {
+            status["identity"]["deviceId"] == "roof"
+        })
+        .await;
+    let log = station.log_text();
+    assert!(log.contains("the form put an identity into the TPM"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

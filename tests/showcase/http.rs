@@ -37,16 +37,22 @@ pub async fn get(address: SocketAddr, path: &str) -> Answer {
 
 /// The form as a browser at `origin` sends it.
 pub async fn post_form(address: SocketAddr, origin: Option<&str>, form: &str) -> Answer {
+    send(address, &form_request(address, origin, form)).await
+}
+
+/// The same from a browser that is gone once it has sent it.
+pub async fn post_form_and_leave(address: SocketAddr, origin: Option<&str>, form: &str) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(form_request(address, origin, form).as_bytes()).await.unwrap();
+}
+
+fn form_request(address: SocketAddr, origin: Option<&str>, form: &str) -> String {
     let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
     let length = form.len();
-    send(
-        address,
-        &format!(
-            "POST /configuration HTTP/1.1\r\nhost: {address}\r\n{origin}\
-             content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n{form}"
-        ),
+    format!(
+        "POST /configuration HTTP/1.1\r\nhost: {address}\r\n{origin}\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n{form}"
     )
-    .await
 }
 
 /// Sends bytes as they are and reads until the other side closes.
