@@ -33,6 +33,17 @@ await withBrowser(async (context) => {
     assert.doesNotMatch(await page.locator("#groups").innerText(), /Not yet sent\s+Nothing/);
   });
 
+  await check("readings that were refused, or have waited for long, are not called everything", async () => {
+    const tells = async (change) => headline(await look(({ store, cloud }) => { Object.assign(store, change); cloud.eta = null; }));
+    const refused = await tells({ deadLetters: 500 });
+    assert.match(refused, /^Online since \d\d:\d\d\. 500 readings were refused by the hub and set aside\. The others are with the hub\.$/);
+    assert.match(await tells({ deadLetters: 1 }), / 1 reading was refused by the hub and set aside\./);
+    assert.match(await tells({ pending: 3, oldestPendingTime: ago(72 * HOUR) }), /\. 3 readings are safe on disk and on the way\.$/);
+    assert.match(await tells({ pending: 1, oldestPendingTime: ago(6 * 60_000) }), /\. 1 reading is safe on disk and on the way\.$/);
+    // A reading a minute: the last two are always on their way.
+    assert.match(await tells({ pending: 2, oldestPendingTime: ago(90_000) }), /\. Everything recorded is with the hub\.$/);
+  });
+
   await check("no line is drawn through hours in which nothing was recorded, whatever the interval was", async () => {
     // Buckets of five minutes, each with this many readings, from so many hours ago until so many.
     const buckets = (from, until, count, every = HOUR / 12) =>

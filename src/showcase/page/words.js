@@ -14,11 +14,14 @@ const DOUBTS = {
 export const doubt = (quality) => (quality ? (DOUBTS[quality] ?? quality) : null);
 
 // One line for the whole station: { state, text }.
-export function headline({ cloud, store, sensor }, now) {
+export function headline({ cloud, store, sensor, outlook }, now) {
   const since = cloud.since ? ` since ${moment(time(cloud.since), now)}` : "";
   const waiting = store.pending;
   const safe = `${readings(waiting)} safe on disk`;
   const unsafe = store.inMemory > 0 ? ` ${readings(store.inMemory)} only in memory, not yet on disk.` : "";
+  const refused = store.deadLetters > 0
+    ? ` ${several(store.deadLetters, "reading")} ${store.deadLetters === 1 ? "was" : "were"} refused by the hub and set aside.`
+    : "";
   const troubles = [];
   if (sensor.state === "failing" || sensor.state === "absent") troubles.push(`the sensor is ${sensor.state}`);
   if (store.state === "failing") troubles.push("the store fails");
@@ -26,17 +29,25 @@ export function headline({ cloud, store, sensor }, now) {
   const held = waiting > 0 ? ` ${safe} and will follow.` : "";
   if (cloud.state === "online" && cloud.reason) {
     // Connected, and yet the hub takes nothing: a spent quota, a throttled hub.
-    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${unsafe}${trouble}` };
+    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${unsafe}${refused}${trouble}` };
   }
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
-    const all = unsafe ? "Everything on disk is with the hub." : "Everything recorded is with the hub.";
-    const sent = waiting > backlog(sensor) ? `${safe} and on the way.${eta}` : all;
-    return { state: troubles.length ? "trouble" : "online", text: `Online${since}. ${sent}${unsafe}${trouble}` };
+    const all = refused ? "The others are with the hub." : unsafe ? "Everything on disk is with the hub." : "Everything recorded is with the hub.";
+    const sent = waiting > backlog() || isOld(store, outlook, now) ? `${safe} and on the way.${eta}` : all;
+    return { state: troubles.length ? "trouble" : "online", text: `Online${since}.${refused} ${sent}${unsafe}${trouble}` };
   }
   const why = cloud.reason ? `: ${sentence(cloud.reason)}` : ".";
   const verb = cloud.state === "connecting" ? "Connecting" : "Offline";
-  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${unsafe}${trouble}` };
+  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${unsafe}${refused}${trouble}` };
+}
+
+// Whether one of the few that are on their way has been so for longer than the next ones took to come.
+function isOld({ pending, oldestPendingTime }, outlook, now) {
+  if (pending === 0) return false;
+  const interval = outlook ? 86_400_000 / Math.min(outlook.readingsPerDay, outlook.messagesPerDay) : 0;
+  // Without a time it cannot be called young.
+  return !oldestPendingTime || now - time(oldestPendingTime) > Math.max(60_000, 5 * interval);
 }
 
 // "1 reading is", "2,000 readings are"
