@@ -28,6 +28,7 @@ const ASSETS: &[Asset] = &[
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
     asset!("/app.js", "text/javascript; charset=utf-8", "app.js"),
     asset!("/charts.js", "text/javascript; charset=utf-8", "charts.js"),
+    asset!("/stream.js", "text/javascript; charset=utf-8", "stream.js"),
     asset!("/theme.js", "text/javascript; charset=utf-8", "theme.js"),
     asset!("/today.js", "text/javascript; charset=utf-8", "today.js"),
     asset!("/units.js", "text/javascript; charset=utf-8", "units.js"),

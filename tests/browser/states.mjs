@@ -93,6 +93,43 @@ await withBrowser(async (context) => {
     const page = await look(() => { station.refuse = "40 pages are open already: try again later\n"; });
     await until("the words", async () => (await page.locator("[data-quantity=humidity] figure").textContent()) === "Asking for the history", 3_000);
   });
+
+  await check("a stream that falls silent is opened again, and the lamps do not stay green", async () => {
+    const page = await look();
+    const lamps = () => page.locator("[data-lamp]").evaluateAll((lamps) => lamps.map((lamp) => lamp.dataset.state).join());
+    assert.equal(await lamps(), "online,online");
+    station.status = null;
+    const before = station.streams;
+    await page.clock.fastForward(50_000);
+    await until("the page says that it has lost the station", () => page.locator("#lost").isVisible(), 3_000);
+    assert.match(await page.locator("#lost").textContent(), /^The page has lost the station\. It keeps trying\. Nothing heard for 5\d seconds\.$/);
+    assert.equal(await lamps(), "unknown,unknown");
+    await until("another stream", () => station.streams === before + 1, 3_000);
+    // What is read out is not written every second.
+    await page.locator("[role=alert]").evaluate((alert) => {
+      window.written = 0;
+      new MutationObserver(() => (window.written += 1)).observe(alert, { childList: true, characterData: true, subtree: true });
+    });
+    await page.clock.runFor(5_000);
+    await page.locator("#choices input[value=F]").check({ force: true });
+    assert.equal(await lamps(), "unknown,unknown");
+    await page.clock.fastForward(40_000);
+    await until("and another", () => station.streams === before + 2, 3_000);
+    assert.equal(await page.evaluate(() => window.written), 0);
+    station.status = well();
+    station.tell();
+    await until("found again", async () => !(await page.locator("#lost").isVisible()), 3_000);
+    assert.equal(await lamps(), "online,online");
+    await page.locator("#choices input[value=C]").check({ force: true });
+  });
+
+  await check("a page whose first stream is refused says so", async () => {
+    const page = await look(() => { station.refuse = "40 pages are open already: try again later\n"; });
+    await until("refused", () => station.streams > 0);
+    await page.clock.runFor(50_000);
+    await until("the page says so", () => page.locator("#lost").isVisible(), 3_000);
+    assert.match(await page.locator("#lost").textContent(), /^The station refuses this page: 40 pages are open already: try again later\. Nothing heard/);
+  });
 });
 station.close();
 console.log("the page says what is so");

@@ -1,13 +1,12 @@
 // The page: takes the live stream, puts values and words where they belong. The only file that knows the HTML.
 
 import { Charts } from "./charts.js";
+import { Stream } from "./stream.js";
 import { Today } from "./today.js";
 import * as units from "./units.js";
 import { doubt, groups, headline, message } from "./words.js";
 
 const QUANTITIES = ["temperature", "humidity", "pressure"];
-// Without an event for this long the page says that it has lost the station (it sends one every 20 s at least).
-const SILENCE = 45_000;
 const byId = (id) => document.getElementById(id);
 
 const today = new Today();
@@ -17,8 +16,8 @@ window.weatherStation = { charts };
 let status = null;
 // Station's clock minus this browser's.
 let ahead = 0;
-let heard = 0;
-let stream = null;
+// For how long nothing has come from the station, once that is too long.
+let silence = null;
 // Chosen at the first load.
 let span = null;
 let shownFacts = "";
@@ -30,32 +29,19 @@ const interval = () => (status?.outlook ? 86_400_000 / status.outlook.readingsPe
 
 // --- the live stream ---
 
-function listen() {
-  stream?.close();
-  stream = new EventSource("api/stream");
-  stream.addEventListener("status", (event) => {
-    heard = Date.now();
-    const first = status === null;
-    status = JSON.parse(event.data);
-    ahead = Date.parse(status.time) - Date.now();
-    take();
-    show();
-    if (first) refresh();
-  });
-  stream.addEventListener("error", () => {
-    // A refusal (too many pages) closes it for good: ask again later.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 15_000);
-  });
-}
+const stream = new Stream((document) => {
+  const first = status === null;
+  status = document;
+  ahead = Date.parse(status.time) - Date.now();
+  take();
+  show();
+  if (first) refresh();
+});
 
 // A hidden page gives its place in the stream to others.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) {
-    stream?.close();
-    return;
-  }
-  heard = Date.now();
-  listen();
+  if (document.hidden) return stream.close();
+  stream.resume();
   refresh();
 });
 
@@ -161,19 +147,37 @@ function showAge() {
   const age = reading ? now() - Date.parse(reading.time) : 0;
   byId("age").textContent = reading ? `Read ${units.ago(age)}` : "Waiting for the first reading";
   byId("age").toggleAttribute("data-old", age > Math.max(3 * interval(), 10_000));
-  const lost = status && Date.now() - heard > SILENCE;
-  byId("lost").hidden = !lost;
-  if (lost) byId("lost").textContent = `The page has not heard from the station for ${units.length(Date.now() - heard)}. It keeps trying.`;
+  showSilence();
+}
+
+function showSilence() {
+  silence = stream.silence();
+  byId("lost").hidden = !silence;
+  // The reason is read out, once; for how long it has been so is not.
+  write(byId("lost-why"), !silence ? ""
+    : silence.refusal ? `The station refuses this page: ${silence.refusal}.`
+    : "The page has lost the station. It keeps trying.");
+  if (!silence) return;
+  byId("lost-for").textContent = `Nothing heard for ${units.length(silence.length)}.`;
+  showLamps("unknown", "Unknown");
+}
+
+function showLamps(state, brief) {
+  for (const lamp of document.querySelectorAll("[data-lamp]")) lamp.dataset.state = state;
+  byId("brief").textContent = brief;
+}
+
+// Written only when it changes: a screen reader reads it out then.
+function write(place, text) {
+  if (place.textContent !== text) place.textContent = text;
 }
 
 // --- the station's own state ---
 
 function showState() {
   const { state, text } = headline(status, now());
-  for (const lamp of document.querySelectorAll("[data-lamp]")) lamp.dataset.state = state;
-  byId("brief").textContent = state === "trouble" ? "Trouble" : text.split(/[ :.]/, 1)[0];
-  // Written only when it changes: a screen reader reads it out then.
-  if (byId("headline").textContent !== text) byId("headline").textContent = text;
+  if (!silence) showLamps(state, state === "trouble" ? "Trouble" : text.split(/[ :.]/, 1)[0]);
+  write(byId("headline"), text);
   byId("name").textContent = status.identity.deviceId ?? "Weather station";
   byId("version").textContent = `Weather station ${status.version}`;
   const facts = groups(status, now());
@@ -291,7 +295,7 @@ for (const key of ["temperature", "pressure", "theme"]) {
 applyTheme();
 // Without the font the numbers would jump when it arrives.
 document.fonts.ready.then(() => charts.draw());
-listen();
+stream.open();
 setInterval(showAge, 1_000);
 // The hour moves visibly within a minute, the rest need not be asked for so often.
 setInterval(() => span === "hour" && refresh(), 30_000);
