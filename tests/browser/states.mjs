@@ -1,7 +1,7 @@
 // The page in states that a healthy station never has: its words, its charts and its silence, with a played station.
 
 import assert from "node:assert/strict";
-import { HOUR, Played, ago, row, well } from "./played.mjs";
+import { HOUR, Played, ago, reading, row, well } from "./played.mjs";
 import { check, until, withBrowser } from "./stage.mjs";
 
 const station = await new Played().start();
@@ -57,6 +57,31 @@ await withBrowser(async (context) => {
     assert.equal(await holes([...buckets(20, 14, 5), ...buckets(9, 9, 5), ...buckets(4, 0.1, 5)]), 2);
     // A reading every hour was the interval then, and no hole; five hours without one are.
     assert.equal(await holes([...buckets(20, 14, 1, HOUR), ...buckets(9, 1, 1, HOUR)]), 1);
+  });
+
+  await check("a last reading of another day is nothing of today, and is told with its date", async () => {
+    const page = await look(({ sensor }) => {
+      Object.assign(sensor, { state: "absent", reason: "nothing at 0x76", lastReading: reading(ago(48 * HOUR)) });
+      station.history = () => [row(ago(50 * HOUR), { count: 5 }), row(ago(49 * HOUR), { count: 5 }), row(ago(48 * HOUR), { count: 5 })];
+    });
+    const temperature = page.locator("[data-quantity=temperature]");
+    await page.locator("#spans input[value=week]").check({ force: true });
+    await until("the week", async () => (await temperature.locator("figure").getAttribute("aria-label")).includes("last week: from"), 3_000);
+    assert.match(await temperature.locator("figure").getAttribute("aria-label"), /from 8\.3 °C \(\w{3},? \d+ \w+, \d\d:\d\d\) to /);
+    assert.equal(await temperature.locator("[data-day]").isVisible(), false);
+    // A page that stays open over midnight.
+    const days = await page.evaluate(async () => {
+      const { Today } = await import("/today.js");
+      const today = new Today();
+      const midnight = new Date().setHours(0, 0, 0, 0);
+      const seen = (temperature, at, now) => {
+        today.add({ temperature }, midnight + at, midnight + now);
+        const { min, max } = today.extremes("temperature") ?? {};
+        return [min?.value, max?.value];
+      };
+      return [seen(3, -2_000, -2_000), seen(5, -1_000, -1_000), seen(5, -1_000, 500), seen(4, 1_000, 1_000)];
+    });
+    assert.deepEqual(days, [[3, 3], [3, 5], [undefined, undefined], [4, 4]]);
   });
 
   await check("a station that was started again shows no values from before", async () => {

@@ -52,7 +52,7 @@ function take() {
   const values = readingValues();
   if (!values) return;
   const at = Date.parse(status.sensor.lastReading.time);
-  today.add(values, at);
+  today.add(values, at, now());
   const { temperature, humidity, pressure } = values;
   const spread = { minTemperature: temperature, maxTemperature: temperature, minHumidity: humidity };
   Object.assign(spread, { maxHumidity: humidity, minPressure: pressure, maxPressure: pressure });

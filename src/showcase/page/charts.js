@@ -220,7 +220,7 @@ export class Charts {
       if (!low || raw.min < low.value) low = { value: raw.min, at: row.at };
       if (!high || raw.max > high.value) high = { value: raw.max, at: row.at };
     }
-    const now = this.#rows.at(-1).at;
+    const now = this.#range[1] * 1000;
     const point = ({ value, at }) => `${withUnit(quantity, value)} (${moment(at, now)})`;
     const level = quantity === "pressure" && this.#seaLevel ? " at sea level" : "";
     return `${FIELD[quantity]}${level}, ${this.words}: from ${point(low)} to ${point(high)}. Arrow keys read single values.`;

@@ -35,13 +35,14 @@ export class Today {
     }
   }
 
-  // Takes a live reading into the day's extremes. A new day starts empty.
-  add(values, at) {
-    const midnight = new Date(at).setHours(0, 0, 0, 0);
+  // Takes the last reading into the extremes of the day that is now. A new day starts empty, and stays so until one
+  // was read in it.
+  add(values, at, now) {
+    const midnight = new Date(now).setHours(0, 0, 0, 0);
     for (const [quantity, value] of Object.entries(values)) {
       const known = this.#extremes[quantity];
-      if (known && Math.max(known.min.at, known.max.at) < midnight) delete this.#extremes[quantity];
-      if (Number.isFinite(value)) this.#extend(quantity, value, at);
+      if (known && Math.min(known.min.at, known.max.at) < midnight) delete this.#extremes[quantity];
+      if (Number.isFinite(value) && at >= midnight) this.#extend(quantity, value, at);
     }
   }
 
