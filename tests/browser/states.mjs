@@ -59,6 +59,30 @@ await withBrowser(async (context) => {
     assert.equal(await holes([...buckets(20, 14, 1, HOUR), ...buckets(9, 1, 1, HOUR)]), 1);
   });
 
+  await check("a single value after a hole can be seen", async () => {
+    const page = await look(() => {
+      station.history = () => [...Array.from({ length: 60 }, (_, n) => row(ago(15 * HOUR - n * 300_000), { count: 5 })), row(ago(1 * HOUR), { count: 5 })];
+    });
+    await page.locator("#spans input[value=day]").check({ force: true });
+    const figure = page.locator("[data-quantity=temperature] figure");
+    await figure.locator("canvas").waitFor();
+    // Dots of the trace's colour in the last quarter of the chart.
+    const ink = () => figure.locator("canvas").evaluate((canvas) => {
+      const context = canvas.getContext("2d");
+      const from = Math.round(canvas.width * 0.75);
+      const { data } = context.getImageData(from, 0, canvas.width - from, canvas.height);
+      const ruler = new OffscreenCanvas(1, 1).getContext("2d");
+      ruler.fillStyle = getComputedStyle(canvas.closest("figure")).getPropertyValue("--pen").trim();
+      ruler.fillRect(0, 0, 1, 1);
+      const pen = ruler.getImageData(0, 0, 1, 1).data;
+      let found = 0;
+      for (let at = 0; at < data.length; at += 4) if ([0, 1, 2, 3].every((part) => Math.abs(data[at + part] - pen[part]) < 12)) found += 1;
+      return found;
+    });
+    await until("the value", async () => (await ink()) > 8, 3_000);
+    assert.ok((await ink()) < 80, "more than the one point");
+  });
+
   await check("a last reading of another day is nothing of today, and is told with its date", async () => {
     const page = await look(({ sensor }) => {
       Object.assign(sensor, { state: "absent", reason: "nothing at 0x76", lastReading: reading(ago(48 * HOUR)) });

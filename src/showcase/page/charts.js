@@ -19,6 +19,10 @@ const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
 const FIELD = { temperature: "Temperature", humidity: "Humidity", pressure: "Pressure" };
 const QUANTITIES = Object.keys(FIELD);
 
+// Where a line has no length: values with nothing on both sides. They are drawn as points; so are the first two.
+const lone = (column) => [...column.keys()].filter((index) =>
+  column[index] !== null && (column.length < 3 || ((column[index - 1] ?? null) === null && (column[index + 1] ?? null) === null)));
+
 export class Charts {
   #span = "day";
   #rows = [];
@@ -201,7 +205,7 @@ export class Charts {
           {},
           { stroke: "transparent", points: { show: false } },
           { stroke: "transparent", points: { show: false } },
-          { stroke: color("--pen"), width: 2, points: { show: this.#rows.length < 3, size: 6, fill: color("--pen") } },
+          { stroke: color("--pen"), width: 2, points: { show: false, filter: (plot, series) => lone(plot.data[series]), size: 6, fill: color("--pen") } },
         ],
         bands: [{ series: [2, 1], fill: color("--pen-wash") }],
       },
