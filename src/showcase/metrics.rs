@@ -24,13 +24,18 @@ const PREFIX: &str = "weather_station";
 
 /// One scrape.
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape(shared.board.document(&shared.timekeeper))));
-    let mut text = String::with_capacity(8 * 1024);
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, KIND)], text).into_response(),
+    match text(shared.board.document(&shared.timekeeper)) {
+        Ok(text) => ([(header::CONTENT_TYPE, KIND)], text).into_response(),
         Err(Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+fn text(document: Document) -> Result<String, Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Scrape(document)));
+    let mut text = String::with_capacity(8 * 1024);
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
 }
 
 #[derive(Debug)]
@@ -89,7 +94,14 @@ fn sensor(page: &mut Page<'_>, document: &Document) -> Result<(), Error> {
 fn store(page: &mut Page<'_>, document: &Document) -> Result<(), Error> {
     let store = &document.store;
     page.flag("store_up", "Whether the store takes readings", store.state == StoreState::Ok)?;
-    page.counted("readings_stored", "Sequence number of the newest reading on disk", store.last_sequence)?;
+    // Before a store is open its number is not known, and a counter that falls to 0 would be one that began anew.
+    if !store.store_id.is_empty() {
+        page.counted(
+            "readings_stored",
+            "Sequence number of the newest reading on disk",
+            store.last_sequence,
+        )?;
+    }
     page.plain("readings_pending", "Readings on disk that the hub has not accepted", store.pending)?;
     let help = "Readings in memory that are not yet on disk";
     page.plain("readings_in_memory", help, store.in_memory)?;
@@ -157,5 +169,26 @@ impl Page<'_> {
     fn counted(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::status::{Board, StoreStatus};
+
+    #[test]
+    fn the_number_of_stored_readings_is_left_out_while_no_store_is_open() {
+        let board = Board::default();
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let text = || text(board.document(&timekeeper)).unwrap();
+        assert!(!text().contains("readings_stored"), "{}", text());
+        board.store.send_replace(StoreStatus {
+            store_id: "a".into(),
+            last_sequence: 7,
+            ..StoreStatus::default()
+        });
+        assert!(text().contains("weather_station_readings_stored_total 7\n"), "{}", text());
     }
 }
