@@ -172,6 +172,31 @@ await withBrowser(async (context) => {
     await page.locator("#choices input[value=C]").check({ force: true });
   });
 
+  await check("a screen reader is told of the station's state when it changes, and not of each reading", async () => {
+    const offline = ({ store, cloud }, pending, reason) => {
+      Object.assign(cloud, { state: "offline", reason });
+      Object.assign(store, { pending, oldestPendingTime: ago(HOUR) });
+    };
+    const page = await look((status) => offline(status, 10, "no network"));
+    await page.locator("main").evaluate((main) => {
+      window.heard = [];
+      for (const live of main.querySelectorAll("[role=status], [role=alert]")) {
+        new MutationObserver(() => window.heard.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
+      }
+    });
+    const told = async (pending, reason) => {
+      offline(station.status, pending, reason);
+      station.tell();
+      await until("the amount", async () => (await headline(page)).includes(` ${pending} readings are safe on disk`), 3_000);
+      return page.evaluate(() => window.heard.length);
+    };
+    assert.equal(await told(11, "no network"), 0);
+    assert.equal(await told(12, "no network"), 0);
+    assert.equal(await told(13, "the hub does not know this device"), 1);
+    assert.match(await page.evaluate(() => window.heard[0]), /^Offline since \d\d:\d\d: the hub does not know this device\.$/);
+    assert.match(await headline(page), /device\. 13 readings are safe on disk and will follow\.$/);
+  });
+
   await check("a page whose first stream is refused says so", async () => {
     const page = await look(() => { station.refuse = "40 pages are open already: try again later\n"; });
     await until("refused", () => station.streams > 0);

@@ -175,9 +175,10 @@ function write(place, text) {
 // --- the station's own state ---
 
 function showState() {
-  const { state, text } = headline(status, now());
+  const { state, text, amounts } = headline(status, now());
   if (!silence) showLamps(state, state === "trouble" ? "Trouble" : text.split(/[ :.]/, 1)[0]);
-  write(byId("headline"), text);
+  write(byId("told"), text);
+  write(byId("amounts"), amounts);
   byId("name").textContent = status.identity.deviceId ?? "Weather station";
   byId("version").textContent = `Weather station ${status.version}`;
   const facts = groups(status, now());
@@ -220,7 +221,7 @@ async function refresh() {
   const asked = span;
   try {
     await today.load(now());
-    span ??= young(now()) ? "hour" : "day";
+    span ??= today.isYoung(now()) ? "hour" : "day";
     document.querySelector(`#spans input[value=${span}]`).checked = true;
     await charts.load(span, now(), interval());
     take();
@@ -232,12 +233,6 @@ async function refresh() {
     charts.fail(span ?? "day", error.message.trim());
     again = setTimeout(refresh, 30_000);
   }
-}
-
-// A station that has recorded for less than an hour and a half begins with the hour.
-function young(at) {
-  const first = today.first();
-  return first === null || at - first < 5_400_000;
 }
 
 function showPointed(point) {

@@ -46,9 +46,9 @@ export class Today {
     }
   }
 
-  // When the first of the readings that were loaded was taken, or null.
-  first() {
-    return this.#rows[0]?.at ?? null;
+  // Whether the station has recorded for less than an hour and a half: then the hour shows more than the day.
+  isYoung(now) {
+    return this.#rows.length === 0 || now - this.#rows[0].at < 1.5 * HOUR;
   }
 
   extremes(quantity) {

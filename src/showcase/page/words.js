@@ -13,7 +13,8 @@ const DOUBTS = {
 
 export const doubt = (quality) => (quality ? (DOUBTS[quality] ?? quality) : null);
 
-// One line for the whole station: { state, text }.
+// One line for the whole station: { state, text, amounts }. The text is new when the state or its reason is, the
+// amounts are with each reading.
 export function headline({ cloud, store, sensor, outlook }, now) {
   const since = cloud.since ? ` since ${moment(time(cloud.since), now)}` : "";
   const waiting = store.pending;
@@ -25,21 +26,23 @@ export function headline({ cloud, store, sensor, outlook }, now) {
   const troubles = [];
   if (sensor.state === "failing" || sensor.state === "absent") troubles.push(`the sensor is ${sensor.state}`);
   if (store.state === "failing") troubles.push("the store fails");
-  const trouble = troubles.length ? ` But ${troubles.join(" and ")}.` : "";
+  const trouble = (word) => (troubles.length ? ` ${word} ${troubles.join(" and ")}.` : "");
   const held = waiting > 0 ? ` ${safe} and will follow.` : "";
   if (cloud.state === "online" && cloud.reason) {
     // Connected, and yet the hub takes nothing: a spent quota, a throttled hub.
-    return { state: "trouble", text: `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${held}${unsafe}${refused}${trouble}` };
+    const text = `Online${since}, but nothing is accepted: ${sentence(cloud.reason)}${trouble("Besides,")}`;
+    return { state: "trouble", text, amounts: `${held}${unsafe}${refused}` };
   }
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
     const all = refused ? "The others are with the hub." : unsafe ? "Everything on disk is with the hub." : "Everything recorded is with the hub.";
     const sent = waiting > backlog() || isOld(store, outlook, now) ? `${safe} and on the way.${eta}` : all;
-    return { state: troubles.length ? "trouble" : "online", text: `Online${since}.${refused} ${sent}${unsafe}${trouble}` };
+    return { state: troubles.length ? "trouble" : "online", text: `Online${since}.${trouble("But")}`, amounts: `${refused} ${sent}${unsafe}` };
   }
   const why = cloud.reason ? `: ${sentence(cloud.reason)}` : ".";
   const verb = cloud.state === "connecting" ? "Connecting" : "Offline";
-  return { state: troubles.length ? "trouble" : cloud.state, text: `${verb}${since}${why}${held}${unsafe}${refused}${trouble}` };
+  const text = `${verb}${since}${why}${trouble("Besides,")}`;
+  return { state: troubles.length ? "trouble" : cloud.state, text, amounts: `${held}${unsafe}${refused}` };
 }
 
 // Whether one of the few that are on their way has been so for longer than the next ones took to come.
