@@ -40,6 +40,9 @@ await withBrowser(async (context) => {
     assert.match(await tells({ deadLetters: 1 }), / 1 reading was refused by the hub and set aside\./);
     assert.match(await tells({ pending: 3, oldestPendingTime: ago(72 * HOUR) }), /\. 3 readings are safe on disk and on the way\.$/);
     assert.match(await tells({ pending: 1, oldestPendingTime: ago(6 * 60_000) }), /\. 1 reading is safe on disk and on the way\.$/);
+    // Without an open store nobody knows what waits in it.
+    const closed = await tells({ storeId: "", state: "failing", reason: "the disk is read-only" });
+    assert.match(closed, /^Online since \d\d:\d\d\. But the store fails\. What waits on disk is not known\.$/);
     // A reading a minute: the last two are always on their way.
     assert.match(await tells({ pending: 2, oldestPendingTime: ago(90_000) }), /\. Everything recorded is with the hub\.$/);
   });

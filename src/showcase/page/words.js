@@ -35,7 +35,10 @@ export function headline({ cloud, store, sensor, outlook }, now) {
   }
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
-    const all = refused ? "The others are with the hub." : unsafe ? "Everything on disk is with the hub." : "Everything recorded is with the hub.";
+    const all = !store.storeId ? "What waits on disk is not known."
+      : refused ? "The others are with the hub."
+      : unsafe ? "Everything on disk is with the hub."
+      : "Everything recorded is with the hub.";
     const sent = waiting > backlog() || isOld(store, outlook, now) ? `${safe} and on the way.${eta}` : all;
     return { state: troubles.length ? "trouble" : "online", text: `Online${since}.${trouble("But")}`, amounts: `${refused} ${sent}${unsafe}` };
   }
@@ -70,7 +73,7 @@ export function groups(status, now) {
     ["Hub", [
       ["Link", link(cloud, at)],
       ["Why", cloud.reason],
-      ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : store.inMemory ? null : "Nothing"],
+      ["Not yet sent", store.pending ? `${several(store.pending, "reading")}, the oldest from ${at(store.oldestPendingTime) ?? "an unknown time"}` : store.inMemory || !store.storeId ? null : "Nothing"],
       ["Caught up", store.pending > backlog() ? catchUp(cloud, now) : null],
       ["Last accepted", since(cloud.lastAccepted) ?? "Nothing yet"],
       ["Sign-in", token(cloud, now)],
