@@ -1,5 +1,6 @@
 //! The command line: what can be said, and how it ends. The only part that prints. A command is one file.
 
+mod arguments;
 mod check;
 mod core_dumps;
 mod daemon;
@@ -15,11 +16,13 @@ mod token;
 mod verify;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::arguments::Checked;
 use crate::config::{self, Config, ConfigError};
 
 /// A headless weather station: BME280 to disk to Azure IoT Hub, signed by a TPM 2.0.
@@ -27,7 +30,7 @@ use crate::config::{self, Config, ConfigError};
 #[command(name = "weather-station", version, arg_required_else_help = true)]
 pub struct Cli {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/weather-station/station.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/weather-station/station.toml", value_parser = Checked(arguments::file))]
     pub config: PathBuf,
     #[command(subcommand)]
     pub command: Command,
@@ -76,12 +79,16 @@ pub enum Command {
 
 /// Parses, runs, reports: 0 done, 1 failed, 64 wrong arguments, 78 wrong configuration.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let wanted = !error.use_stderr();
             // Nobody is left to tell when standard error is closed.
-            drop(error.print());
+            drop(match arguments::instead(&error, &arguments) {
+                Some(text) => std::io::stderr().write_all(text.as_bytes()),
+                None => error.print(),
+            });
             return ExitCode::from(if wanted { DONE } else { WRONG_ARGUMENTS });
         }
     };

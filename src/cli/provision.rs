@@ -1,24 +1,22 @@
 //! `provision`: identity into the TPM, shown, removed. A key comes from a file or standard input, never as an argument.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
 use clap::{ArgGroup, Args};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::arguments::{self, Checked};
 use super::{DONE, core_dumps, output, runtime};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
 use crate::identity::provision::{self, ProvisionRequest};
-use crate::identity::{Identity, IdentityError, dps};
+use crate::identity::{Identity, dps};
 use crate::station;
 
 /// One of five things to do.
@@ -34,16 +32,16 @@ use crate::station;
 ])))]
 pub struct Arguments {
     /// A file that holds a device connection string; `-` for standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = Checked(arguments::file))]
     connection_string_file: Option<PathBuf>,
     /// Host name or IP of the hub
-    #[arg(long, requires_all = ["device_id", "key_file"], value_name = "HOST", value_parser = Checked(provision::checked_host))]
+    #[arg(long, requires_all = ["device_id", "key_file"], value_name = "HOST", value_parser = Checked(arguments::host))]
     host: Option<String>,
     /// The device's id at the hub
-    #[arg(long, requires = "host", value_name = "ID", value_parser = Checked(provision::checked_device_id))]
+    #[arg(long, requires = "host", value_name = "ID", value_parser = Checked(arguments::device_id))]
     device_id: Option<String>,
     /// A file that holds the device's primary key in base64; `-` for standard input
-    #[arg(long, requires = "host", value_name = "FILE")]
+    #[arg(long, requires = "host", value_name = "FILE", value_parser = Checked(arguments::file))]
     key_file: Option<PathBuf>,
     /// Show what the TPM holds (never a secret)
     #[arg(long)]
@@ -60,30 +58,6 @@ pub struct Arguments {
     /// Replace another identity
     #[arg(long)]
     force: bool,
-}
-
-/// A part of the name, checked before any file is opened. A plain function as the parser would do the same, but
-/// then a refused value is repeated whole, and it may be a key in the wrong place.
-#[derive(Clone)]
-struct Checked(fn(&str) -> Result<String, IdentityError>);
-
-impl TypedValueParser for Checked {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        argument: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        let Self(check) = self;
-        // Bytes that are no text become a character that neither a host nor a device id may have.
-        check(&value.to_string_lossy()).map_err(|error| {
-            let argument = argument.map(ToString::to_string).unwrap_or_default();
-            clap::Error::raw(ErrorKind::ValueValidation, format_args!("{argument}: {error}\n"))
-                .with_cmd(command)
-        })
-    }
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {

@@ -1,7 +1,7 @@
 //! From the file's text to a checked [`Config`]: every key, its range, and what is said when it is wrong.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -86,7 +86,7 @@ fn station<'i>(station: &mut Station, mut section: Section<'i>, f: &mut Findings
 fn sensor<'i>(sensor: &mut Sensor, mut section: Section<'i>, f: &mut Findings<'i>) {
     let sources = [("bme280", SensorSource::Bme280), ("simulated", SensorSource::Simulated)];
     set(&mut sensor.source, section.take(f, "source", "\"bme280\" or \"simulated\"", one_of(&sources)));
-    set(&mut sensor.bus, path(&mut section, f, "bus", "a device such as \"/dev/i2c-1\""));
+    set(&mut sensor.bus, section.path(f, "bus", "a device such as \"/dev/i2c-1\""));
     let address = section.take(f, "address", "0x76 or 0x77", |value| {
         whole(value).filter(|address| [0x76, 0x77].contains(address))
     });
@@ -113,7 +113,7 @@ fn sensor<'i>(sensor: &mut Sensor, mut section: Section<'i>, f: &mut Findings<'i
     table.finish(f);
 
     sensor.trace =
-        path(&mut section, f, "trace", "a CSV file to replay").filter(|path| !path.as_os_str().is_empty());
+        section.path(f, "trace", "a CSV file to replay").filter(|path| !path.as_os_str().is_empty());
     set(&mut sensor.speed, section.number(f, "speed", "a factor of 0.001 to 100000", 0.001..=100_000.0));
     section.finish(f);
 }
@@ -128,10 +128,7 @@ fn identity<'i>(identity: &mut Identity, mut section: Section<'i>, f: &mut Findi
     );
     let slot = section.whole(f, "slot", "0 to 9", 0..=9);
     set(&mut identity.slot, slot.and_then(|slot| u8::try_from(slot).ok()));
-    set(
-        &mut identity.key_file,
-        path(&mut section, f, "key_file", "a file that holds a device connection string"),
-    );
+    set(&mut identity.key_file, section.path(f, "key_file", "a file that holds a device connection string"));
     section.finish(f);
 }
 
@@ -168,7 +165,7 @@ fn hub<'i>(hub: &mut Hub, mut section: Section<'i>, f: &mut Findings<'i>) {
         let port = section.whole(f, key, "a TCP port, 1 to 65535", 1..=65_535);
         set(value, port.and_then(|port| u16::try_from(port).ok()));
     }
-    hub.ca_file = path(&mut section, f, "ca_file", "a PEM file").filter(|path| !path.as_os_str().is_empty());
+    hub.ca_file = section.path(f, "ca_file", "a PEM file").filter(|path| !path.as_os_str().is_empty());
     set(&mut hub.token_lifetime, time(&mut section, f, "token_lifetime", "2m to 24h", 2 * MINUTE..=DAY));
     section.finish(f);
 }
@@ -188,7 +185,8 @@ fn telemetry<'i>(telemetry: &mut Telemetry, mut section: Section<'i>, f: &mut Fi
 fn store<'i>(store: &mut Store, mut section: Section<'i>, f: &mut Findings<'i>) {
     set(
         &mut store.path,
-        path(&mut section, f, "path", "a file such as \"/var/lib/weather-station/readings.db\"")
+        section
+            .path(f, "path", "a file such as \"/var/lib/weather-station/readings.db\"")
             .filter(|path| !path.as_os_str().is_empty()),
     );
     let size = section.take(f, "max_size", "1MiB to 1TiB, such as \"512MiB\"", |value| {
@@ -227,15 +225,6 @@ fn one_of<'a, T: Copy>(choices: &'a [(&'a str, T)]) -> impl FnOnce(&DeValue<'_>)
     }
 }
 
-fn path<'i>(
-    section: &mut Section<'i>,
-    f: &mut Findings<'i>,
-    key: &'static str,
-    expected: &str,
-) -> Option<PathBuf> {
-    section.text(f, key, expected).map(PathBuf::from)
-}
-
 fn time<'i>(
     section: &mut Section<'i>,
     f: &mut Findings<'i>,
@@ -257,7 +246,7 @@ fn is_tcti(text: &str) -> bool {
         return false;
     };
     options.split(',').all(|option| match option.split_once('=') {
-        Some(("host", host)) => !host.is_empty(),
+        Some(("host", host)) => is_host(host),
         Some(("port", port)) => port.parse::<u16>().is_ok(),
         _ => false,
     })
@@ -273,7 +262,12 @@ fn is_endpoint(text: &str) -> bool {
         }
         _ => text,
     };
-    !host.is_empty() && !host.contains(['/', ' ', '@'])
+    is_host(host)
+}
+
+/// Neither a URL nor a connection string.
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && !host.contains(['/', ' ', '@', '=', ';'])
 }
 
 /// Device Provisioning Service, "registration ID": up to 128 characters, the last one a letter, a digit or `-`.

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::identity::provision::{secret_in, secret_in_path};
 
 /// Collects what is wrong and what was set.
 pub(super) struct Findings<'i> {
@@ -69,8 +72,23 @@ impl<'i> Section<'i> {
         result
     }
 
+    /// Any text but a secret: what stands in the file is shown in the status document and in the log.
     pub fn text(&mut self, findings: &mut Findings<'i>, key: &'static str, expected: &str) -> Option<String> {
-        self.take(findings, key, expected, |value| value.as_str().map(str::to_owned))
+        self.take(findings, key, expected, |value| {
+            value.as_str().filter(|text| secret_in(text).is_none()).map(str::to_owned)
+        })
+    }
+
+    /// The path of a file, and not what should be in it.
+    pub fn path(
+        &mut self,
+        findings: &mut Findings<'i>,
+        key: &'static str,
+        expected: &str,
+    ) -> Option<PathBuf> {
+        self.take(findings, key, expected, |value| {
+            value.as_str().filter(|text| secret_in_path(text).is_none()).map(PathBuf::from)
+        })
     }
 
     /// A number, whole or not, within the range.
@@ -132,6 +150,9 @@ fn number(value: &DeValue<'_>) -> Option<f64> {
 /// What stands in the file, for the message: never more than a short value, so that a secret that was
 /// pasted into the wrong place is not repeated.
 fn show(value: &DeValue<'_>) -> String {
+    if let Some(kind) = value.as_str().and_then(secret_in) {
+        return kind.into();
+    }
     match value {
         DeValue::String(text) if text.len() <= 32 => format!("{text:?}"),
         DeValue::String(_) => "a long string".into(),

@@ -131,11 +131,39 @@ fn all_problems_are_reported_together() {
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_is_not_repeated() {
-    let text = "[identity]\nslot = \"HostName=h;DeviceId=d;SharedAccessKey=c2VjcmV0c2VjcmV0\"";
-    let problems = problems(text);
-    assert!(
-        problems.contains("`identity.slot` is a long string") && !problems.contains("c2Vj"),
-        "{problems}"
-    );
+fn a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
+    let key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
+    let string = format!("HostName=h;DeviceId=d;SharedAccessKey={key}");
+    let short = "sharedaccesskey=c2VjcmV0c2VjcmV0";
+    let token = "SharedAccessSignature sr=h&sig=c2VjcmV0&se=1";
+    for (section, name) in [
+        ("identity", "slot"),
+        ("identity", "key_file"),
+        ("identity", "tcti"),
+        ("hub", "ca_file"),
+        ("sensor", "bus"),
+        ("sensor", "trace"),
+        ("sensor", "interval"),
+        ("provisioning", "id_scope"),
+        ("provisioning", "endpoint"),
+        ("provisioning", "registration_id"),
+        ("store", "path"),
+    ] {
+        for (secret, kind) in [
+            (&*string, "a connection string"),
+            (short, "a connection string"),
+            (token, "a token"),
+            (key, "what could be a key"),
+        ] {
+            let problems = problems(&format!("[{section}]\n{name} = \"{secret}\""));
+            let expected = format!("line 2: `{section}.{name}` is {kind}, expected");
+            assert!(problems.contains(&expected) && !problems.contains("c2Vj"), "{problems}");
+        }
+    }
+    let refused = problems(&format!("[sensor]\nbus = \"{}\"", &key[..43]));
+    assert!(refused.contains("`sensor.bus` is what could be a key"), "{refused}");
+    // The letters of a key, and yet a path.
+    let path = "/etc/weatherstation/identity";
+    let config = parse(&format!("[identity]\nkey_file = \"{path}\"")).unwrap();
+    assert_eq!(config.identity.key_file.to_str(), Some(path));
 }

@@ -162,15 +162,33 @@ pub fn could_be_a_key(text: &str) -> bool {
         && !text.iter().all(u8::is_ascii_hexdigit)
 }
 
+/// What kind of secret a text that is none by its place holds, for a message that must not repeat it.
+pub fn secret_in(text: &str) -> Option<&'static str> {
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("sharedaccesskey") {
+        Some("a connection string")
+    } else if lower.contains("sharedaccesssignature") {
+        Some("a token")
+    } else if could_be_a_key(text) {
+        Some("what could be a key")
+    } else {
+        None
+    }
+}
+
+/// The same of the path of a file. A long path of plain names has the letters of a key as well: a slash in front, and
+/// no padding behind, tells it.
+pub fn secret_in_path(path: &str) -> Option<&'static str> {
+    let absolute = path.starts_with('/') && !path.trim_end().ends_with('=');
+    secret_in(path).filter(|_| !(absolute && could_be_a_key(path)))
+}
+
 /// The beginning of a rejected value: a key or a whole connection string in the wrong place is not repeated.
 fn shown(value: &str) -> String {
-    if value.to_ascii_lowercase().contains("sharedaccesskey") {
-        return "(a connection string)".into();
+    match secret_in(value) {
+        Some(kind) => format!("({kind})"),
+        None => value.chars().take(64).collect(),
     }
-    if could_be_a_key(value) {
-        return "(what could be a key)".into();
-    }
-    value.chars().take(64).collect()
 }
 
 fn malformed(what: &str) -> IdentityError {

@@ -37,6 +37,37 @@ fn wrong_arguments_end_with_64_and_help_with_0() {
 }
 
 #[test]
+fn a_secret_among_the_arguments_is_not_repeated() {
+    let string = "HostName=h;DeviceId=roof;SharedAccessKey=c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
+    let key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
+    for (arguments, expected) in [
+        (
+            &["provision", "--connection-string-file", string][..],
+            "--connection-string-file <FILE>: expected the path",
+        ),
+        (&["provision", "--connection-string-file", key], "this is what could be a key (not shown)"),
+        (
+            &["provision", "--host", "h", "--device-id", "d", "--key-file", key],
+            "--key-file <FILE>: expected the path",
+        ),
+        (
+            &["provision", "--host", "h", "--device-id", "d", "--key-file", string],
+            "this is a connection string",
+        ),
+        (&["--config", string, "check"], "--config <FILE>: expected the path"),
+        (&["provision", string], "an argument is a connection string (not shown)"),
+        (&["provision", "--dps", key], "an argument is what could be a key (not shown)"),
+        (&[string], "put it into a file"),
+        (&["token", "--lifetime", string], "put it into a file"),
+    ] {
+        let output = binary().args(arguments).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+        assert!(said.contains(expected) && !said.contains("c2Vj"), "{arguments:?} said {said:?}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_ends_with_78_and_says_where() {
     let dir = tempfile::tempdir().unwrap();
     let missing = binary().args(["--config", "/no/such/file.toml", "run"]).output().unwrap();
