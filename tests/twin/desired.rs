@@ -16,12 +16,17 @@ const SENSOR: &str = r#"
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_interval_takes_effect_at_once_and_holds_after_a_restart_without_a_hub() {
     let mut bench = Bench::start(SENSOR).await;
-    let patch = json!({"sampleInterval": 1, "temperatureOffset": -2.5, "altitude": "high", "wind": 7});
+    let patch =
+        json!({"sampleInterval": 1, "temperatureOffset": -2.5, "altitude": "high", "wind": 7, "sensor": "x"});
     let answer = bench.desire(&patch, "sampleInterval").await;
     assert_eq!(answer, json!({"value": 1, "ac": 200, "av": 2, "ad": "applied"}));
     bench.hub.wait_for(4, SOON).await.unwrap();
 
     let reported = bench.hub.twin(DEVICE)["reported"].clone();
+    assert_eq!(
+        reported["sensor"], "BME280 at 0x76 on the simulated bus",
+        "what the station says of itself is not asked for"
+    );
     assert_eq!(reported["temperatureOffset"]["value"], -2.5, "it replaces the file's value");
     assert_eq!(reported["altitude"]["ac"], 400);
     assert_eq!(

@@ -87,9 +87,9 @@ impl Reported {
             self.facts.insert("pendingCount".into(), store.pending.into());
             self.facts.insert("oldestPendingTime".into(), json!(store.oldest_pending_time.map(rfc3339)));
         }
-        let mut wanted = self.facts.clone();
-        wanted.extend(answers.into_iter().map(|(name, answer)| (name, json!(answer))));
-        wanted
+        // The answers first: a desired property may bear the name of a fact, and the fact wins.
+        let answers = answers.into_iter().map(|(name, answer)| (name, json!(answer)));
+        answers.chain(self.facts.clone()).collect()
     }
 
     /// When the next look is due.
@@ -184,6 +184,20 @@ mod tests {
         assert_eq!(wanted["hubHost"], "h");
         assert!(OWN.iter().all(|name| wanted.contains_key(*name)));
         assert_eq!(wanted.len(), OWN.len() + answers.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_desired_property_with_the_name_of_a_reported_one_does_not_replace_it() {
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+        let mut reported = Reported::new(Device::default(), &timekeeper);
+        let board = Board::default();
+        let file = Settings::from_file(&Config::default());
+        let mut overlay = Overlay::of(&Identity { host: "h".into(), device_id: "d".into() });
+        let desired = OWN.iter().map(|name| ((*name).to_owned(), json!("theirs"))).collect();
+        overlay.take_whole(&desired, 2, &file);
+        let alone = reported.wanted(Instant::now(), &board, "h", BTreeMap::new());
+        let wanted = reported.wanted(Instant::now(), &board, "h", overlay.acknowledgements(&file, None));
+        assert!(alone.iter().all(|(name, value)| wanted[name] == *value), "{wanted:?}");
     }
 
     /// It is 1,000 s after the start of the machine, and nobody synchronises the clock.
