@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hub_emulator::{Call, Cut, Fault, HubError, LinkKind};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::bench::{Bench, DEVICE, SOON};
 
@@ -48,11 +49,13 @@ async fn a_hub_that_refuses_about_the_twin_is_asked_again_on_the_next_links() {
 
 async fn refuses_about_the_twin(status: i32, body: &str) {
     let body = body.to_owned();
+    let begin = Instant::now();
     let bench = Bench::start_offline(SENSOR, |hub| _ = hub.fault(Fault::TwinError { status, body }));
     telemetry_flows(&bench).await;
     assert_eq!(bench.call("flush", &Value::Null).await.status, Some(200));
     let asked = bench.hub.events_of("twin");
-    assert_eq!(asked.len(), 1, "it is not repeated in a hurry: {asked:?}");
+    let most = 1 + begin.elapsed().as_secs() / 5;
+    assert!((1..=most).contains(&(asked.len() as u64)), "it is not repeated in a hurry: {asked:?}");
     let log = bench.station.log_text();
     assert!(log.contains(&format!("status={status}")), "the log names the status {status}: {log}");
     bench.hub.clear_faults();

@@ -15,7 +15,7 @@ use crate::backoff::{Backoff, HEALTHY, Range};
 
 /// As Microsoft's Node SDK has it (2026).
 const API_VERSION: &str = "2021-04-12";
-/// Between two attempts to attach a group: a hub that refuses it will go on refusing.
+/// Between two attempts to attach a group that the hub has not got, or says nothing about: it will go on so.
 const AGAIN: Range = Range::seconds(2, 10, 3_600);
 
 /// What a group is for.
@@ -75,7 +75,8 @@ impl Group {
         if let Some(attached) = self.attached.take() {
             self.backoff.after_connection(attached.since.elapsed().min(HEALTHY));
         }
-        let wait = self.backoff.after_failure(AGAIN);
+        let wait = self.backoff.after_failure(range(error));
+        let wait = error.retry_after().unwrap_or(wait);
         self.again_at = Some(Instant::now() + wait);
         let name = self.kind.name();
         if self.backoff.failures() == 1 {
@@ -122,6 +123,22 @@ impl Group {
     }
 }
 
+/// How long to wait after this.
+fn range(error: &CloudError) -> Range {
+    match &error.cause {
+        Cause::TooSlow(_) => AGAIN,
+        Cause::Told(refusal)
+            if matches!(
+                refusal.condition.as_str(),
+                "amqp:not-allowed" | "amqp:not-found" | "amqp:not-implemented"
+            ) =>
+        {
+            AGAIN
+        }
+        _ => error.class().range(),
+    }
+}
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
@@ -144,6 +161,50 @@ impl Kind {
             Self::Twin => format!("/devices/{device_id}/twin"),
             Self::Methods => format!("/devices/{device_id}/methods/devicebound"),
             Self::Messages => format!("/devices/{device_id}/messages/devicebound"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::super::error::Refusal;
+    use super::*;
+
+    /// How long the group waits after being told this ten times.
+    fn wait_after_ten(cause: impl Fn() -> Cause) -> Duration {
+        let mut group = Group::new(Kind::Twin, 1);
+        for _ in 0..10 {
+            group.lost(&CloudError::new("attach the twin links", cause()));
+        }
+        let now = Instant::now();
+        group.due(now).unwrap_or(now) - now
+    }
+
+    fn told(condition: &str, retry_after: Option<Duration>) -> Cause {
+        Cause::Told(Refusal { condition: condition.into(), description: String::new(), retry_after })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_group_waits_depends_on_what_took_it_away() {
+        let throttled = "com.microsoft:device-container-throttled";
+        let seven = Duration::from_secs(7);
+        assert_eq!(wait_after_ten(|| told(throttled, Some(seven))), seven, "the hub's wish");
+        for (condition, longest) in
+            [(throttled, 30), ("amqp:link:detach-forced", 60), ("com.microsoft:quota-exceeded", 300)]
+        {
+            let wait = wait_after_ten(|| told(condition, None));
+            assert!(wait <= Duration::from_secs(longest), "{condition}: {wait:?}");
+        }
+        // A hub that has none of these links, or does not answer about them, is asked later and later.
+        for cause in [
+            || told("amqp:not-allowed", None),
+            || told("amqp:not-found", None),
+            || Cause::TooSlow(Duration::from_secs(60)),
+        ] {
+            let longest = (1..20).map(|_| wait_after_ten(cause)).max();
+            assert!(longest > Some(Duration::from_secs(300)), "{longest:?}");
         }
     }
 }

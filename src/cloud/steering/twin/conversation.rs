@@ -16,9 +16,11 @@ use uuid::Uuid;
 use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
 use crate::backoff::{Backoff, HEALTHY, Range};
+use crate::cloud::error::Class;
 use crate::settings::merge;
 
-/// Every request is billed and a silent hub is over its quota: there is no hurry.
+/// Every request is billed and a silent hub is over its quota: there is no hurry. A hub that says why it does not do
+/// it is asked sooner.
 const AGAIN: Range = Range::seconds(5, 60, 3_600);
 /// Pushes that may wait for the answer to GET; more than these are in that answer or are fetched again.
 const EARLY: usize = 16;
@@ -104,7 +106,7 @@ impl Conversation {
         own: &[&str],
     ) -> Option<(Uuid, Request)> {
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.until <= now) {
-            let again_in = self.hold(now);
+            let again_in = self.hold(now, AGAIN);
             tracing::warn!(
                 request = waiting.request.name(),
                 ?again_in,
@@ -226,13 +228,19 @@ impl Conversation {
 
     fn unreadable(&mut self, now: Instant, error: &BadTwin) {
         self.known = None;
-        let again_in = self.hold(now);
+        let again_in = self.hold(now, AGAIN);
         tracing::warn!(%error, ?again_in, "the hub sent a twin that cannot be read");
     }
 
     /// Throttled or failing hubs are asked again; a report that is wrong is not.
     fn declined(&mut self, now: Instant, request: Request, status: i64) {
-        let again_in = self.hold(now);
+        let again_in = self.hold(
+            now,
+            match status {
+                429 | 500..600 => Class::Slowly.range(),
+                _ => AGAIN,
+            },
+        );
         let name = request.name();
         if let (Request::Report(patch), 400 | 403 | 404 | 412 | 413) = (request, status) {
             tracing::error!(status, "the hub does not take the reported properties");
@@ -242,8 +250,8 @@ impl Conversation {
         }
     }
 
-    fn hold(&mut self, now: Instant) -> Duration {
-        let wait = self.backoff.after_failure(AGAIN);
+    fn hold(&mut self, now: Instant, range: Range) -> Duration {
+        let wait = self.backoff.after_failure(range);
         self.hold_until = now + wait;
         wait
     }

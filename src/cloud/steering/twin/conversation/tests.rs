@@ -150,6 +150,22 @@ fn a_throttled_report_is_repeated_and_one_that_is_wrong_is_not() {
     assert!(matches!(talk.asked(), Some(Request::Report(_))));
 }
 
+#[test]
+fn a_hub_that_throttles_or_fails_is_asked_again_within_half_a_minute() {
+    for (status, longest) in [(429, 30), (500, 30), (503, 30)] {
+        let mut talk = Talk::settled(1);
+        talk.wanted = json!({"a": 2}).as_object().cloned().unwrap();
+        for _ in 0..10 {
+            let (id, request) = talk.next().unwrap();
+            assert!(matches!(request, Request::Report(_)), "{status}: {request:?}");
+            talk.answer(id, status, &json!(null));
+            let wait = talk.wait().as_secs();
+            assert!((5..=longest).contains(&wait), "{status}: {wait} s");
+        }
+        assert!(matches!(talk.asked(), Some(Request::Report(_))), "{status}: it is sent again");
+    }
+}
+
 /// A hub that throttles a fleet throttles all of them in the same moment.
 #[test]
 fn two_stations_that_have_read_their_twins_do_not_wait_equally_long() {
