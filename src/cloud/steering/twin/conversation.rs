@@ -238,11 +238,13 @@ impl Conversation {
             now,
             match status {
                 429 | 500..600 => Class::Slowly.range(),
+                // The hub's status for a quota that is spent, too.
+                401 | 403 => Class::Quota.range(),
                 _ => AGAIN,
             },
         );
         let name = request.name();
-        if let (Request::Report(patch), 400 | 403 | 404 | 412 | 413) = (request, status) {
+        if let (Request::Report(patch), 400 | 404 | 412 | 413) = (request, status) {
             tracing::error!(status, "the hub does not take the reported properties");
             self.refused = Some(patch);
         } else {

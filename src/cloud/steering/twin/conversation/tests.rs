@@ -151,8 +151,8 @@ fn a_throttled_report_is_repeated_and_one_that_is_wrong_is_not() {
 }
 
 #[test]
-fn a_hub_that_throttles_or_fails_is_asked_again_within_half_a_minute() {
-    for (status, longest) in [(429, 30), (500, 30), (503, 30)] {
+fn a_hub_that_throttles_or_fails_is_asked_again_within_half_a_minute_and_one_over_its_quota_within_five() {
+    for (status, longest) in [(429, 30), (500, 30), (503, 30), (403, 300)] {
         let mut talk = Talk::settled(1);
         talk.wanted = json!({"a": 2}).as_object().cloned().unwrap();
         for _ in 0..10 {
