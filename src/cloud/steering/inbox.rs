@@ -18,6 +18,10 @@ const SHOWN: usize = 10;
 const LONGEST: usize = 2_000;
 const LONGEST_PROPERTY: usize = 200;
 const PROPERTIES: usize = 10;
+/// Bytes that a message may take in the status document, where a control character takes six: all of them together
+/// have to fit into the answer to a method (128 KB) beside everything else.
+const ROOM: usize = 8_000;
+const ROOM_FOR_TEXT: usize = 6_000;
 /// Where the store keeps them.
 const KEY: &str = "cloud.messages";
 /// The store answers within this time, or the hub keeps the message.
@@ -100,13 +104,16 @@ impl Inbox {
 /// `properties`; `shortened` where the text was longer.
 pub(super) fn entry(message: &ToDevice, now: DateTime<Utc>) -> Option<Value> {
     let text = std::str::from_utf8(&message.body).ok()?;
-    let shown = shortened(text, LONGEST);
+    let shown = within(text, LONGEST, ROOM_FOR_TEXT);
+    let mut room = ROOM - length(shown);
     let mut entry = json!({ "time": rfc3339(now), "text": shown });
     if shown.len() < text.len() {
         entry["shortened"] = true.into();
     }
     if let Some(id) = &message.message_id {
-        entry["messageId"] = shortened(id, LONGEST_PROPERTY).into();
+        let id = within(id, LONGEST_PROPERTY, room);
+        room -= length(id);
+        entry["messageId"] = id.into();
     }
     if let Some(sequence) = message.sequence {
         entry["sequence"] = sequence.into();
@@ -116,8 +123,10 @@ pub(super) fn entry(message: &ToDevice, now: DateTime<Utc>) -> Option<Value> {
     let properties: serde_json::Map<String, Value> = own
         .take(PROPERTIES)
         .filter_map(|(name, value)| {
-            let value = shortened(value.as_str()?, LONGEST_PROPERTY);
-            Some((shortened(name, LONGEST_PROPERTY), value.into()))
+            let name = within(name, LONGEST_PROPERTY, usize::MAX);
+            let value = within(value.as_str()?, LONGEST_PROPERTY, usize::MAX);
+            room = room.checked_sub(length(name) + length(value))?;
+            Some((name.to_owned(), value.into()))
         })
         .collect();
     if !properties.is_empty() {
@@ -132,8 +141,28 @@ fn is_same(old: &Value, new: &Value) -> bool {
     named && ["messageId", "sequence", "text"].iter().all(|key| old.get(key) == new.get(key))
 }
 
-fn shortened(text: &str, longest: usize) -> String {
-    text.chars().take(longest).collect()
+/// The beginning of a text: at most so many characters, and so many bytes in JSON.
+fn within(text: &str, longest: usize, mut room: usize) -> &str {
+    let fits = |(_, c): &(usize, char)| {
+        let left = room.checked_sub(length_of(*c));
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    let end = text.char_indices().take(longest).take_while(fits).last();
+    end.map_or("", |(at, c)| &text[..at + c.len_utf8()])
+}
+
+/// Bytes in JSON.
+fn length(text: &str) -> usize {
+    text.chars().map(length_of).sum()
+}
+
+fn length_of(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +233,20 @@ mod tests {
         let entry = entry(&long, now).unwrap();
         assert_eq!(entry["shortened"], true);
         assert!(entry.to_string().len() < 8_000);
+        // Six bytes each in JSON, and each of three in UTF-8.
+        for character in ["\u{1}", "€"] {
+            let long = ToDevice {
+                message_id: Some(character.repeat(1_000)),
+                body: character.repeat(30_000).into_bytes(),
+                properties: (0..100)
+                    .map(|n| (format!("{n}{}", character.repeat(300)), character.repeat(5_000).into()))
+                    .collect(),
+                ..ToDevice::default()
+            };
+            let entry = super::entry(&long, now).unwrap();
+            assert_eq!(entry["shortened"], true);
+            assert!((6_000..8_500).contains(&entry.to_string().len()), "{}", entry.to_string().len());
+        }
         assert_eq!(super::entry(&ToDevice { body: vec![0xff], ..ToDevice::default() }, now), None);
         let hubs = json!({"iothub-ack": "full", "from": "us"}).as_object().cloned().unwrap();
         let entry = super::entry(&ToDevice { properties: hubs, ..ToDevice::default() }, now).unwrap();
