@@ -36,9 +36,9 @@ pub struct Overlay {
     version: u64,
     /// By the property's name, so that an older program can read a newer one's text.
     properties: BTreeMap<String, Entry>,
-    /// Names that this station does not know, with the version that named them.
+    /// Names that this station does not know: what is asked of them, and the version that last changed it.
     #[serde(skip)]
-    unknown: BTreeMap<String, u64>,
+    unknown: BTreeMap<String, (Value, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl Overlay {
     /// Takes in the whole desired section of a twin that was read. What it does not name goes back to the file.
     pub fn take_whole(&mut self, desired: &Map<String, Value>, version: u64, file: &Settings) -> Changes {
         let mut changes = Changes::default();
-        self.unknown.clear();
+        let unknown = std::mem::take(&mut self.unknown);
         for property in Property::ALL {
             let asked = desired.get(property.name()).unwrap_or(&Value::Null);
             let known = self.properties.get(property.name()).map_or(&Value::Null, |entry| &entry.asked);
@@ -126,8 +126,11 @@ impl Overlay {
                 self.ask(property, asked.clone(), version, file, &mut changes);
             }
         }
-        for name in desired.keys() {
-            self.name_unknown(name, version, &mut changes);
+        for (name, asked) in desired {
+            // As above.
+            let known = unknown.get(name).filter(|(known, _)| known == asked);
+            let version = known.map_or(version, |(_, version)| *version);
+            self.name_unknown(name, asked.clone(), version, &mut changes);
         }
         self.version = version;
         changes
@@ -141,7 +144,10 @@ impl Overlay {
                 if change.is_null() {
                     self.unknown.remove(name);
                 } else {
-                    self.name_unknown(name, version, &mut changes);
+                    let known = self.unknown.get(name);
+                    let mut asked = known.map_or(Value::Null, |(asked, _)| asked.clone());
+                    merge(&mut asked, change);
+                    self.name_unknown(name, asked, version, &mut changes);
                 }
                 continue;
             };
@@ -201,7 +207,7 @@ impl Overlay {
             let Answer { code: ac, version: av, text: ad } = answer;
             answers.insert(property.name().to_owned(), Acknowledgement { value, ac, av, ad });
         }
-        for (name, version) in &self.unknown {
+        for (name, (_, version)) in &self.unknown {
             let ad = format!("this station has no such property; it has {}", names());
             answers
                 .insert(name.clone(), Acknowledgement { value: Value::Null, ac: REFUSED, av: *version, ad });
@@ -246,7 +252,7 @@ impl Overlay {
         self.properties.insert(name.to_owned(), Entry { asked, accepted, answer });
     }
 
-    fn name_unknown(&mut self, name: &str, version: u64, changes: &mut Changes) {
+    fn name_unknown(&mut self, name: &str, asked: Value, version: u64, changes: &mut Changes) {
         if name.starts_with('$') || Property::from_name(name).is_some() {
             return;
         }
@@ -259,7 +265,7 @@ impl Overlay {
         }
         changes.refused.push(format!("there is no property {name}"));
         if self.unknown.len() < UNKNOWN_ANSWERED || self.unknown.contains_key(name) {
-            self.unknown.insert(name.to_owned(), version);
+            self.unknown.insert(name.to_owned(), (asked, version));
         }
     }
 }

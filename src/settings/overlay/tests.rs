@@ -74,6 +74,24 @@ fn null_goes_back_to_the_file() {
 }
 
 #[test]
+fn a_reconnect_does_not_answer_an_unknown_name_anew() {
+    let mut overlay = Overlay::of(&identity("one"));
+    let av = |overlay: &Overlay| answer(overlay, "wind")["av"].clone();
+    for (desired, version, expected) in
+        [(json!({"wind": 1}), 4, 4), (json!({"wind": 1}), 6, 4), (json!({"wind": 2}), 8, 8)]
+    {
+        overlay.take_whole(&object(desired), version, &file());
+        assert_eq!(av(&overlay), expected, "at version {version}");
+    }
+    overlay.take_patch(&object(json!({"wind": {"from": "north"}})), 9, &file());
+    overlay.take_patch(&object(json!({"wind": {"at": 3}})), 10, &file());
+    overlay.take_whole(&object(json!({"wind": {"from": "north", "at": 3}})), 12, &file());
+    assert_eq!(av(&overlay), 10);
+    overlay.take_whole(&object(json!({})), 13, &file());
+    assert_eq!(answer(&overlay, "wind"), json!(null));
+}
+
+#[test]
 fn a_whole_twin_that_no_longer_names_a_property_goes_back_to_the_file() {
     let mut overlay = Overlay::of(&identity("one"));
     overlay.take_whole(&object(json!({"sampleInterval": 5, "keepDays": 9})), 4, &file());
