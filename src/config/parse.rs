@@ -1,6 +1,6 @@
 //! From the file's text to a checked [`Config`]: every key, its range, and what is said when it is wrong.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -247,27 +247,30 @@ fn is_tcti(text: &str) -> bool {
     };
     options.split(',').all(|option| match option.split_once('=') {
         Some(("host", host)) => is_host(host),
-        Some(("port", port)) => port.parse::<u16>().is_ok(),
+        Some(("port", port)) => is_port(port),
         _ => false,
     })
 }
 
 fn is_endpoint(text: &str) -> bool {
-    let host = match text.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && !host.contains("::") => {
-            if port.parse::<u16>().is_err() {
-                return false;
-            }
-            host
-        }
-        _ => text,
-    };
-    is_host(host)
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address.parse::<Ipv6Addr>().is_ok()
+            && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => is_host(host) && is_port(port),
+        Some(_) => text.parse::<Ipv6Addr>().is_ok(),
+        None => is_host(text),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Neither a URL nor a connection string.
 fn is_host(host: &str) -> bool {
-    !host.is_empty() && !host.contains(['/', ' ', '@', '=', ';'])
+    !host.is_empty() && !host.contains(['/', ' ', '@', '=', ';', '[', ']'])
 }
 
 /// Device Provisioning Service, "registration ID": up to 128 characters, the last one a letter, a digit or `-`.

@@ -110,6 +110,13 @@ fn what_is_wrong_is_named_with_line_value_and_expectation() {
             "[provisioning]\nregistration_id = \"roof.\"",
             "`provisioning.registration_id` is \"roof.\", expected at most 128 letters",
         ),
+        ("[identity]\ntcti = \"swtpm:port=0\"", "`identity.tcti` is \"swtpm:port=0\", expected"),
+        (
+            "[provisioning]\nendpoint = \"host:0\"",
+            "`provisioning.endpoint` is \"host:0\", expected a host or host:port",
+        ),
+        ("[provisioning]\nendpoint = \"[::1]:99999\"", "`provisioning.endpoint` is \"[::1]:99999\""),
+        ("[provisioning]\nendpoint = \"[::1\"", "`provisioning.endpoint` is \"[::1\""),
         ("[hub]\ntoken_lifetime = \"1m\"", "expected 2m to 24h"),
         ("[hub]\nport = 0", "expected a TCP port, 1 to 65535"),
         ("[telemetry]\nbatch = 0", "expected 1 to 10000 readings"),
@@ -121,6 +128,16 @@ fn what_is_wrong_is_named_with_line_value_and_expectation() {
     ] {
         let problems = problems(text);
         assert!(problems.contains(expected), "{text:?} gave {problems:?}, expected {expected:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_is_a_host_or_an_address_with_or_without_a_port() {
+    for endpoint in
+        ["global.azure-devices-provisioning.net", "h:8443", "127.0.0.1:1", "[::1]:8443", "[::1]", "::1"]
+    {
+        let config = parse(&format!("[provisioning]\nendpoint = \"{endpoint}\"")).unwrap();
+        assert_eq!(config.provisioning.endpoint, endpoint);
     }
 }
 
