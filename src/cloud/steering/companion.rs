@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use super::super::connection::Links;
 use super::super::error::{Cause, CloudError};
+use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
-use super::links::{Attached, Group};
+use super::links::{Attached, Group, Kind};
 use super::twin::{Answer, Conversation, OWN};
 use super::{Steering, methods, wire};
 use crate::identity::Identity;
@@ -36,6 +37,7 @@ pub struct Companion<'a> {
     identity: &'a Identity,
     conversation: Conversation,
     running: FuturesUnordered<BoxFuture<'static, (MessageId, methods::Answer)>>,
+    disk: Disk,
 }
 
 enum Event {
@@ -43,6 +45,7 @@ enum Event {
     Method(Received),
     Message(Received),
     Answered(MessageId, methods::Answer),
+    Disk(Done),
     Turn,
 }
 
@@ -53,7 +56,7 @@ impl<'a> Companion<'a> {
         }
         steering.reported.connected(&steering.desk.board);
         let conversation = Conversation::new(steering.answer, steering.seed, Instant::now());
-        Self { steering, identity, conversation, running: FuturesUnordered::new() }
+        Self { steering, identity, conversation, running: FuturesUnordered::new(), disk: Disk::default() }
     }
 
     /// Runs as long as the connection is good; returns what only another connection mends.
@@ -67,16 +70,22 @@ impl<'a> Companion<'a> {
 
     async fn turn(&mut self, links: &mut Links) -> Result<(), CloudError> {
         self.attach(links).await?;
-        self.steering.desired.keep().await;
+        self.step().await;
+        Ok(())
+    }
+
+    async fn step(&mut self) {
+        self.disk.start(&mut self.steering.desired, &self.steering.inbox);
         self.speak().await;
         match self.event().await {
-            Event::Twin(received) => self.twin(received).await,
+            Event::Twin(received) => self.twin(received),
             Event::Method(received) => self.method(received).await,
-            Event::Message(received) => self.message(received).await,
+            Event::Message(received) => self.message(received),
             Event::Answered(id, answer) => self.answer(id, &answer).await,
-            Event::Turn => {}
+            Event::Disk(Done::Kept(written)) => self.steering.desired.kept(written),
+            Event::Disk(Done::Message(Some(judged))) => self.settle(judged).await,
+            Event::Disk(Done::Message(None)) | Event::Turn => {}
         }
-        Ok(())
     }
 
     async fn attach(&mut self, links: &mut Links) -> Result<(), CloudError> {
@@ -87,18 +96,23 @@ impl<'a> Companion<'a> {
                 continue;
             }
             group.attach(links, &self.identity.device_id).await?;
+            if group.kind == Kind::Messages {
+                self.disk.forget_message();
+            }
             // The subscription went with the old links, and a push may have been missed.
             if index == 0 && group.attached.is_some() {
                 self.conversation =
                     Conversation::new(self.steering.answer, self.steering.seed, Instant::now());
             }
         }
-        self.steering.inbox.load().await;
         Ok(())
     }
 
-    /// Sends the request about the twin that is due.
+    /// Sends the request about the twin that is due. What is about to be kept is reported once, when it is.
     async fn speak(&mut self) {
+        if self.disk.is_keeping() {
+            return;
+        }
         let steering = &mut *self.steering;
         let [twin, ..] = &mut steering.groups;
         let Some(attached) = &mut twin.attached else { return };
@@ -120,16 +134,18 @@ impl<'a> Companion<'a> {
         let due = dues.chain(reported).chain(self.conversation.due(now)).filter(|due| *due > now).min();
         let wake = steering.desk.timekeeper.end_of_turn(TURN, due);
         let [twin, methods, messages] = &mut steering.groups;
+        let one_at_a_time = !self.disk.has_message();
         tokio::select! {
             received = receive(&mut twin.attached) => Event::Twin(received),
             received = receive(&mut methods.attached) => Event::Method(received),
-            received = receive(&mut messages.attached) => Event::Message(received),
+            received = receive(&mut messages.attached), if one_at_a_time => Event::Message(received),
+            done = self.disk.done() => Event::Disk(done),
             Some((id, answer)) = self.running.next() => Event::Answered(id, answer),
             () = tokio::time::sleep_until(wake) => Event::Turn,
         }
     }
 
-    async fn twin(&mut self, received: Received) {
+    fn twin(&mut self, received: Received) {
         let Some(delivery) = readable(&mut self.steering.groups[0], received) else { return };
         let now = Instant::now();
         let news = match wire::from_twin(delivery.into_message()) {
@@ -143,7 +159,7 @@ impl<'a> Companion<'a> {
             wire::FromTwin::Push { version, body } => self.conversation.pushed(now, &body, version),
         };
         for news in news {
-            self.steering.desired.take(news).await;
+            self.steering.desired.take(news);
         }
     }
 
@@ -173,11 +189,14 @@ impl<'a> Companion<'a> {
         lost_by(group, sent);
     }
 
-    async fn message(&mut self, received: Received) {
+    fn message(&mut self, received: Received) {
         let Some(delivery) = readable(&mut self.steering.groups[2], received) else { return };
         let (delivery, message) = delivery.into_parts();
-        let now = self.steering.desk.timekeeper.now();
-        let verdict = self.steering.inbox.take(&wire::to_device(message), now).await;
+        let (inbox, timekeeper) = (&self.steering.inbox, &self.steering.desk.timekeeper);
+        self.disk.take(inbox, delivery, wire::to_device(message), timekeeper);
+    }
+
+    async fn settle(&mut self, Judged { delivery, verdict }: Judged) {
         let group = &mut self.steering.groups[2];
         let Some(attached) = &mut group.attached else { return };
         let doing = "settle a message to the device";
@@ -239,3 +258,6 @@ fn lost_by(group: &mut Group, done: Result<(), CloudError>) {
         group.lost(&error);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! the hub is told that they were accepted, so that none is gone with the power. Knows no AMQP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -40,28 +41,33 @@ pub enum Verdict {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inbox {
     store: StoreHandle,
     board: Arc<Board>,
-    loaded: bool,
+    loaded: Arc<AtomicBool>,
 }
 
 impl Inbox {
     pub fn new(store: StoreHandle, board: Arc<Board>) -> Self {
-        Self { store, board, loaded: false }
+        Self { store, board, loaded: Arc::default() }
+    }
+
+    /// Whether what was kept by the last run is shown.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Relaxed)
     }
 
     /// Shows what was kept by the last run. Until the store has answered once, nothing is accepted.
-    pub async fn load(&mut self) {
-        if self.loaded {
+    pub async fn load(&self) {
+        if self.is_loaded() {
             return;
         }
         let kept = match tokio::time::timeout(LIMIT, self.store.value(KEY)).await {
             Ok(Ok(text)) => text,
             Ok(Err(_)) | Err(_) => return,
         };
-        self.loaded = true;
+        self.loaded.store(true, Ordering::Relaxed);
         // A text that is not ours is as good as none.
         let kept: Vec<Value> = kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         if !kept.is_empty() {
@@ -69,13 +75,13 @@ impl Inbox {
         }
     }
 
-    /// Takes a message in.
-    pub async fn take(&mut self, message: &ToDevice, now: DateTime<Utc>) -> Verdict {
+    /// Takes a message in; one at a time.
+    pub async fn take(&self, message: &ToDevice, now: DateTime<Utc>) -> Verdict {
         let Some(entry) = entry(message, now) else {
             return Verdict::Reject("the station shows text (UTF-8), and this is none");
         };
         self.load().await;
-        if !self.loaded {
+        if !self.is_loaded() {
             return Verdict::Later;
         }
         let mut messages = self.board.cloud.borrow().messages.clone();
@@ -196,7 +202,7 @@ mod tests {
             let (_settings_tx, settings_rx) = tokio::sync::watch::channel(Settings::from_file(&config));
             let asking = async {
                 let board = Arc::new(Board::default());
-                let mut inbox = Inbox::new(store.clone(), Arc::clone(&board));
+                let inbox = Inbox::new(store.clone(), Arc::clone(&board));
                 inbox.load().await;
                 if round == 0 {
                     for number in 1..=12 {

@@ -1,10 +1,11 @@
-//! Brings what the twin asks for into force: kept on disk, then in the settings that the other tasks watch, then in
-//! the status document; the answers follow from it. Knows no AMQP.
+//! Brings what the twin asks for into force: in the settings that the other tasks watch, in the status document, and
+//! on disk; the answers follow from it. Knows no AMQP.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::News;
@@ -78,8 +79,8 @@ impl Desired {
         self.keep().await;
     }
 
-    /// Takes in what was read or pushed.
-    pub async fn take(&mut self, news: News) {
+    /// Takes in what was read or pushed. It holds at once; [`Desired::next_write`] has the write that it needs.
+    pub fn take(&mut self, news: News) {
         let changes = match news {
             News::Whole(twin) => {
                 self.may_write = true;
@@ -88,13 +89,13 @@ impl Desired {
             News::Changed(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
         };
         tell(&changes);
-        self.keep().await;
         self.bring_into_force();
     }
 
-    /// Writes what is not on disk yet. Until then the values hold, are not acknowledged as done, and a restart may
-    /// forget them. What could not be read is not written over before the hub has said what the twin is.
-    pub async fn keep(&mut self) {
+    /// The write of what is not on disk yet: it ends with what is then. Until [`Desired::kept`] is told, the values
+    /// hold, are not acknowledged as done, and a restart may forget them. What could not be read is not written over
+    /// before the hub has said what the twin is.
+    pub fn next_write(&mut self) -> Option<BoxFuture<'static, Option<Overlay>>> {
         let store_id = self.board.store.borrow().store_id.clone();
         if !store_id.is_empty() && store_id != self.store_id {
             if !self.store_id.is_empty() {
@@ -104,14 +105,30 @@ impl Desired {
             self.store_id = store_id;
         }
         if !self.may_write || self.kept.as_ref().is_some_and(|kept| self.overlay.is_kept_by(kept)) {
-            return;
+            return None;
         }
         // A write that fails, or is late, leaves one or the other on the disk.
         self.kept = None;
-        match tokio::time::timeout(LIMIT, settings::keep(&self.overlay, &self.store)).await {
-            Ok(Ok(())) => self.kept = Some(self.overlay.clone()),
-            Ok(Err(error)) => tracing::warn!(%error, "the twin's values could not be kept; trying again"),
-            Err(_) => tracing::warn!("the store does not answer, so the twin's values are not kept yet"),
+        let (overlay, store) = (self.overlay.clone(), self.store.clone());
+        Some(Box::pin(async move {
+            match tokio::time::timeout(LIMIT, settings::keep(&overlay, &store)).await {
+                Ok(Ok(())) => return Some(overlay),
+                Ok(Err(error)) => tracing::warn!(%error, "the twin's values could not be kept; trying again"),
+                Err(_) => tracing::warn!("the store does not answer, so the twin's values are not kept yet"),
+            }
+            None
+        }))
+    }
+
+    /// What is on disk now; none where that is not known.
+    pub fn kept(&mut self, written: Option<Overlay>) {
+        self.kept = written;
+    }
+
+    async fn keep(&mut self) {
+        if let Some(write) = self.next_write() {
+            let written = write.await;
+            self.kept(written);
         }
     }
 

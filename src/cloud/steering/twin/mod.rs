@@ -8,4 +8,6 @@ mod reported;
 
 pub use self::conversation::{Answer, Conversation, News, Request};
 pub use self::desired::Desired;
+#[cfg(test)]
+pub use self::document::Twin;
 pub use self::reported::{OWN, Reported};

@@ -53,7 +53,8 @@ impl Bench {
 
     async fn take(&mut self, desired: Value, version: u64) {
         let desired = desired.as_object().cloned().unwrap();
-        self.desired.take(News::Whole(Twin { desired, version, ..Twin::default() })).await;
+        self.desired.take(News::Whole(Twin { desired, version, ..Twin::default() }));
+        self.desired.keep().await;
     }
 
     fn interval(&self) -> Duration {

@@ -1,0 +1,72 @@
+//! The loop beside a disk that stalls.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use super::super::Parts;
+use super::super::twin::{News, Twin};
+use super::*;
+use crate::clock::{SystemClock, Timekeeper};
+use crate::config::Config;
+use crate::settings::{Overlay, Settings};
+use crate::status::Board;
+use crate::store::{self, StoreTask};
+
+/// Steering whose store answers nothing as long as the task is only held.
+fn asleep(dir: &std::path::Path) -> (Steering, StoreTask) {
+    let mut config = Config::default();
+    config.store.path = dir.join("readings.db");
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
+    let (task, store) = store::open(&config.store, &timekeeper, "run".into()).unwrap();
+    let (settings, _) = watch::channel(Settings::from_file(&config));
+    let steering = Steering::new(Parts {
+        config: Arc::new(config),
+        overlay: Some(Overlay::of(&roof())),
+        settings,
+        board: Arc::new(Board::default()),
+        timekeeper,
+        store,
+        sensor: mpsc::channel(1).0,
+        flush: Arc::default(),
+        answer: Duration::from_secs(60),
+        seed: 1,
+    });
+    (steering, task)
+}
+
+fn roof() -> Identity {
+    Identity { host: "hub.example".into(), device_id: "roof".into() }
+}
+
+fn news() -> News {
+    let desired = json!({"sampleInterval": 5}).as_object().cloned().unwrap();
+    News::Whole(Twin { desired, version: 2, ..Twin::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_method_is_answered_within_four_seconds_while_the_disk_stalls() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut steering, _task) = asleep(dir.path());
+    let identity = roof();
+    let mut companion = Companion::new(&mut steering, &identity);
+    companion.steering.desired.take(news());
+    for round in 0..20 {
+        let desk = companion.steering.desk.clone();
+        let begin = Instant::now();
+        companion.running.push(Box::pin(async move {
+            let answer = methods::call("getStatus", b"", &desk).await;
+            assert_eq!(answer.status, 200);
+            (MessageId::Ulong(1), answer)
+        }));
+        while !companion.running.is_empty() {
+            companion.step().await;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(4), "round {round}: {:?}", begin.elapsed());
+        // Somewhere else in the write, the time-out and the pause.
+        tokio::time::advance(Duration::from_millis(700)).await;
+    }
+    let answer = &companion.steering.desired.acknowledgements()["sampleInterval"];
+    assert_eq!(answer.ac, 202, "in force, and not kept");
+}
