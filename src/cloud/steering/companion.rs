@@ -49,6 +49,17 @@ enum Event {
     Turn,
 }
 
+/// A message that came over a link.
+type Heard = Result<Delivery<Body<Value>>, Missed>;
+
+/// Why there is none.
+enum Missed {
+    /// It cannot be decoded.
+    Unreadable,
+    /// The links are gone.
+    Links,
+}
+
 impl<'a> Companion<'a> {
     pub fn new(steering: &'a mut Steering, identity: &'a Identity) -> Self {
         for group in &mut steering.groups {
@@ -78,7 +89,10 @@ impl<'a> Companion<'a> {
         self.disk.start(&mut self.steering.desired, &self.steering.inbox);
         self.speak().await;
         match self.event().await {
-            Event::Twin(received) => self.twin(received),
+            Event::Twin(received) => {
+                let heard = hear(&mut self.steering.groups[0], received);
+                self.twin(heard);
+            }
             Event::Method(received) => self.method(received).await,
             Event::Message(received) => self.message(received),
             Event::Answered(id, answer) => self.answer(id, &answer).await,
@@ -145,9 +159,17 @@ impl<'a> Companion<'a> {
         }
     }
 
-    fn twin(&mut self, received: Received) {
-        let Some(delivery) = readable(&mut self.steering.groups[0], received) else { return };
+    fn twin(&mut self, heard: Heard) {
         let now = Instant::now();
+        let delivery = match heard {
+            Ok(delivery) => delivery,
+            Err(Missed::Unreadable) => {
+                // It may have been a change: like one that says nothing, it leads to another GET.
+                self.conversation.pushed(now, b"", None);
+                return;
+            }
+            Err(Missed::Links) => return,
+        };
         let news = match wire::from_twin(delivery.into_message()) {
             wire::FromTwin::Answer { id: Some(id), status, version, body } => {
                 self.conversation.answered(now, id, Answer { status, version, body: &body })
@@ -164,7 +186,7 @@ impl<'a> Companion<'a> {
     }
 
     async fn method(&mut self, received: Received) {
-        let Some(delivery) = readable(&mut self.steering.groups[1], received) else { return };
+        let Ok(delivery) = hear(&mut self.steering.groups[1], received) else { return };
         let Some(wire::Call { id, name, payload }) = wire::call(delivery.into_message()) else {
             tracing::warn!("a method call without a name or without an id to answer to");
             return;
@@ -190,7 +212,7 @@ impl<'a> Companion<'a> {
     }
 
     fn message(&mut self, received: Received) {
-        let Some(delivery) = readable(&mut self.steering.groups[2], received) else { return };
+        let Ok(delivery) = hear(&mut self.steering.groups[2], received) else { return };
         let (delivery, message) = delivery.into_parts();
         let (inbox, timekeeper) = (&self.steering.inbox, &self.steering.desk.timekeeper);
         self.disk.take(inbox, delivery, wire::to_device(message), timekeeper);
@@ -228,16 +250,16 @@ async fn receive(attached: &mut Option<Attached>) -> Received {
 }
 
 /// A message that cannot be decoded costs itself; any other error costs the links.
-fn readable(group: &mut Group, received: Received) -> Option<Delivery<Body<Value>>> {
+fn hear(group: &mut Group, received: Received) -> Heard {
     match received {
-        Ok(delivery) => Some(delivery),
+        Ok(delivery) => Ok(delivery),
         Err(RecvError::MessageDecode(error)) => {
             tracing::warn!(?error, "the hub sent a message that cannot be decoded");
-            None
+            Err(Missed::Unreadable)
         }
         Err(error) => {
             group.lost(&CloudError::new("hear from the hub", Cause::from(error)));
-            None
+            Err(Missed::Links)
         }
     }
 }

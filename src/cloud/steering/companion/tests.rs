@@ -1,4 +1,4 @@
-//! The loop beside a disk that stalls.
+//! The loop beside a disk that stalls, and what it cannot read.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::super::Parts;
-use super::super::twin::{News, Twin};
+use super::super::twin::{News, Request, Twin};
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
@@ -69,4 +69,24 @@ async fn a_method_is_answered_within_four_seconds_while_the_disk_stalls() {
     }
     let answer = &companion.steering.desired.acknowledgements()["sampleInterval"];
     assert_eq!(answer.ac, 202, "in force, and not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_twin_that_cannot_be_decoded_leads_to_another_get() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut steering, _task) = asleep(dir.path());
+    let identity = roof();
+    let mut companion = Companion::new(&mut steering, &identity);
+    let nothing = serde_json::Map::new();
+    let conversation = &mut companion.conversation;
+    let now = Instant::now();
+    for body in [&b""[..], br#"{"desired": {"$version": 4}, "reported": {"$version": 1}}"#] {
+        let (id, _) = conversation.next(now, &nothing, &[]).unwrap();
+        conversation.answered(now, id, Answer { status: 200, version: None, body });
+    }
+    assert_eq!(conversation.next(now, &nothing, &[]), None, "the twin was read");
+    companion.twin(Err(Missed::Unreadable));
+    let due = companion.conversation.due(now).expect("it is read again after a while");
+    let asked = companion.conversation.next(due, &nothing, &[]);
+    assert!(matches!(asked, Some((_, Request::Get))), "{asked:?}");
 }
