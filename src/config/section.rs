@@ -124,8 +124,8 @@ impl<'i> Section<'i> {
     pub fn finish(self, findings: &mut Findings<'i>) {
         for (key, _) in &self.table {
             let known = self.known.join(", ");
-            let problem =
-                format!("`{}.{}` is not a key; this section has: {known}", self.name, key.get_ref());
+            let (section, name) = (self.name, show_name(key.get_ref()));
+            let problem = format!("`{section}.{name}` is not a key; this section has: {known}");
             findings.note(key.span().start, problem);
         }
     }
@@ -164,6 +164,10 @@ fn show(value: &DeValue<'_>) -> String {
     }
 }
 
+fn show_name(name: &str) -> &str {
+    if secret_in(name).is_some() { "(not shown)" } else { name }
+}
+
 fn kind(value: &DeValue<'_>) -> String {
     let article = if value.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {}", value.type_str())
@@ -171,8 +175,10 @@ fn kind(value: &DeValue<'_>) -> String {
 
 /// The unknown sections of the file.
 pub(super) fn leftovers(root: &DeTable<'_>, known: &[&str], findings: &mut Findings<'_>) {
-    let names: Vec<(usize, String)> =
-        root.iter().map(|(key, _): (&Spanned<_>, _)| (key.span().start, key.get_ref().to_string())).collect();
+    let names: Vec<(usize, String)> = root
+        .iter()
+        .map(|(key, _): (&Spanned<_>, _)| (key.span().start, show_name(key.get_ref()).to_owned()))
+        .collect();
     for (start, name) in names {
         findings.note(start, format_args!("`{name}` is not a section; there are: {}", known.join(", ")));
     }

@@ -179,6 +179,10 @@ fn a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
     }
     let refused = problems(&format!("[sensor]\nbus = \"{}\"", &key[..43]));
     assert!(refused.contains("`sensor.bus` is what could be a key"), "{refused}");
+    for text in [format!("[hub]\n\"{string}\" = 1"), format!("\n\"{key}\" = 1"), format!("[hub]\n{string}")] {
+        let problems = problems(&text);
+        assert!(problems.contains("line 2: ") && !problems.contains("c2Vj"), "{problems}");
+    }
     // The letters of a key, and yet a path.
     let path = "/etc/weatherstation/identity";
     let config = parse(&format!("[identity]\nkey_file = \"{path}\"")).unwrap();
