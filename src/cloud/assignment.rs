@@ -101,16 +101,26 @@ impl Assignment {
 }
 
 /// One visit, by the daemon or by `provision --dps`. With a wrong clock the service's own time is taken first: no
-/// token could be made without.
+/// token could be made without. Where the clock is only not synchronised, it is compared when the service does not
+/// take a token made with it.
 pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, CloudError> {
     let timekeeper = &service.timekeeper;
+    let (host, port) = service.endpoint();
     if timekeeper.state() == ClockState::Wrong {
-        let (host, port) = service.endpoint();
-        let time = hub_time::ask(host, port, &service.tls, timekeeper, limits).await?;
-        tracing::warn!("the clock is wrong: the provisioning service's time is used");
-        timekeeper.take_hub_time(time);
+        hub_time::put_right(host, port, &service.tls, timekeeper, limits).await?;
     }
-    service.provision().await.map_err(|error| CloudError::new("get an identity", Cause::Unassigned(error)))
+    let mut visited = service.provision().await;
+    let about_the_time = visited.as_ref().is_err_and(|error| error.about_the_time);
+    if about_the_time && timekeeper.state() != ClockState::Synchronised {
+        match hub_time::put_right(host, port, &service.tls, timekeeper, limits).await {
+            Ok(true) => visited = service.provision().await,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the service's time could not be compared with the station's");
+            }
+        }
+    }
+    visited.map_err(|error| CloudError::new("get an identity", Cause::Unassigned(error)))
 }
 
 /// The identity is known, and switched off by a person: asking elsewhere would work against them.

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use tokio_rustls::rustls;
-
 pub use super::refusal::Refusal;
-use super::tls::TlsError;
+use super::tls::{self, TlsError};
 use crate::backoff::Range;
 use crate::chain::chain;
 use crate::identity::IdentityError;
+use crate::identity::dps::Unassigned;
 use crate::store::StoreError;
 
 /// One thing that did not work: what was being done, and why not.
@@ -51,8 +50,8 @@ pub enum Cause {
     #[error("{}", chain(.0))]
     Identity(IdentityError),
     /// The provisioning service gave no identity.
-    #[error("{}", chain(.0))]
-    Unassigned(IdentityError),
+    #[error("{0}")]
+    Unassigned(Unassigned),
     /// The store has failed.
     #[error("{}", chain(.0))]
     Store(StoreError),
@@ -134,15 +133,7 @@ impl CloudError {
 
     /// The hub's certificate is not valid yet or no longer, by the station's clock: that may be the one that is wrong.
     pub fn is_about_the_time(&self) -> bool {
-        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-        let Cause::Io(error) = &self.cause else { return false };
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        matches!(
-            inner,
-            Some(rustls::Error::InvalidCertificate(
-                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
-            ))
-        )
+        matches!(&self.cause, Cause::Io(error) if tls::is_about_the_time(error))
     }
 
     /// The store's trouble, and not the hub's: the connection is as good as it was.

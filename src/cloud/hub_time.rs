@@ -2,18 +2,39 @@
 //! everything about the hub's certificate but its dates; those are checked against the answer, which must also not
 //! lie before the floor (the build date, or the newest reading taken with a right clock). Knows nothing of AMQP.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::deadline::{Limits, within};
 use super::error::{Cause, CloudError};
 use super::tls::{self, Tls};
-use crate::clock::Timekeeper;
+use crate::clock::{ClockState, Timekeeper};
 
 /// More than any answer's head needs.
 const MOST: usize = 16 * 1024;
 
 const DOING: &str = "ask the hub for the time";
+
+/// A clock this far off makes tokens that are taken for expired (the hub allows five minutes).
+const SKEW: TimeDelta = TimeDelta::minutes(2);
+
+/// Compares the clock with the time of `host`, and takes that where the clock is off. Says whether it was taken.
+pub async fn put_right(
+    host: &str,
+    port: u16,
+    tls: &Tls,
+    timekeeper: &Timekeeper,
+    limits: &Limits,
+) -> Result<bool, CloudError> {
+    let time = ask(host, port, tls, timekeeper, limits).await?;
+    let off = timekeeper.now() - time;
+    let is_off = off.abs() > SKEW || timekeeper.state() == ClockState::Wrong;
+    if is_off {
+        tracing::warn!(off_by_seconds = off.num_seconds(), "the clock is wrong: the time of {host} is used");
+        timekeeper.take_hub_time(time);
+    }
+    Ok(is_off)
+}
 
 /// Asks `host` for the time, to the second.
 pub async fn ask(

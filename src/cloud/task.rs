@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use fe2o3_amqp::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -39,9 +38,6 @@ use crate::identity::Identity;
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::store::StoreHandle;
-
-/// A clock this far off makes tokens that the hub takes for expired (it allows five minutes).
-const SKEW: TimeDelta = TimeDelta::minutes(2);
 
 /// The kernel's clock is given this long after boot to be synchronised.
 const JUST_BOOTED: Duration = Duration::from_secs(120);
@@ -336,15 +332,8 @@ impl Running {
     }
 
     async fn take_hub_time(&mut self, identity: &Identity, tls: &Tls) -> Result<(), CloudError> {
-        let timekeeper = &self.task.timekeeper;
-        let port = self.task.hub.websocket_port;
-        let time = hub_time::ask(&identity.host, port, tls, timekeeper, &self.task.limits).await?;
-        let off = timekeeper.now() - time;
-        if off.abs() > SKEW || timekeeper.state() == ClockState::Wrong {
-            tracing::warn!(off_by_seconds = off.num_seconds(), "the clock is wrong: the hub's time is used");
-            timekeeper.take_hub_time(time);
-        }
-        Ok(())
+        let (port, timekeeper) = (self.task.hub.websocket_port, &self.task.timekeeper);
+        hub_time::put_right(&identity.host, port, tls, timekeeper, &self.task.limits).await.map(drop)
     }
 
     /// Waits, turning; ends early when the station stops, or (true) when the page's form has put an identity in.

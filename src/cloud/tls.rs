@@ -139,6 +139,18 @@ fn set_up(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Whether a handshake failed because a certificate is not valid yet or no longer, by the station's clock.
+pub fn is_about_the_time(error: &io::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        ))
+    )
+}
+
 /// Why the trusted roots could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

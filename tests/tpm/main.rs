@@ -3,6 +3,7 @@
 
 mod cuts;
 mod dps;
+mod dps_clock;
 mod dps_cuts;
 mod failures;
 mod fleet;

@@ -22,6 +22,8 @@ pub enum Meaning {
     Later { after: Option<Duration>, why: String },
     /// The service does not know this registration, or not with this endorsement key.
     Unknown(String),
+    /// The same to a request without a token; to a signed one, that the token is not taken.
+    Refused(String),
     /// Known, and switched off by a person.
     Disabled(String),
     /// Anything else: a person has to look.
@@ -76,7 +78,7 @@ pub fn meaning(answer: &Answer) -> Meaning {
         (401, Some(body)) => match body.authentication_key.as_deref().map(|key| STANDARD.decode(key)) {
             Some(Ok(blob)) => Meaning::Challenge { blob },
             Some(Err(_)) => Meaning::Failed("the authentication key is not base64".into()),
-            None => Meaning::Unknown(said(&body)),
+            None => Meaning::Refused(said(&body)),
         },
         (404, Some(body)) => Meaning::Unknown(said(&body)),
         (403, Some(body)) => Meaning::Disabled(said(&body)),
@@ -131,7 +133,7 @@ mod tests {
         let assigned = |blob| Meaning::Assigned { host: "h".into(), device_id: "d".into(), blob };
         for (status, body, meaning) in [
             (401, r#"{"authenticationKey":"AQI="}"#, Meaning::Challenge { blob: vec![1, 2] }),
-            (401, r#"{"errorCode":401002,"message":"no"}"#, Meaning::Unknown("401 401002 no".into())),
+            (401, r#"{"errorCode":401002,"message":"no"}"#, Meaning::Refused("401 401002 no".into())),
             (
                 401,
                 r#"{"authenticationKey":"*"}"#,

@@ -10,7 +10,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use crate::cloud::tls::Tls;
+use crate::cloud::tls::{self, Tls};
 
 /// The service's answers are a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -50,6 +50,13 @@ pub enum HttpsError {
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error("the request cannot be written")]
     Request(#[from] hyper::http::Error),
+}
+
+impl HttpsError {
+    /// The service's certificate is not valid yet or no longer, by the station's clock.
+    pub fn is_about_the_time(&self) -> bool {
+        matches!(self, Self::Io(error) if tls::is_about_the_time(error))
+    }
 }
 
 /// Asks, and waits at most `limit` for the whole of it.

@@ -13,7 +13,9 @@ mod enrollment;
 mod https;
 mod register;
 mod return_policy;
+mod unassigned;
 
 pub use self::enrollment::{Enrollment, enrollment};
 pub use self::register::{Limits, Service};
 pub use self::return_policy::ReturnPolicy;
+pub use self::unassigned::Unassigned;

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::answer::{Meaning, meaning};
 use super::enrollment::registration_id;
 use super::https::{self, Ask};
+use super::unassigned::Unassigned;
 use crate::clock::{ClockState, Timekeeper};
 use crate::cloud::tls::Tls;
 use crate::config;
@@ -65,7 +66,7 @@ pub struct Service {
 impl Service {
     /// Visits the service and puts what it assigns into the TPM. A slot that was filled by hand is refused
     /// before anything is sent.
-    pub async fn provision(&self) -> Result<Identity, IdentityError> {
+    pub async fn provision(&self) -> Result<Identity, Unassigned> {
         let deadline = Instant::now() + self.limits.visit;
         timeout_at(deadline, self.visit()).await.map_err(|_| {
             let limit = self.limits.visit.as_secs();
@@ -73,14 +74,13 @@ impl Service {
         })?
     }
 
-    async fn visit(&self) -> Result<Identity, IdentityError> {
+    async fn visit(&self) -> Result<Identity, Unassigned> {
         if self.identity.source != config::IdentitySource::Tpm {
-            return Err(self.failed("it needs identity.source = \"tpm\""));
+            return Err(self.failed("it needs identity.source = \"tpm\"").into());
         }
         if self.provisioning.id_scope.is_empty() {
-            return Err(self.failed(
-                "provisioning.id_scope is empty; expected the ID scope of the service, such as 0ne00XXXXXX",
-            ));
+            let expected = "expected the ID scope of the service, such as 0ne00XXXXXX";
+            return Err(self.failed(format!("provisioning.id_scope is empty; {expected}")).into());
         }
         let (tcti, slot) = (self.identity.tcti.clone(), self.identity.slot);
         let keys = self
@@ -103,7 +103,7 @@ impl Service {
     }
 
     /// From the challenge to the identity in the TPM.
-    async fn register(&self, registration: &str, body: &str) -> Result<Identity, IdentityError> {
+    async fn register(&self, registration: &str, body: &str) -> Result<Identity, Unassigned> {
         let encoded = utf8_percent_encode(registration, RESERVED);
         let scope = utf8_percent_encode(&self.provisioning.id_scope, RESERVED);
         let base = format!("/{scope}/registrations/{encoded}");
@@ -113,7 +113,7 @@ impl Service {
         'challenge: loop {
             let key = match self.ask(Method::PUT, &register, None, body).await? {
                 Meaning::Challenge { blob } => self.activate(blob).await?,
-                other => return Err(self.unexpected(registration, other)),
+                other => return Err(self.unexpected(registration, other).into()),
             };
             let token = self.token(&key, registration).await?;
             let mut answer = self.ask(Method::PUT, &register, Some(token.as_str()), body).await?;
@@ -125,7 +125,7 @@ impl Service {
                             Some(blob) => self.activate(blob).await?,
                             None => key,
                         };
-                        return self.keep(key, identity).await;
+                        return Ok(self.keep(key, identity).await?);
                     }
                     Meaning::Assigning { operation, after } => {
                         self.pause(after).await;
@@ -138,7 +138,9 @@ impl Service {
                         self.pause(None).await;
                         continue 'challenge;
                     }
-                    other => return Err(self.unexpected(registration, other)),
+                    Meaning::Challenge { .. } => return Err(self.not_taken("asks for another one")),
+                    Meaning::Refused(said) => return Err(self.not_taken(&format!("says: {said}"))),
+                    other => return Err(self.unexpected(registration, other).into()),
                 }
             }
         }
@@ -151,7 +153,7 @@ impl Service {
         path: &str,
         token: Option<&str>,
         body: &str,
-    ) -> Result<Meaning, IdentityError> {
+    ) -> Result<Meaning, Unassigned> {
         let (host, port) = self.endpoint();
         let mut failures = 0;
         loop {
@@ -162,14 +164,23 @@ impl Service {
                     Meaning::Later { after, why } => (format!("the service is in trouble: {why}"), after),
                     other => return Ok(other),
                 },
+                // Asking again makes no clock right; the visitor compares it.
+                Err(error)
+                    if error.is_about_the_time() && self.timekeeper.state() != ClockState::Synchronised =>
+                {
+                    let text = format!("{error}; is the station's clock right?");
+                    return Err(Unassigned::about_the_time(self.failed(text)));
+                }
                 Err(error) => (error.to_string(), None),
             };
             failures += 1;
             if failures >= self.limits.failures {
-                return Err(self.failed(format!(
-                    "{why}; is provisioning.endpoint right, and does a firewall let port {port} through? The \
-                     station tries again by itself"
-                )));
+                return Err(self
+                    .failed(format!(
+                        "{why}; is provisioning.endpoint right, and does a firewall let port {port} through? The \
+                         station tries again by itself"
+                    ))
+                    .into());
             }
             tracing::debug!(%why, failures, "asking the provisioning service again");
             self.trouble.send_replace(self.failed(format!("{why}; it is asked again")).to_string());
@@ -238,9 +249,17 @@ impl Service {
         )
     }
 
+    /// A fresh token is refused: by a service that does not know the key, or because of the clock.
+    fn not_taken(&self, it: &str) -> Unassigned {
+        Unassigned::about_the_time(self.failed(format!(
+            "it does not take the token that this TPM signed (it {it}); is the clock right, and was the \
+             endorsement key enrolled by `weather-station provision --show-enrollment`?"
+        )))
+    }
+
     fn unexpected(&self, registration: &str, meaning: Meaning) -> IdentityError {
         match meaning {
-            Meaning::Unknown(said) => self.failed(format!(
+            Meaning::Unknown(said) | Meaning::Refused(said) => self.failed(format!(
                 "it does not know registration {registration:?} with this TPM's endorsement key (it says: {said}); \
                  enter both as an individual enrollment, as `weather-station provision --show-enrollment` prints \
                  them, and check provisioning.id_scope"
@@ -251,11 +270,10 @@ impl Service {
             Meaning::Failed(said) => self.failed(format!(
                 "it failed: {said}; look at the enrollment of {registration:?} and at the hubs linked to the service"
             )),
-            Meaning::Challenge { .. } => self.failed(
-                "it does not take the token that this TPM signed; is the clock right, and was the endorsement key \
-                 enrolled by `weather-station provision --show-enrollment`?",
-            ),
-            Meaning::Assigning { .. } | Meaning::Assigned { .. } | Meaning::Later { .. } => {
+            Meaning::Challenge { .. }
+            | Meaning::Assigning { .. }
+            | Meaning::Assigned { .. }
+            | Meaning::Later { .. } => {
                 self.failed("it assigned a hub without asking who is there; is provisioning.endpoint right?")
             }
         }
