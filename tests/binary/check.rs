@@ -1,13 +1,15 @@
 //! `check`: what it says of each part that is missing or wrong, and that it leaves a running station alone.
 
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, Options};
 use serde_json::Value;
 
-use super::support::station::{Station, free_port};
-use super::support::swtpm::Swtpm;
+use super::support::station::{Station, binary, free_port};
+use super::support::swtpm::{Swtpm, wait_until};
 use super::{command, lonely, text, with_key_file};
 
 /// `check --json`: the exit status, and the findings by name.
@@ -83,6 +85,38 @@ fn each_part_that_is_missing_or_wrong_is_found_with_how_far_it_goes() {
     let (ended, checks) = check(dir.path(), &no_trace);
     assert_eq!((ended, checks.as_array().unwrap().len()), (Some(78), 1), "nothing is opened: {checks}");
     assert_says(&checks, "configuration", "failed", "`sensor.trace`");
+}
+
+#[test]
+fn the_token_that_it_makes_is_in_no_core_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    // It takes connections and says nothing: meanwhile the token waits in memory.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let config =
+        with_key_file(dir.path(), &hub).replace(&format!("port = {}", hub.port()), &format!("port = {port}"));
+    let file = dir.path().join("command.toml");
+    std::fs::write(&file, config + "[showcase]\nlisten = \"\"\n").unwrap();
+    let mut child = binary()
+        .arg("--config")
+        .arg(&file)
+        .arg("check")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut taken = None;
+    wait_until("check asks the hub", || {
+        taken = silent.accept().ok();
+        taken.is_some()
+    });
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..], ["0", "0", "bytes"], "{core}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
