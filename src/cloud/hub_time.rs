@@ -47,6 +47,7 @@ pub async fn ask(
     let tcp = within(DOING, limits.connect * 4, tls.reach(host, port, limits.connect)).await?;
     let (mut stream, certificate) =
         within(DOING, limits.handshake, tls.connect_without_clock(host, tcp)).await?;
+    let host = tls::bracketed(host);
     let request = format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: */*\r\n\r\n");
     let exchange = async {
         stream.write_all(request.as_bytes()).await?;

@@ -115,6 +115,7 @@ impl Server {
     }
 
     async fn ask(&self, stream: &mut TcpStream, host: &str, port: u16) -> io::Result<()> {
+        let host = tls::bracketed(host);
         let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
         if let Some(authorization) = &self.authorization {
             request.push_str("Proxy-Authorization: ");
@@ -195,6 +196,26 @@ mod tests {
         let authorization = proxy.server.as_ref().unwrap().authorization.as_ref().unwrap();
         assert_eq!(authorization.as_str(), "Basic bWU6cEBzcw==");
         assert_eq!(format!("{proxy:?}"), "Proxy { server: Some(\"proxy:3128\"), direct: [] }");
+    }
+
+    #[tokio::test]
+    async fn a_host_without_a_name_is_asked_for_by_its_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::parse(Some(&listener.local_addr().unwrap().to_string()), None).unwrap();
+        for (host, named) in
+            [("::1", "[::1]"), ("[::1]", "[::1]"), ("192.0.2.7", "192.0.2.7"), ("hub", "hub")]
+        {
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                stream.read_buf(&mut head).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                String::from_utf8(head).unwrap()
+            };
+            let (connected, head) = tokio::join!(proxy.connect(host, 443, Duration::from_secs(5)), answering);
+            connected.unwrap();
+            assert_eq!(head, format!("CONNECT {named}:443 HTTP/1.1\r\nHost: {named}:443\r\n\r\n"));
+        }
     }
 
     #[test]

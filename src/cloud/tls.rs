@@ -5,8 +5,9 @@
 //! leaves are never pinned: the hub's certificates rotate without notice. Certificates are judged by the
 //! station's own idea of the time, so that a Pi without a clock is not locked out once it has the hub's time.
 
+use std::borrow::Cow;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,6 +189,15 @@ fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(bare(host).to_owned()).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{host} is neither a host name nor an IP"))
     })
+}
+
+/// The host as it stands before a port, in a URI or a `Host` header (RFC 3986, section 3.2.2): an IPv6 address in
+/// brackets, anything else as it is.
+pub fn bracketed(host: &str) -> Cow<'_, str> {
+    match bare(host).parse::<Ipv6Addr>() {
+        Ok(_) => format!("[{}]", bare(host)).into(),
+        Err(_) => host.into(),
+    }
 }
 
 /// `[::1]` without its brackets.

@@ -15,6 +15,8 @@ use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
+use super::tls;
+
 const SUB_PROTOCOL: &str = "AMQPWSB10";
 
 /// Bytes in one outgoing message, at most.
@@ -36,8 +38,8 @@ pub async fn connect<Io>(host: &str, port: u16, io: Io) -> io::Result<ByteStream
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut request =
-        format!("wss://{host}:{port}/$iothub/websocket").into_client_request().map_err(to_io)?;
+    let address = format!("wss://{}:{port}/$iothub/websocket", tls::bracketed(host));
+    let mut request = address.into_client_request().map_err(to_io)?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL));
     let config = WebSocketConfig::default()
         .read_buffer_size(CHUNK)
@@ -155,6 +157,24 @@ mod tests {
         };
         let ((), count) = tokio::join!(writing, reading);
         assert_eq!(count, 200_000);
+    }
+
+    #[tokio::test]
+    async fn a_hub_without_a_name_is_asked_by_its_address() {
+        for (host, named) in
+            [("::1", "[::1]"), ("[::1]", "[::1]"), ("192.0.2.7", "192.0.2.7"), ("hub", "hub")]
+        {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let reading = async {
+                let mut head = Vec::new();
+                far.read_buf(&mut head).await.unwrap();
+                drop(far);
+                String::from_utf8(head).unwrap()
+            };
+            let (refused, head) = tokio::join!(connect(host, 8443, near), reading);
+            assert!(head.starts_with("GET /$iothub/websocket HTTP/1.1\r\n"), "{head:?} {refused:?}");
+            assert!(head.contains(&format!("\r\nHost: {named}:8443\r\n")), "{head}");
+        }
     }
 
     #[tokio::test]

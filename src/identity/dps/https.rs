@@ -68,7 +68,8 @@ async fn exchange(tls: &Tls, ask: Ask<'_>, limit: Duration) -> Result<Answer, Ht
     let stream = tls.reach(ask.host, ask.port, limit).await?;
     let stream = tls.connect(ask.host, stream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let host = if ask.port == 443 { ask.host.to_owned() } else { format!("{}:{}", ask.host, ask.port) };
+    let host = tls::bracketed(ask.host);
+    let host = if ask.port == 443 { host.into_owned() } else { format!("{host}:{}", ask.port) };
     let mut request = Request::builder()
         .method(ask.method)
         .uri(ask.path)
