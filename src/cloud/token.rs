@@ -1,5 +1,5 @@
 //! Makes the station's tokens: owns the signer, calls it where blocking is allowed, under a deadline, and
-//! reopens it when it is broken. Knows the clock; knows nothing of AMQP.
+//! opens another one where a call of it panics. Knows the clock; knows nothing of AMQP.
 
 use std::time::Duration;
 
@@ -106,10 +106,8 @@ impl SignerDesk {
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => {
                 if let State::Busy(running) = &mut self.state {
-                    let returned = running.await.ok();
-                    // After an error the signer is opened anew: a broken context never heals.
-                    let signer = returned.filter(|_| result.is_ok());
-                    self.state = signer.map_or(State::Closed, State::Idle);
+                    // After an error too: a signer holds nothing open, and knows which key it must not try again.
+                    self.state = running.await.map_or(State::Closed, State::Idle);
                 }
                 result.map_err(|error| fail(error.into()))
             }
@@ -186,6 +184,34 @@ mod tests {
         desk.identity().await.unwrap_err();
         write(&key_file);
         assert_eq!(desk.identity().await.unwrap().device_id, "roof");
+    }
+
+    /// Remembers how often it was asked.
+    struct Failing(u32);
+
+    impl Signer for Failing {
+        fn identity(&mut self) -> Result<Identity, IdentityError> {
+            self.0 += 1;
+            Err(IdentityError::Failed {
+                doing: "failing".into(),
+                remedy: format!("{} times", self.0),
+                source: None,
+            })
+        }
+
+        fn sign(&mut self, _: &[u8]) -> Result<[u8; 32], IdentityError> {
+            Ok([0; 32])
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_signer_has_learnt_outlives_its_errors() {
+        let mut desk = desk(Path::new("/nonexistent"));
+        desk.state = State::Idle(Box::new(Failing(0)));
+        desk.identity().await.unwrap_err();
+        assert!(!desk.was_replaced().await);
+        let error = desk.identity().await.unwrap_err().to_string();
+        assert!(error.contains("3 times"), "{error}");
     }
 
     #[tokio::test]

@@ -37,7 +37,8 @@ pub struct Identity {
 }
 
 /// Something that holds a device key and makes HMAC-SHA256 with it. Calls block (a TPM on SPI takes
-/// tens of milliseconds): use it inside `spawn_blocking`, from one owner.
+/// tens of milliseconds): use it inside `spawn_blocking`, from one owner. Between calls it holds nothing open,
+/// so that one that failed can be asked again.
 pub trait Signer: Send {
     /// Who the key belongs to, read anew (a replacing provision is picked up).
     fn identity(&mut self) -> Result<Identity, IdentityError>;

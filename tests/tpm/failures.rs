@@ -86,12 +86,12 @@ fn not_started() {
     assert!(TpmSigner::new(&tpm.tcti(), 0).identity().is_ok());
 }
 
-#[test]
-fn lockout_does_not_touch_our_keys_and_is_named_where_it_does() {
+/// A TPM with our key in slot 0, and in slot 1 one with a password and under dictionary-attack protection, as nobody
+/// should put it there.
+fn with_a_protected_key() -> Swtpm {
     let tpm = provisioned();
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, arguments: &[&str]| tpm.tool_ok(folder.path(), name, arguments);
-    // A key with a password and under dictionary-attack protection, as nobody should put it there.
     std::fs::write(folder.path().join("key"), KEY_B).unwrap();
     run(
         "tpm2_import",
@@ -119,13 +119,39 @@ fn lockout_does_not_touch_our_keys_and_is_named_where_it_does() {
     std::fs::write(folder.path().join("name"), "hub/b").unwrap();
     run("tpm2_nvwrite", &["0x1400101", "-C", "0x1400101", "-i", "name"]);
     run("tpm2_flushcontext", &["-t"]);
-    let mut other = TpmSigner::new(&tpm.tcti(), 1);
-    assert_says(
-        &other.sign(b"x").unwrap_err().to_string(),
-        &["a password is set where an empty one was expected"],
-    );
+    tpm
+}
+
+#[test]
+fn a_station_does_not_lock_the_tpm_by_trying_a_key_with_a_password() {
+    let tpm = with_a_protected_key();
+    let mut signer = TpmSigner::new(&tpm.tcti(), 1);
+    let texts: Vec<_> = (0..10)
+        .map(|_| {
+            // As the station does: the identity is read anew each time.
+            signer.identity().unwrap();
+            signer.sign(b"x").unwrap_err().to_string()
+        })
+        .collect();
+    let properties = tpm.tool_ok(tpm.state(), "tpm2_getcap", &["properties-variable"]);
+    let properties = String::from_utf8(properties).unwrap();
+    let counter = properties.lines().find(|line| line.starts_with("TPM2_PT_LOCKOUT_COUNTER:")).unwrap();
+    assert_eq!(counter.split_whitespace().nth(1), Some("0x1"), "{texts:?}");
+    assert_says(&texts[0], &["a password is set where an empty one was expected"]);
+    assert_says(&texts[9], &["not tried again", "weather-station provision --force"]);
+    // Another key is tried.
+    provision::provision(&tpm.tcti(), 1, &request("hub", "b", &KEY_A), true).unwrap();
+    signer.identity().unwrap();
+    assert_eq!(signer.sign(b"x").unwrap(), hmac(&KEY_A, b"x"));
+}
+
+#[test]
+fn lockout_does_not_touch_our_keys_and_is_named_where_it_does() {
+    let tpm = with_a_protected_key();
+    let other = || TpmSigner::new(&tpm.tcti(), 1).sign(b"x").unwrap_err().to_string();
+    assert_says(&other(), &["a password is set where an empty one was expected"]);
     let locked = (0..10)
-        .map(|_| other.sign(b"x").unwrap_err().to_string())
+        .map(|_| other())
         .find(|text| text.contains("the TPM is locked after too many wrong passwords"));
     assert_says(&locked.expect("it locks"), &["tpm2_dictionarylockout --clear-lockout"]);
     assert_eq!(TpmSigner::new(&tpm.tcti(), 0).sign(b"x").unwrap(), hmac(&KEY_A, b"x"));
@@ -192,7 +218,11 @@ fn what_others_put_into_the_slot_is_replaced_with_force_only() {
     ] {
         let tpm = Swtpm::new();
         content.iter().for_each(|part| take(&tpm, part));
-        assert!(TpmSigner::new(&tpm.tcti(), 0).sign(b"x").is_err());
+        let refused = TpmSigner::new(&tpm.tcti(), 0).identity().unwrap_err().to_string();
+        assert!(
+            refused.contains("is not there") || refused.contains("an object that is not a device key"),
+            "{refused}"
+        );
         provision::show(&tpm.tcti(), 0).unwrap();
         assert_says(&attempt(&tpm, false).unwrap_err(), &[says]);
         attempt(&tpm, true).unwrap();

@@ -136,6 +136,11 @@ fn remedy(code: u32, tcti: &str) -> String {
 const DISABLED: &str = "this part of the TPM (owner or endorsement hierarchy) is switched off; switch it on in the \
                         firmware's settings, or take the TPM's power away and give it back";
 
+/// TPM_RC_AUTH_FAIL: the password is wrong, and that was counted.
+pub fn is_wrong_password(error: Error) -> bool {
+    response_code(error).is_some_and(|code| is(code, 0x0E))
+}
+
 /// Whether a format-one code is this error, whichever handle, session or parameter it is about.
 fn is(code: u32, error: u32) -> bool {
     code & !0xFFF == 0 && code & 0x80 != 0 && code & 0x3F == error

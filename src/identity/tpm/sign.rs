@@ -3,10 +3,11 @@
 use sha2::{Digest as _, Sha256};
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{MaxBuffer, Name};
 
 use super::context::Tpm;
-use super::layout;
+use super::{errors, layout};
 use crate::identity::connection_string::checked_identity;
 use crate::identity::{Identity, IdentityError, Signer};
 
@@ -16,12 +17,14 @@ pub struct TpmSigner {
     slot: u8,
     /// The TPM's name of the key (a hash of its public part) when the identity was read.
     seen: Option<Name>,
+    /// A key that wants a password and counts wrong ones. Trying it for ever would lock the whole TPM.
+    locked: Option<Name>,
 }
 
 impl TpmSigner {
     /// Opens nothing yet.
     pub fn new(tcti: &str, slot: u8) -> Self {
-        Self { tcti: tcti.to_owned(), slot, seen: None }
+        Self { tcti: tcti.to_owned(), slot, seen: None, locked: None }
     }
 }
 
@@ -29,12 +32,11 @@ impl Signer for TpmSigner {
     fn identity(&mut self) -> Result<Identity, IdentityError> {
         let mut tpm = Tpm::open(&self.tcti)?;
         let key = device_key(&mut tpm, self.slot)?;
-        let before = name(&mut tpm, key)?;
         let identity = read_identity(&mut tpm, self.slot)?;
         // Provisioning removes the name before it changes the key: the same key before and after the
         // reading means that they belong together.
-        let after = name(&mut tpm, key)?;
-        if before != after {
+        let after = name(&mut tpm, key.handle)?;
+        if key.name != after {
             return Err(replaced(self.slot));
         }
         if self.seen.as_ref().is_some_and(|seen| *seen != after) {
@@ -64,11 +66,18 @@ impl Signer for TpmSigner {
         }
         let mut tpm = Tpm::open(&self.tcti)?;
         let key = device_key(&mut tpm, self.slot)?;
-        let signature = tpm.run("signing with the TPM's device key", |context| {
-            context.hmac(key.into(), MaxBuffer::try_from(data)?, HashingAlgorithm::Sha256)
-        })?;
+        if self.locked.as_ref() == Some(&key.name) {
+            return Err(locked(self.slot));
+        }
+        let signed = tpm.context.execute_with_session(Some(AuthSession::Password), |context| {
+            context.hmac(key.handle.into(), MaxBuffer::try_from(data)?, HashingAlgorithm::Sha256)
+        });
+        if key.counts_passwords && signed.as_ref().is_err_and(|error| errors::is_wrong_password(*error)) {
+            self.locked = Some(key.name);
+        }
+        let signature = signed.map_err(|error| tpm.explain("signing with the TPM's device key", error))?;
         // Asked after signing: a key that was replaced at any time before shows another name now.
-        if name(&mut tpm, key)? != expected {
+        if name(&mut tpm, key.handle)? != expected {
             return Err(replaced(self.slot));
         }
         <[u8; 32]>::try_from(signature.as_slice()).map_err(|_| {
@@ -80,9 +89,29 @@ impl Signer for TpmSigner {
     }
 }
 
+/// The slot's key, and what its public part says.
+struct DeviceKey {
+    handle: KeyHandle,
+    name: Name,
+    /// Under dictionary-attack protection, as ours are not.
+    counts_passwords: bool,
+}
+
 /// The slot's key, checked to be one that signs.
-pub(super) fn device_key(tpm: &mut Tpm, slot: u8) -> Result<KeyHandle, IdentityError> {
-    tpm.persistent(layout::key(slot))?.ok_or(IdentityError::NotProvisioned { slot, what: "the device key" })
+fn device_key(tpm: &mut Tpm, slot: u8) -> Result<DeviceKey, IdentityError> {
+    let handle = tpm
+        .persistent(layout::key(slot))?
+        .ok_or(IdentityError::NotProvisioned { slot, what: "the device key" })?;
+    let (public, name, _) =
+        tpm.ask("reading the public part of a key in the TPM", |context| context.read_public(handle))?;
+    if !layout::is_device_key(&public) {
+        return Err(IdentityError::failed(
+            format!("looking at the key in slot {slot} of the TPM"),
+            "the slot holds an object that is not a device key; replace it with `weather-station provision \
+             --force` if it may go, or choose another identity.slot",
+        ));
+    }
+    Ok(DeviceKey { handle, name, counts_passwords: !public.object_attributes().no_da() })
 }
 
 /// The slot's `hostname/deviceId`. An empty device id stands for the predecessor's "hardware device id".
@@ -114,6 +143,14 @@ fn hardware_device_id(tpm: &mut Tpm, slot: u8) -> Result<String, IdentityError> 
 /// The TPM's name of an object, as it is now.
 pub(super) fn name(tpm: &mut Tpm, key: KeyHandle) -> Result<Name, IdentityError> {
     tpm.ask("reading the public part of a key in the TPM", |context| Ok(context.read_public(key)?.1))
+}
+
+fn locked(slot: u8) -> IdentityError {
+    IdentityError::failed(
+        format!("signing with the TPM's device key in slot {slot}"),
+        "the key wants a password, and the TPM counts wrong ones until it locks itself for everybody: it is not \
+         tried again before it is replaced (`weather-station provision --force`) or the station is restarted",
+    )
 }
 
 fn replaced(slot: u8) -> IdentityError {
