@@ -120,7 +120,7 @@ pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, Cloud
             }
         }
     }
-    visited.map_err(|error| CloudError::new("get an identity", Cause::Unassigned(error)))
+    visited.map_err(|error| CloudError::new("get an identity", Cause::Unassigned(Box::new(error))))
 }
 
 /// The identity is known, and switched off by a person: asking elsewhere would work against them.

@@ -51,7 +51,7 @@ pub enum Cause {
     Identity(IdentityError),
     /// The provisioning service gave no identity.
     #[error("{0}")]
-    Unassigned(Unassigned),
+    Unassigned(Box<Unassigned>),
     /// The store has failed.
     #[error("{}", chain(.0))]
     Store(StoreError),
@@ -141,10 +141,11 @@ impl CloudError {
         matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))
     }
 
-    /// The hub's own wish.
+    /// The hub's own wish, or the provisioning service's.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.cause {
             Cause::Told(refusal) => refusal.retry_after,
+            Cause::Unassigned(error) => error.retry_after,
             _ => None,
         }
     }

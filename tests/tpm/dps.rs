@@ -9,6 +9,7 @@ use hub_emulator::dps::{Dps, DpsFault, DpsOptions};
 use tokio::sync::watch;
 use weather_station::clock::{SystemClock, Timekeeper};
 use weather_station::cloud::tls::Tls;
+use weather_station::cloud::{self, visit_provisioning_service};
 use weather_station::config;
 use weather_station::identity::dps::{Enrollment, Limits, Service, enrollment};
 use weather_station::identity::tpm::TpmSigner;
@@ -201,6 +202,27 @@ async fn retry_after_is_kept() {
     let begin = tokio::time::Instant::now();
     scene.provision().await.unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn retry_after_outlives_the_visit() {
+    let scene = Scene::new(Swtpm::new()).enrolled();
+    let mut service = service(&scene.tpm.tcti(), &scene.dps.endpoint(), scene.dps.ca_file());
+    let about_ten_seconds = Duration::from_secs(5)..=Duration::from_secs(10);
+    service.limits.failures = 1;
+    scene.dps.fault(DpsFault::Throttle { after: 10 }, 1);
+    let error = visit_provisioning_service(&service, &cloud::Limits::default()).await.unwrap_err();
+    assert!(error.retry_after().is_some_and(|wait| about_ten_seconds.contains(&wait)), "{error}");
+    // The visit's time ends while it waits.
+    service.limits = Limits { failures: 3, visit: Duration::from_secs(1), ..service.limits };
+    scene.dps.fault(DpsFault::Throttle { after: 10 }, 1);
+    let error = visit_provisioning_service(&service, &cloud::Limits::default()).await.unwrap_err();
+    assert!(error.retry_after().is_some_and(|wait| about_ten_seconds.contains(&wait)), "{error}");
+    // What was waited for is over.
+    service.limits = Limits { failures: 1, visit: Duration::from_secs(60), ..service.limits };
+    scene.dps.fault(DpsFault::Drop, 1);
+    let error = visit_provisioning_service(&service, &cloud::Limits::default()).await.unwrap_err();
+    assert_eq!(error.retry_after(), None, "{error}");
 }
 
 #[tokio::test]

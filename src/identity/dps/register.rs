@@ -68,13 +68,18 @@ impl Service {
     /// before anything is sent.
     pub async fn provision(&self) -> Result<Identity, Unassigned> {
         let deadline = Instant::now() + self.limits.visit;
-        timeout_at(deadline, self.visit()).await.map_err(|_| {
+        // Until when the service said that it wants to be left alone; known also when the visit is cut short.
+        let mut not_before = None;
+        let visited = timeout_at(deadline, self.visit(&mut not_before)).await.unwrap_or_else(|_| {
             let limit = self.limits.visit.as_secs();
-            self.failed(format!("it came to no end within {limit} s; the station tries again by itself"))
-        })?
+            Err(self
+                .failed(format!("it came to no end within {limit} s; the station tries again by itself"))
+                .into())
+        });
+        visited.map_err(|error| error.not_before(not_before))
     }
 
-    async fn visit(&self) -> Result<Identity, Unassigned> {
+    async fn visit(&self, not_before: &mut Option<Instant>) -> Result<Identity, Unassigned> {
         if self.identity.source != config::IdentitySource::Tpm {
             return Err(self.failed("it needs identity.source = \"tpm\"").into());
         }
@@ -99,11 +104,16 @@ impl Service {
         })
         .to_string();
         tracing::info!(%registration, endpoint = self.provisioning.endpoint, "asking the provisioning service");
-        self.register(&registration, &registered).await
+        self.register(&registration, &registered, not_before).await
     }
 
     /// From the challenge to the identity in the TPM.
-    async fn register(&self, registration: &str, body: &str) -> Result<Identity, Unassigned> {
+    async fn register(
+        &self,
+        registration: &str,
+        body: &str,
+        not_before: &mut Option<Instant>,
+    ) -> Result<Identity, Unassigned> {
         let encoded = utf8_percent_encode(registration, RESERVED);
         let scope = utf8_percent_encode(&self.provisioning.id_scope, RESERVED);
         let base = format!("/{scope}/registrations/{encoded}");
@@ -111,12 +121,12 @@ impl Service {
         // Signed requests that the service answers with a new challenge: a token it does not like.
         let mut refused = 0;
         'challenge: loop {
-            let key = match self.ask(Method::PUT, &register, None, body).await? {
+            let key = match self.ask(Method::PUT, &register, None, body, not_before).await? {
                 Meaning::Challenge { blob } => self.activate(blob).await?,
                 other => return Err(self.unexpected(registration, other).into()),
             };
             let token = self.token(&key, registration).await?;
-            let mut answer = self.ask(Method::PUT, &register, Some(token.as_str()), body).await?;
+            let mut answer = self.ask(Method::PUT, &register, Some(token.as_str()), body, not_before).await?;
             loop {
                 match answer {
                     Meaning::Assigned { host, device_id, blob } => {
@@ -131,7 +141,7 @@ impl Service {
                         self.pause(after).await;
                         let operation = utf8_percent_encode(&operation, RESERVED);
                         let path = format!("{base}/operations/{operation}?api-version={API_VERSION}");
-                        answer = self.ask(Method::GET, &path, Some(token.as_str()), "").await?;
+                        answer = self.ask(Method::GET, &path, Some(token.as_str()), "", not_before).await?;
                     }
                     Meaning::Challenge { .. } if refused < 2 => {
                         refused += 1;
@@ -153,6 +163,7 @@ impl Service {
         path: &str,
         token: Option<&str>,
         body: &str,
+        not_before: &mut Option<Instant>,
     ) -> Result<Meaning, Unassigned> {
         let (host, port) = self.endpoint();
         let mut failures = 0;
@@ -174,6 +185,9 @@ impl Service {
                 Err(error) => (error.to_string(), None),
             };
             failures += 1;
+            if let Some(after) = after {
+                *not_before = Some(Instant::now() + after.min(LONGEST_PAUSE));
+            }
             if failures >= self.limits.failures {
                 return Err(self
                     .failed(format!(
@@ -239,43 +253,6 @@ impl Service {
         match endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if !host.contains(':') || host.ends_with(']') => (host, port),
             _ => (endpoint, 443),
-        }
-    }
-
-    fn failed(&self, remedy: impl Into<String>) -> IdentityError {
-        IdentityError::failed(
-            format!("asking the provisioning service {}", self.provisioning.endpoint),
-            remedy,
-        )
-    }
-
-    /// A fresh token is refused: by a service that does not know the key, or because of the clock.
-    fn not_taken(&self, it: &str) -> Unassigned {
-        Unassigned::about_the_time(self.failed(format!(
-            "it does not take the token that this TPM signed (it {it}); is the clock right, and was the \
-             endorsement key enrolled by `weather-station provision --show-enrollment`?"
-        )))
-    }
-
-    fn unexpected(&self, registration: &str, meaning: Meaning) -> IdentityError {
-        match meaning {
-            Meaning::Unknown(said) | Meaning::Refused(said) => self.failed(format!(
-                "it does not know registration {registration:?} with this TPM's endorsement key (it says: {said}); \
-                 enter both as an individual enrollment, as `weather-station provision --show-enrollment` prints \
-                 them, and check provisioning.id_scope"
-            )),
-            Meaning::Disabled(said) => self.failed(format!(
-                "the enrollment of {registration:?} is disabled (it says: {said}); enable it in the portal"
-            )),
-            Meaning::Failed(said) => self.failed(format!(
-                "it failed: {said}; look at the enrollment of {registration:?} and at the hubs linked to the service"
-            )),
-            Meaning::Challenge { .. }
-            | Meaning::Assigning { .. }
-            | Meaning::Assigned { .. }
-            | Meaning::Later { .. } => {
-                self.failed("it assigned a hub without asking who is there; is provisioning.endpoint right?")
-            }
         }
     }
 }
