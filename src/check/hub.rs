@@ -68,6 +68,11 @@ fn stopped_at(host: &str, stopped: &Stopped) -> Finding {
              or a proxy on the way, into `hub.ca_file`",
         ),
         Reached::Tls => (
+            "name, port and TLS are right, the WebSocket is refused",
+            "readings are kept and sent later; see whether this is a hub, or a proxy's page that answers in its place \
+             (`https_proxy`, `hub.websocket_port`)",
+        ),
+        Reached::Wire => (
             "name, port and TLS are right, but it does not let this device in",
             "readings are kept and sent later; see in the portal whether the device is there and enabled, and \
              provision its key again with `--force`",

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::deadline::{Limits, within};
 use super::error::{Cause, CloudError};
@@ -74,7 +75,8 @@ impl Dialer {
         limits: &Limits,
     ) -> Result<Box<dyn Wire>, CloudError> {
         let tcp = self.reach(way, host, tls, limits).await?;
-        self.secure(way, host, tls, limits, tcp).await
+        let stream = self.secure(host, tls, limits, tcp).await?;
+        self.upgrade(way, host, limits, stream).await
     }
 
     /// The name and the port.
@@ -97,16 +99,25 @@ impl Dialer {
         }
     }
 
-    /// TLS on what was reached, and the WebSocket where it is one.
+    /// TLS on what was reached.
     pub async fn secure(
         &self,
-        way: Way,
         host: &str,
         tls: &Tls,
         limits: &Limits,
         tcp: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, CloudError> {
+        within("set TLS up with the hub", limits.handshake, tls.connect(host, tcp)).await
+    }
+
+    /// The WebSocket on it, where it is one.
+    pub async fn upgrade(
+        &self,
+        way: Way,
+        host: &str,
+        limits: &Limits,
+        stream: TlsStream<TcpStream>,
     ) -> Result<Box<dyn Wire>, CloudError> {
-        let stream = within("set TLS up with the hub", limits.handshake, tls.connect(host, tcp)).await?;
         if way == Way::Amqp {
             return Ok(Box::new(stream));
         }

@@ -32,6 +32,8 @@ pub enum Reached {
     Port,
     /// TLS stands: the certificate is the hub's.
     Tls,
+    /// AMQP can be spoken: the WebSocket is open, where it is one.
+    Wire,
 }
 
 /// A visit that came to nothing, and how far it came.
@@ -94,8 +96,9 @@ impl Visit {
                 });
             }
         };
-        let wire = self.dialer.secure(way, host, &self.tls, limits, tcp).await.map_err(at(Reached::Port))?;
-        self.sign_in(wire).await.map_err(at(Reached::Tls))
+        let stream = self.dialer.secure(host, &self.tls, limits, tcp).await.map_err(at(Reached::Port))?;
+        let wire = self.dialer.upgrade(way, host, limits, stream).await.map_err(at(Reached::Tls))?;
+        self.sign_in(wire).await.map_err(at(Reached::Wire))
     }
 
     async fn sign_in(&self, wire: Box<dyn super::stream::Wire>) -> Result<(), CloudError> {

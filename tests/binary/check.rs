@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Options};
 use serde_json::Value;
 
@@ -77,6 +78,25 @@ fn each_part_that_is_missing_or_wrong_is_found_with_how_far_it_goes() {
     assert_eq!(ended, Some(1));
     assert_says(&checks, "hub", "failed", "name, port and TLS are right, but it does not let this device in");
     assert_says(&checks, "hub", "failed", "401");
+
+    std::fs::write(&key_file, &right).unwrap();
+    // A server with a certificate for this name that is no hub: it answers 404 to whatever it does not know.
+    let elsewhere = dir.path().join("elsewhere");
+    let service = Dps::start(DpsOptions { dir: elsewhere, ..DpsOptions::default() }).unwrap();
+    let port = service.endpoint().replace("localhost:", "");
+    let no_hub = good
+        .replace("transport = \"amqp\"", &format!("transport = \"websocket\"\nwebsocket_port = {port}"))
+        .replace(&hub.ca_file().display().to_string(), &service.ca_file().display().to_string());
+    let (ended, checks) = check(dir.path(), &no_hub);
+    assert_eq!(ended, Some(1));
+    assert_says(
+        &checks,
+        "hub",
+        "failed",
+        "name, port and TLS are right, the WebSocket is refused: could not open",
+    );
+    assert_says(&checks, "hub", "failed", "the hub answered 404");
+    assert_says(&checks, "hub", "failed", "a proxy's page");
 
     let (ended, checks) = check(dir.path(), "[sensor]\ninterval = \"0s\"\n");
     assert_eq!((ended, checks.as_array().unwrap().len()), (Some(78), 1), "nothing is opened: {checks}");
