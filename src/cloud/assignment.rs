@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::deadline::Limits;
 use super::error::{Cause, Class, CloudError};
-use super::hub_time;
+use super::hub_time::{self, Compared};
 use super::tls::Tls;
 use crate::clock::{ClockState, Timekeeper};
 use crate::config;
@@ -107,14 +107,14 @@ pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, Cloud
     let timekeeper = &service.timekeeper;
     let (host, port) = service.endpoint();
     if timekeeper.state() == ClockState::Wrong {
-        hub_time::put_right(host, port, &service.tls, timekeeper, limits).await?;
+        hub_time::compare(host, port, &service.tls, timekeeper, limits).await?;
     }
     let mut visited = service.provision().await;
     let about_the_time = visited.as_ref().is_err_and(|error| error.about_the_time);
     if about_the_time && timekeeper.state() != ClockState::Synchronised {
-        match hub_time::put_right(host, port, &service.tls, timekeeper, limits).await {
-            Ok(true) => visited = service.provision().await,
-            Ok(false) => {}
+        match hub_time::compare(host, port, &service.tls, timekeeper, limits).await {
+            Ok(Compared::Taken) => visited = service.provision().await,
+            Ok(Compared::Right | Compared::Disputed(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, "the service's time could not be compared with the station's");
             }

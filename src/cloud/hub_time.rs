@@ -18,22 +18,40 @@ const DOING: &str = "ask the hub for the time";
 /// A clock this far off makes tokens that are taken for expired (the hub allows five minutes).
 const SKEW: TimeDelta = TimeDelta::minutes(2);
 
-/// Compares the clock with the time of `host`, and takes that where the clock is off. Says whether it was taken.
-pub async fn put_right(
+/// What a comparison of the clock with a host's time came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// The clock is right.
+    Right,
+    /// The clock was off: the host's time is used now.
+    Taken,
+    /// The clock is this far ahead (negative: behind), and the kernel vouches for it: its word stands.
+    Disputed(TimeDelta),
+}
+
+/// Compares the clock with the time of `host`, and takes that where the clock is off and nobody vouches for it.
+pub async fn compare(
     host: &str,
     port: u16,
     tls: &Tls,
     timekeeper: &Timekeeper,
     limits: &Limits,
-) -> Result<bool, CloudError> {
+) -> Result<Compared, CloudError> {
     let time = ask(host, port, tls, timekeeper, limits).await?;
     let off = timekeeper.now() - time;
-    let is_off = off.abs() > SKEW || timekeeper.state() == ClockState::Wrong;
-    if is_off {
-        tracing::warn!(off_by_seconds = off.num_seconds(), "the clock is wrong: the time of {host} is used");
-        timekeeper.take_hub_time(time);
+    let seconds = off.num_seconds();
+    match timekeeper.state() {
+        ClockState::Synchronised | ClockState::Plausible if off.abs() <= SKEW => Ok(Compared::Right),
+        ClockState::Synchronised => {
+            tracing::warn!(off_by_seconds = seconds, "the clock counts as synchronised, not so by {host}");
+            Ok(Compared::Disputed(off))
+        }
+        ClockState::Plausible | ClockState::Wrong => {
+            tracing::warn!(off_by_seconds = seconds, "the clock is wrong: the time of {host} is used");
+            timekeeper.take_hub_time(time);
+            Ok(Compared::Taken)
+        }
     }
-    Ok(is_off)
 }
 
 /// Asks `host` for the time, to the second.

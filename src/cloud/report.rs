@@ -80,7 +80,21 @@ impl Reporter {
 
     /// Not connected, and what the failure was found to mean.
     pub fn offline(&self, error: &CloudError, class: Class) {
-        let mut reason = explain(error, class);
+        self.not_connected(explain(error, class));
+    }
+
+    /// Not connected, and the hub's time is not the machine's, for which the kernel vouches.
+    pub fn clock_disputed(&self, error: &CloudError, ahead: TimeDelta) {
+        let minutes = (ahead.abs() + TimeDelta::seconds(30)).num_minutes().unsigned_abs();
+        let span = humantime::format_duration(Duration::from_secs(minutes * 60));
+        let side = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+        self.not_connected(format!(
+            "{error}; the machine's clock is {span} {side} the hub's, though the system calls it synchronised: see \
+             which time server it follows (`timedatectl timesync-status`)"
+        ));
+    }
+
+    fn not_connected(&self, mut reason: String) {
         if let Some(trouble) = &self.proxy_trouble {
             reason = format!("{reason}; {trouble}");
         }

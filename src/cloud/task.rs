@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use fe2o3_amqp::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -21,7 +23,7 @@ use super::deadline::{Limits, beating};
 use super::dial::Dialer;
 use super::drain;
 use super::error::{Cause, Class, CloudError};
-use super::hub_time;
+use super::hub_time::{self, Compared};
 use super::link::{Gate, Shared, stopped};
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
@@ -202,7 +204,7 @@ impl Running {
         }
         let tls = self.tls()?;
         if self.task.timekeeper.state() == ClockState::Wrong {
-            self.take_hub_time(&identity, &tls).await?;
+            self.compare_clock(&identity, &tls).await?;
         }
         let timekeeper = &self.task.timekeeper;
         let token = self.desk.token(identity.clone(), timekeeper, self.task.hub.token_lifetime).await?;
@@ -270,7 +272,6 @@ impl Running {
             return;
         }
         let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
-        self.assignment.note(&error, self.task.timekeeper.state());
         let mut class = error.class();
         if class == Class::Renew {
             // The first refusal may be an old token or a wrong clock; the next one is about who we are.
@@ -278,14 +279,22 @@ impl Running {
                 class = Class::Identity;
             }
         }
+        // Before the clock is compared: that may take its time.
+        self.shared.report.offline(&error, class);
+        let mut disputed = None;
         if error.class() == Class::Renew || error.is_about_the_time() {
-            beating(&turns, turn, self.check_clock()).await;
+            disputed = beating(&turns, turn, self.check_clock()).await;
         }
+        // A refusal that the clock explains says nothing of the identity.
+        let clock = if disputed.is_some() { ClockState::Wrong } else { self.task.timekeeper.state() };
+        self.assignment.note(&error, clock);
         let wait = match error.retry_after() {
             Some(wait) => wait.max(crate::backoff::LEAST),
             None => self.backoff.after_failure(class.range()),
         } / self.task.limits.hurry;
-        self.shared.report.offline(&error, class);
+        if let Some(ahead) = disputed {
+            self.shared.report.clock_disputed(&error, ahead);
+        }
         tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
@@ -320,20 +329,22 @@ impl Running {
     }
 
     /// A token that is refused when it is fresh may have been made with a wrong clock, and a certificate that is not
-    /// valid may have been judged by one.
-    async fn check_clock(&mut self) {
-        let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return };
-        if self.task.timekeeper.state() == ClockState::Synchronised {
-            return;
-        }
-        if let Err(error) = self.take_hub_time(&identity, &tls).await {
-            tracing::warn!(%error, "the hub's time could not be compared with the station's");
+    /// valid may have been judged by one. How far a clock that the kernel vouches for is ahead of the hub's.
+    async fn check_clock(&mut self) -> Option<TimeDelta> {
+        let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return None };
+        match self.compare_clock(&identity, &tls).await {
+            Ok(Compared::Disputed(ahead)) => Some(ahead),
+            Ok(Compared::Right | Compared::Taken) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the hub's time could not be compared with the station's");
+                None
+            }
         }
     }
 
-    async fn take_hub_time(&mut self, identity: &Identity, tls: &Tls) -> Result<(), CloudError> {
+    async fn compare_clock(&mut self, identity: &Identity, tls: &Tls) -> Result<Compared, CloudError> {
         let (port, timekeeper) = (self.task.hub.websocket_port, &self.task.timekeeper);
-        hub_time::put_right(&identity.host, port, tls, timekeeper, &self.task.limits).await.map(drop)
+        hub_time::compare(&identity.host, port, tls, timekeeper, &self.task.limits).await
     }
 
     /// Waits, turning; ends early when the station stops, or (true) when the page's form has put an identity in.

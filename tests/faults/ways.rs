@@ -152,6 +152,27 @@ async fn a_clock_that_is_plausible_and_behind_is_put_right_when_the_hub_calls_fr
     rig.finish(&hub, seconds(5)).await;
 }
 
+/// A time server of the field has another time than the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_synchronised_clock_that_the_hub_contradicts_is_blamed_and_not_the_device() {
+    let hub = hub();
+    let mut plan = Plan::new(&hub);
+    plan.clock.off = TimeDelta::hours(-2);
+    let rig = Rig::start(&hub, plan);
+    let refused = |times: usize| hub.events_of("put-token").len() >= times;
+    rig.until("the clock's blame", seconds(10), |status| {
+        status.reason.as_ref().is_some_and(|reason| {
+            refused(3)
+                && reason.contains(
+                    "the machine's clock is 2h behind the hub's, though the system calls it synchronised",
+                )
+                && !reason.contains("provision it again")
+        })
+    })
+    .await;
+    assert_eq!(rig.timekeeper.state(), ClockState::Synchronised, "the kernel's word stands");
+}
+
 /// The clock went on where it was saved, and the hub's certificate was renewed since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_behind_the_hubs_certificate_is_put_right() {
