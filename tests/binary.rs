@@ -9,6 +9,8 @@ mod read;
 #[path = "binary/refusals.rs"]
 mod refusals;
 mod support;
+#[path = "binary/verify.rs"]
+mod verify;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

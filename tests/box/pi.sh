@@ -175,6 +175,8 @@ prove "put back: read again" soon 180 '.sensor.state == "ok"'
 # The arm64 program cannot run here: the verdict is that of this machine's own package.
 deb=$(package amd64)
 until_true 300 verify "$run/record" || true
+without_one "$run/record" >"$run/short"
+refuse "verify: without one reading it is not complete" verify "$run/short"
 prove "verify: what the hub has is complete" verify "$run/record"
 until_true 300 marked checked || true
 sed -n '/^ok .*configuration/,/MARK checked/p' "$run/console" | grep -E '^(ok|warning|FAILED| +->|[0-9]+ ok)' | sed 's/^/        | /' || true

@@ -123,6 +123,8 @@ prove "the control, a file without fsync, lost $control_lost lines: these cuts c
 prove "the station is online after the last cut" soon 300 '.cloud.state == "online"'
 prove "and has sent what was waiting" soon 300 '.store.pending <= 1'
 until_true 180 verify "$run/record" || true
+without_one "$run/record" >"$run/short"
+refuse "verify: without one reading it is not complete" verify "$run/short"
 prove "verify: what the hub has is complete over all cuts" verify "$run/record"
 
 # --- the clock ---

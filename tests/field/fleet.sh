@@ -130,5 +130,7 @@ for name in "${names[@]}"; do prove "$name: version $upstream-3" at "$name" "$up
 
 # --- nothing was lost on the way ---
 until_true 60 verify "$run/record" || true
+without_one "$run/record" >"$run/short"
+refuse "verify sees that one is missing" verify "$run/short"
 prove "every reading of every station reached the hub" verify "$run/record"
 finish
