@@ -43,7 +43,7 @@ stays() { # runs a command of the README word for word, with its output kept
 }
 commands() { sed -n '/^## Two commands/,/^## /s/^\(deploy\/demo.sh\|tests\/run.sh\)  *#.*/\1/p' README.md; }
 prove "the README shows the two commands" test "$(commands | paste -sd' ')" = "deploy/demo.sh tests/run.sh"
-refuse "the root has no compiler, no TPM library and no swtpm before" inside 'command -v gcc || command -v swtpm || command -v git'
+refuse "the root has no compiler, no TPM library and no swtpm before" inside 'command -v gcc || command -v swtpm || command -v git || exit 1'
 case $what in demo | both) prove "deploy/demo.sh --seconds 20 in a clean root" stays 'deploy/demo.sh --seconds 20' demo ;; esac
 case $what in tests | both) prove "tests/run.sh in a clean root" stays 'tests/run.sh' tests ;; esac
 finish

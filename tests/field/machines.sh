@@ -37,14 +37,19 @@ prove() {
 }
 # said PATTERN: the last command that was proved (or refused) said so.
 said() { grep -q -- "$1" "$run/output"; }
-# The opposite: the command must fail.
+# The opposite: the command must fail, by its own word: one that ran out of time, cannot be run, is not there or was not
+# reached by ssh has refused nothing.
 refuse() {
-    local sentence=$1
+    local sentence=$1 status=0
     shift
-    if "$@" >"$run/output" 2>&1 </dev/null; then
-        not_ok "$sentence"
+    "$@" >"$run/output" 2>&1 </dev/null || status=$?
+    case $status in
+    0 | 124 | 126 | 127 | 255)
+        not_ok "$sentence (status $status)"
         sed 's/^/        | /' "$run/output" | tail -n 25
-    else ok "$sentence"; fi
+        ;;
+    *) ok "$sentence" ;;
+    esac
 }
 # until_true SECONDS COMMAND...: bounded polling.
 until_true() {

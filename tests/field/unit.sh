@@ -68,6 +68,14 @@ record >"$run/record"
 refuse "a record without a reading is no proof" dated "$run/record"
 echo '{"body": ' >"$run/record"
 refuse "a record that cannot be read is none either" dated "$run/record"
+# What the closing `verify` of the others is tried with: the first reading is gone, also where it came twice, and events stay.
+printf '{"messageId":"s-run-%s"}\n' e1 1 2 1 e2 >"$run/record"
+prove "a record without its first reading has all but that" diff <(without_one "$run/record") <(printf '{"messageId":"s-run-%s"}\n' e1 2 e2)
+# A refusal is the command's own word.
+for status in 124 126 127 255; do
+    prove "status $status is not taken for a refusal" grep -q '^FAILED' <(refuse "played" sh -c "exit $status")
+done
+prove "status 1 is" grep -q '^ok' <(refuse "played" false)
 
 # build.sh --install-needs on a machine with nothing: apt, dpkg, curl and what it downloads are played, and tell in which order they came.
 clean=$run/clean
