@@ -4,11 +4,15 @@
 
 #[path = "binary/check.rs"]
 mod check;
+#[path = "binary/options.rs"]
+mod options;
 #[path = "binary/read.rs"]
 mod read;
 #[path = "binary/refusals.rs"]
 mod refusals;
 mod support;
+#[path = "binary/systemd.rs"]
+mod systemd;
 #[path = "binary/verify.rs"]
 mod verify;
 
