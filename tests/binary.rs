@@ -10,6 +10,8 @@ mod options;
 mod read;
 #[path = "binary/refusals.rs"]
 mod refusals;
+#[path = "binary/status.rs"]
+mod status;
 mod support;
 #[path = "binary/systemd.rs"]
 mod systemd;
