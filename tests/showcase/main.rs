@@ -5,6 +5,7 @@
 
 mod answers;
 mod browser;
+mod code;
 mod form;
 mod http;
 mod limits;
