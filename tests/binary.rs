@@ -187,3 +187,10 @@ async fn a_second_signal_ends_it_at_once_though_the_hub_is_silent() {
     station.wait(Duration::from_secs(5)).await;
     assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
 }
+
+/// The test programs run side by side, and their connections take ports as well.
+#[test]
+fn no_station_of_a_test_listens_where_the_kernel_takes_ports_for_connections() {
+    let ports: Vec<u16> = (0..100).map(|_| free_port()).collect();
+    assert!(ports.iter().all(|port| *port < 32_768), "{ports:?}");
+}

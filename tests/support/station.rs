@@ -47,9 +47,16 @@ pub fn config(dir: &Path, tcti: &str, hub_port: u16, ca_file: &Path) -> String {
     )
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago; below the range from which the kernel takes ports for connections, so that
+/// none of these has it before the station.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    for _ in 0..1000 {
+        let port = 10_000 + fastrand::u16(..22_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 impl Station {
