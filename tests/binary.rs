@@ -182,6 +182,7 @@ async fn a_second_signal_ends_it_at_once_though_the_hub_is_silent() {
     .await;
     station.terminate();
     tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(station.runs(), "the first signal ended it: there is nothing left to hurry");
     let begin = tokio::time::Instant::now();
     station.terminate();
     station.wait(Duration::from_secs(5)).await;

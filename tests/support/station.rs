@@ -86,6 +86,11 @@ impl Station {
         self.child = spawn(self.config.parent().unwrap(), &self.config, &self.log, &self.environment);
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
