@@ -6,6 +6,7 @@ mod ending;
 mod kill;
 mod powercut;
 mod record;
+mod running;
 #[path = "../store/support.rs"]
 #[allow(dead_code, reason = "the store's tests use all of it")]
 mod store;

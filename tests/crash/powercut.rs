@@ -4,17 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, Options};
 use weather_station::store::export::{Format, Selection, export};
 
 use crate::record::{self, Cut, Disk, Done};
+use crate::running::{Running, Scene, command, spawn};
 use crate::store::Place;
-use crate::support::station::{binary, free_port, get, request, wait_for};
+use crate::support::station::{free_port, get, request, wait_for};
 
 /// Readings in each of the two recorded lives.
 const READINGS: usize = 110;
@@ -99,7 +98,7 @@ async fn recorded(dir: &Path, folder: &Path, hub: &Emulator, settings: &str) -> 
         .unwrap();
     let mut promises = Vec::new();
     for life in 0..2 {
-        let mut child = spawn(dir, &config, &library, folder, None);
+        let station = spawn(dir, &config, &library, folder, None);
         wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
         for _ in 0..READINGS {
             request(page, "POST", "/api/read").await.unwrap();
@@ -109,11 +108,10 @@ async fn recorded(dir: &Path, folder: &Path, hub: &Emulator, settings: &str) -> 
             promises.push((usize::try_from(fs::metadata(&record).unwrap().len()).unwrap(), synced));
         }
         if life == 0 {
-            child.kill().unwrap();
+            station.kill();
         } else {
-            assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+            station.end_in_order();
         }
-        child.wait().unwrap();
     }
     (fs::read(&record).unwrap(), promises)
 }
@@ -130,35 +128,9 @@ async fn syncs_that_go_on_failing_cost_no_reading_and_store_none_twice() {
     nothing_lost_and_nothing_twice("20-25").await;
 }
 
-/// A folder for the store, a hub, and a configuration with a page.
-struct Scene {
-    dir: tempfile::TempDir,
-    folder: PathBuf,
-    hub: Emulator,
-    page: SocketAddr,
-    config: PathBuf,
-    library: PathBuf,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("store");
-        fs::create_dir(&folder).unwrap();
-        let hub = Emulator::start(Options::default()).unwrap();
-        hub.add_device("roof");
-        let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = dir.path().join("station.toml");
-        fs::write(&config, format!("{}\n[showcase]\nlisten = \"{page}\"\n", crate::config(dir.path(), &hub)))
-            .unwrap();
-        let library = record::recorder(dir.path());
-        Self { dir, folder, hub, page, config, library }
-    }
-}
-
 async fn nothing_lost_and_nothing_twice(fail_sync: &str) {
     let Scene { dir, folder, hub: _hub, page, config, library } = Scene::new();
-    let mut child = spawn(dir.path(), &config, &library, &folder, Some(fail_sync));
+    let station = spawn(dir.path(), &config, &library, &folder, Some(fail_sync));
     wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
     for _ in 0..40 {
         request(page, "POST", "/api/read").await.unwrap();
@@ -169,8 +141,7 @@ async fn nothing_lost_and_nothing_twice(fail_sync: &str) {
             .then_some(())
     };
     wait_for("the store to work again", Duration::from_secs(30), all).await;
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
+    station.end_in_order();
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     let found = readings(&folder.join("readings.db"));
     assert_eq!(
@@ -199,7 +170,7 @@ async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
         if life == 1 {
             command.env("UNREADABLE", folder.join("readings.db"));
         }
-        let mut child = command.spawn().unwrap();
+        let station = Running(command.spawn().unwrap());
         wait_for("the station's page", Duration::from_secs(30), || get(page, "/api/status")).await;
         for _ in 0..5 {
             request(page, "POST", "/api/read").await.unwrap();
@@ -216,8 +187,7 @@ async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
             (names.filter(|name| name.contains("set-aside")).count() == life).then_some(())
         };
         wait_for("the salvage", Duration::from_secs(30), salvaged).await;
-        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-        assert!(child.wait().unwrap().success());
+        station.end_in_order();
     }
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert_ne!(stores[0], stores[1], "{log}");
@@ -232,29 +202,6 @@ async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
 fn is_set_aside(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     name.to_string_lossy().contains("set-aside") || name.to_string_lossy().contains("salvage")
-}
-
-fn spawn(dir: &Path, config: &Path, library: &Path, folder: &Path, fail_sync: Option<&str>) -> Child {
-    let mut command = command(dir, config, library, folder);
-    if let Some(numbers) = fail_sync {
-        command.env("FAIL_SYNC", numbers);
-    }
-    command.spawn().unwrap()
-}
-
-fn command(dir: &Path, config: &Path, library: &Path, folder: &Path) -> Command {
-    let mut command = binary();
-    command
-        .arg("--config")
-        .arg(config)
-        .arg("run")
-        .env("LD_PRELOAD", library)
-        .env("RECORD_FOLDER", folder)
-        .env("RECORD_FILE", dir.join("record"))
-        .env("RUNTIME_DIRECTORY", dir)
-        .stdout(Stdio::null())
-        .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap());
-    command
 }
 
 /// A station on what the cut has left: everything that it has.
