@@ -85,3 +85,68 @@ pub async fn healthz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Val
     let status = if complaints.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "healthy": complaints.is_empty(), "complaints": complaints })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What the parts say after so many readings.
+    fn parts(taken: u64, stored: u64) -> (SensorStatus, StoreStatus) {
+        let sensor = SensorStatus { taken, ..SensorStatus::default() };
+        (sensor, StoreStatus { last_sequence: stored, state: StoreState::Ok, ..StoreStatus::default() })
+    }
+
+    /// Notes both, and says what is wrong after so long.
+    async fn after(
+        pulse: &Pulse,
+        noted: (u64, u64),
+        time: Duration,
+        setting: (Duration, Duration),
+    ) -> Vec<String> {
+        let (sensor, store) = parts(noted.0, noted.1);
+        pulse.note(&sensor, &store);
+        tokio::time::advance(time).await;
+        pulse.note(&sensor, &store);
+        pulse.complaints(setting.0, setting.1, &store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_intervals_without_a_reading_are_healthy_and_more_are_not() {
+        let pulse = Pulse::default();
+        let setting = (60 * SECOND, Duration::ZERO);
+        assert!(after(&pulse, (1, 1), 180 * SECOND, setting).await.is_empty());
+        let silent = ["no reading for 181 s", "nothing written to the store for 181 s"];
+        assert_eq!(after(&pulse, (1, 1), SECOND, setting).await, silent);
+        assert!(after(&pulse, (2, 2), SECOND, setting).await.is_empty(), "and it is well again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_seconds_are_granted_whatever_the_interval() {
+        let pulse = Pulse::default();
+        let setting = (SECOND, Duration::ZERO);
+        assert!(after(&pulse, (1, 1), 10 * SECOND, setting).await.is_empty());
+        assert_eq!(after(&pulse, (1, 1), SECOND, setting).await.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_that_are_taken_and_not_stored_are_told_once_they_may_wait_no_longer() {
+        let pulse = Pulse::default();
+        let setting = (10 * SECOND, 60 * SECOND);
+        for taken in 1..=9 {
+            assert!(after(&pulse, (taken, 0), 10 * SECOND, setting).await.is_empty(), "{taken}");
+        }
+        assert_eq!(after(&pulse, (10, 0), SECOND, setting).await, ["nothing written to the store for 91 s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_told_at_once_with_its_reason() {
+        let pulse = Pulse::default();
+        let (_, mut store) = parts(1, 1);
+        store.state = StoreState::Failing;
+        assert_eq!(pulse.complaints(SECOND, SECOND, &store), ["the store fails"]);
+        store.reason = Some("the disk is full".into());
+        assert_eq!(pulse.complaints(SECOND, SECOND, &store), ["the disk is full"]);
+    }
+}

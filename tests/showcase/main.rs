@@ -7,6 +7,7 @@ mod answers;
 mod browser;
 mod code;
 mod form;
+mod health;
 mod http;
 mod limits;
 mod rig;
