@@ -30,6 +30,7 @@ const AT_ONCE: usize = 12;
 async fn every_row(transport: Transport) {
     let only = std::env::var("FAULT").unwrap_or_default();
     let rows: Vec<_> = table().into_iter().filter(|row| row.name.contains(&only)).collect();
+    assert!(!rows.is_empty(), "no row has {only:?} in its name");
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let places = &places;
     let runs = rows.into_iter().map(|row| async move {
@@ -85,7 +86,12 @@ async fn run(row: Row, transport: Transport) -> String {
         Notice::Says(text) | Notice::HeldUp(text) => {
             rig.until(text, left, |s| s.reason.as_ref().is_some_and(|r| r.contains(text))).await;
         }
-        Notice::Nothing => rig.append(100).await,
+        Notice::Nothing => {
+            rig.append(100).await;
+            // The fault is there until it has met all of them.
+            let all = rig.stored();
+            rig.until("all accepted", row.recovered, |s| s.last_accepted_sequence >= all).await;
+        }
     }
     let noticed = injected.elapsed();
     if matches!(row.notice, Notice::HeldUp(_)) {
@@ -98,6 +104,14 @@ async fn run(row: Row, transport: Transport) -> String {
     let cleared = Instant::now();
     rig.append(20).await;
     rig.online(row.recovered).await;
+    if matches!(row.notice, Notice::Nothing) {
+        let cloud = rig.cloud();
+        assert_eq!(
+            (cloud.state, cloud.connections),
+            (CloudState::Online, before),
+            "it was to be seen: {cloud:?}"
+        );
+    }
     let account = rig.finish(&hub, row.recovered.saturating_sub(cleared.elapsed())).await;
     // A transfer that the hub gave back was overtaken by those that were on their way behind it.
     let given_back = matches!(row.notice, Notice::HeldUp(_)) || row.aside > 0;

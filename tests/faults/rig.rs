@@ -248,6 +248,11 @@ impl Rig {
         self.board.cloud.borrow().clone()
     }
 
+    /// The newest sequence that is on disk.
+    pub fn stored(&self) -> u64 {
+        self.board.store.borrow().last_sequence
+    }
+
     /// Waits until the cloud's status satisfies `wanted`; returns how long that took.
     pub async fn until(
         &self,
