@@ -4,7 +4,7 @@
 #
 #   tests/bench.sh          a few minutes
 #   tests/bench.sh --long   also the slow rows (1,000,000 pending; 1,000 stations coming back at once; device
-#                           bytes and the life of a card, as root only)
+#                           bytes and the life of a card, as root only); ends with 1 as --gate does
 #   tests/bench.sh --gate   short; ends with 1 if a ratio is far off (part of tests/run.sh)
 #
 # Words after that name topics (size append start recovery page device fleet steady drain wire): these alone.

@@ -126,15 +126,21 @@ struct Mounted {
 }
 
 impl Mounted {
-    /// `option` as it follows another one: with its comma, or nothing.
+    /// `option` as it follows another one: with its comma, or nothing. `None` for whoever is not root; root is told what
+    /// went wrong.
     fn new(dir: &Path, option: &str) -> Option<Self> {
         let (image, folder) = (dir.join("disk"), dir.join("mounted"));
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
         std::fs::create_dir(&folder).unwrap();
         // All of it made now: the kernel would otherwise go on making it while the readings are counted.
         let made = ["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
-        run(Command::new("mke2fs").args(made).arg(&image))?;
-        run(Command::new("mount").args(["-o", &format!("loop{option}")]).arg(&image).arg(&folder))?;
+        let mounted = run(Command::new("mke2fs").args(made).arg(&image)).and_then(|()| {
+            run(Command::new("mount").args(["-o", &format!("loop{option}")]).arg(&image).arg(&folder))
+        });
+        if let Err(error) = mounted {
+            assert!(!is_root(), "no disk of its own, though this is root: {error}");
+            return None;
+        }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let device = mounts
             .lines()
@@ -169,7 +175,16 @@ impl Drop for Mounted {
     }
 }
 
-fn run(command: &mut Command) -> Option<()> {
-    let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
-    status.ok().filter(std::process::ExitStatus::success).map(drop)
+/// Not one who is called so in a user namespace, where nobody may mount a disk.
+fn is_root() -> bool {
+    let ids = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    rustix::process::geteuid().is_root() && ids.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// `Err`: what it said.
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().display().to_string();
+    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(()).ok_or_else(|| format!("{name}, {}: {}", output.status, said.trim()))
 }

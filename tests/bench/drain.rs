@@ -67,7 +67,7 @@ pub async fn measure(station: &Path, extent: Extent, node: &Node, table: &mut Ta
             format!("10,000 pending: {:.0}/s: {ratio:.2}x", small.per_second),
             "no slower",
             ratio >= 0.95,
-            None,
+            Some(ratio >= 0.6),
         );
         let more = large.waiting - small.waiting;
         table.judge(
@@ -76,7 +76,8 @@ pub async fn measure(station: &Path, extent: Extent, node: &Node, table: &mut Ta
             format!("10,000 pending: {:.1} MB: {more:+.1} MB", small.waiting),
             "+2 MB",
             more <= 2.0,
-            None,
+            // Eight bytes for each reading that waits would be memory that grows with them.
+            Some(more <= 8.0),
         );
     }
     dead_peer(station, extent, table).await;

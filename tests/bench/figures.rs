@@ -90,7 +90,7 @@ fn main() {
         }
     });
     println!("{table}");
-    if extent == Extent::Short && table.failed() > 0 {
+    if extent != Extent::Usual && table.failed() > 0 {
         std::process::exit(1);
     }
 }

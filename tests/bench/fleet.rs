@@ -60,7 +60,7 @@ pub async fn measure(table: &mut Table) {
         format!("{} connections, at most {peak} in a second", opened.len()),
         "S1: 100 a second",
         peak <= CEILING,
-        None,
+        Some(peak <= 2 * CEILING),
     );
     let marks = buckets(&opened, BUCKET);
     let most = marks.iter().copied().max().unwrap_or(0);

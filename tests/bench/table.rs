@@ -8,8 +8,9 @@ pub struct Row {
     beside: String,
     target: String,
     verdict: Option<bool>,
-    /// Failing it fails `--gate`: ratios within the same run only, with a generous margin. A figure in milliseconds or
-    /// megabytes says as much about the machine as about a change, and has none.
+    /// Failing it fails `--gate` and `--long`: ratios and differences within the same run, and times and rates that the
+    /// station's own pauses make, with a generous margin. A figure in milliseconds or megabytes says as much about the
+    /// machine as about a change, and has none.
     gate: Option<bool>,
 }
 
@@ -35,7 +36,7 @@ impl Table {
         });
     }
 
-    /// A figure with a target. `gate` is the generous form of it, where the figure is a ratio.
+    /// A figure with a target. `gate` is the generous form of it, where it has one.
     pub fn judge(
         &mut self,
         what: &str,
