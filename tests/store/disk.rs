@@ -8,7 +8,7 @@ use weather_station::reading::FromSensor;
 use weather_station::status::StoreState;
 use weather_station::store::Position;
 
-use crate::support::{Place, sequences};
+use crate::support::{Place, Running, sequences};
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_folder_is_visible_and_healed_when_it_comes() {
@@ -45,18 +45,23 @@ async fn an_event_that_waited_for_the_disk_is_kept() {
     store.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_does_not_fit_into_memory_either_is_told() {
-    let mut place = Place::new();
-    place.config.path = place.folder.path().join("absent/readings.db");
-    let mut store = place.start();
-    store.send(10_050).await;
+/// Waits until all that was sent is in memory, or fell out of it.
+async fn fill_memory(store: &Running) {
     while store.samples.capacity() < store.samples.max_capacity() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // Answered after the last of them was taken.
     store.handle.pending_events(10).await.unwrap_err();
     store.status(|status| status.in_memory == 10_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_memory_either_is_told() {
+    let mut place = Place::new();
+    place.config.path = place.folder.path().join("absent/readings.db");
+    let mut store = place.start();
+    store.send(10_050).await;
+    fill_memory(&store).await;
     std::fs::create_dir(place.folder.path().join("absent")).unwrap();
     store.status(|status| status.last_sequence == 10_000).await;
     let events = store.events().await;
@@ -71,7 +76,7 @@ async fn what_did_not_fit_into_memory_is_told_by_the_clock_that_is_right_by_then
     place.clock.boot_without_a_clock();
     let mut store = place.start();
     store.send(10_020).await;
-    store.status(|status| status.in_memory == 10_000).await;
+    fill_memory(&store).await;
     place.clock.synchronise("2026-06-01T12:00:00Z");
     std::fs::create_dir(place.folder.path().join("absent")).unwrap();
     store.status(|status| status.last_sequence == 10_000).await;
