@@ -40,8 +40,9 @@ export class Played {
   history = () => [];
   refuse = null;
   fail = null;
-  // Streams that were asked for.
+  // Streams that were asked for, and histories that failed.
   streams = 0;
+  failed = 0;
   #open = new Set();
   #server = createServer((request, response) => this.#answer(new URL(request.url, "http://station"), response));
 
@@ -67,7 +68,10 @@ export class Played {
   #answer({ pathname, searchParams }, response) {
     if (pathname === "/api/stream") return this.#stream(response);
     if (pathname === "/api/readings") {
-      if (this.fail) return response.writeHead(503).end(this.fail);
+      if (this.fail) {
+        this.failed += 1;
+        return response.writeHead(503).end(this.fail);
+      }
       const since = Date.parse(searchParams.get("since"));
       const readings = this.history(searchParams).filter(({ time }) => Date.parse(time) >= since);
       return response.setHeader("content-type", "application/json").end(JSON.stringify({ readings }));

@@ -133,6 +133,18 @@ await withBrowser(async (context) => {
     Object.assign(station, { fail: null, history: () => [row(ago(2 * HOUR), { count: 5 }), row(ago(HOUR), { count: 5 })] });
     await page.locator("#spans input[value=month]").check({ force: true });
     await until("the month is drawn", async () => (await figure.locator("canvas").count()) === 1 && (await figure.getAttribute("aria-label")).includes("last month: from"));
+    // A chart that is there outlives one failure, and no second one.
+    station.fail = "the store is locked\n";
+    const failed = station.failed;
+    await page.clock.fastForward(300_000);
+    await until("one failure", () => station.failed > failed, 3_000);
+    // An answer after that one: the page has heard of it.
+    await page.evaluate(async () => (await fetch("api/readings?since=1970-01-01T00:00:00Z")).text());
+    assert.equal(await figure.locator("canvas").count(), 1);
+    await until("two failures", async () => {
+      await page.clock.fastForward(30_000);
+      return (await figure.textContent()) === "The history cannot be read: the store is locked";
+    }, 5_000);
     station.fail = "no answer within 15 s: try again later\n";
     await page.locator("#spans input[value=week]").check({ force: true });
     await until("the week is not", async () => (await figure.textContent()) === "The history cannot be read: no answer within 15 s: try again later", 3_000);

@@ -75,8 +75,10 @@ async fn provision(dir: &Path, config: &str, key: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What the scripts need from npm, in the versions of the lock file.
+/// What the scripts need from npm, in the versions of the lock file. Once, whichever test comes first.
 async fn install() {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
     if !Path::new(SCRIPTS).join("node_modules").exists() {
         let arguments = ["ci", "--no-audit", "--no-fund", "--silent"];
         let npm = Command::new("npm").args(arguments).current_dir(SCRIPTS).status();

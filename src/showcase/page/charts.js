@@ -28,6 +28,8 @@ export class Charts {
   #rows = [];
   // What stands in the place of charts that have nothing to draw.
   #nothing = "Asking for the history";
+  // Loads that have failed since the last good one.
+  #failures = 0;
   #range = [0, 1];
   #plots = {};
   #pointed = null;
@@ -62,6 +64,7 @@ export class Charts {
     if (!response.ok) throw new Error(await response.text());
     const { readings } = await response.json();
     if (span !== this.#span) return;
+    this.#failures = 0;
     this.#seaLevel = readings.some((row) => row.seaLevelPressure !== undefined);
     this.#rows = readings.map((row) => ({ ...row, at: Math.min(Date.parse(row.time) + step * 500, now) }));
     this.#nothing = `Nothing recorded in the ${this.words}.`;
@@ -70,8 +73,11 @@ export class Charts {
     this.draw();
   }
 
-  // Says why there is nothing to draw, until the next load: what was drawn may be another span.
+  // Says why there is nothing to draw, until the next load. What is drawn stays over one failure, as when the station
+  // is started again, where it is of the span that was asked for.
   fail(span, reason) {
+    this.#failures += 1;
+    if (this.#failures === 1 && span === this.#span && this.#rows.length > 0) return;
     this.#span = span;
     this.#rows = [];
     this.#nothing = `The history cannot be read: ${reason}`;
