@@ -11,6 +11,7 @@ use crate::clock::{ClockStatus, Timekeeper};
 use crate::identity::Identity;
 use crate::observation::LastReading;
 use crate::outlook::Outlook;
+use crate::reading::{Stamp, TimeQuality};
 
 /// One `watch` channel a part: the part's task holds the sender's end through this board and nobody else
 /// writes to it. Cloned by `Arc`.
@@ -104,7 +105,9 @@ pub enum StoreState {
 #[serde(rename_all = "camelCase")]
 pub struct CloudStatus {
     pub state: CloudState,
-    pub since: Option<DateTime<Utc>>,
+    /// Since when it is online, or since when it is not: an attempt that fails begins nothing new.
+    #[serde(serialize_with = "time_of")]
+    pub since: Option<Stamp>,
     /// Why it is not online, or why it is and yet sends nothing, in a sentence.
     pub reason: Option<String>,
     pub last_accepted: Option<DateTime<Utc>>,
@@ -160,17 +163,28 @@ fn host_and_device<S: Serializer>(identity: &Option<Identity>, serializer: S) ->
     Name { host: part(|name| &name.host), device_id: part(|name| &name.device_id) }.serialize(serializer)
 }
 
+fn time_of<S: Serializer>(stamp: &Option<Stamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    stamp.map(|stamp| stamp.time).serialize(serializer)
+}
+
 impl Board {
     /// The whole document, as `status --json` and `/api/status` give it.
     pub fn document(&self, timekeeper: &Timekeeper) -> Document {
         let store = self.store.borrow().clone();
+        let mut cloud = self.cloud.borrow().clone();
+        if let Some(since) = &mut cloud.since
+            && since.time_quality == TimeQuality::Unknown
+        {
+            // The clock may have been set meanwhile.
+            since.time = since.shown_by(&timekeeper.stamp());
+        }
         Document {
             version: env!("CARGO_PKG_VERSION"),
             time: timekeeper.now(),
             station: StationPart { store_id: store.store_id.clone() },
             sensor: self.sensor.borrow().clone(),
             store,
-            cloud: self.cloud.borrow().clone(),
+            cloud,
             identity: self.identity.borrow().clone(),
             clock: timekeeper.status(),
             configuration: self.configuration.borrow().clone(),

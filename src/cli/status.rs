@@ -48,6 +48,7 @@ fn in_words(document: &Value) -> String {
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
+    let moment = |pointer: &str| text(pointer).map(|time| to_the_second(&time));
     let get = |pointer: &str| text(pointer).unwrap_or_else(|| "-".into());
     let because = |pointer: &str| text(pointer).map(|reason| format!(": {reason}")).unwrap_or_default();
     let mut words = String::new();
@@ -100,15 +101,15 @@ fn in_words(document: &Value) -> String {
             because("/store/reason"),
         ),
     );
-    let since = text("/cloud/since").map(|since| format!(" since {since}")).unwrap_or_default();
+    let since = moment("/cloud/since").map(|since| format!(" since {since}")).unwrap_or_default();
     part("cloud", format!("{}{since}{}", get("/cloud/state"), because("/cloud/reason")));
-    if let Some(accepted) = text("/cloud/lastAccepted") {
+    if let Some(accepted) = moment("/cloud/lastAccepted") {
         part("accepted", format!("last at {accepted}"));
     }
-    if let Some(eta) = text("/cloud/eta") {
+    if let Some(eta) = moment("/cloud/eta") {
         part("caught up", format!("at about {eta}"));
     }
-    if let Some(expires) = text("/cloud/tokenExpires") {
+    if let Some(expires) = moment("/cloud/tokenExpires") {
         part("token", format!("expires {expires}"));
     }
     if let Some(metered) = document.get("outlook").and_then(check::configuration::metered) {
@@ -120,6 +121,14 @@ fn in_words(document: &Value) -> String {
         part("twin sets", overridden.join(", "));
     }
     words
+}
+
+/// A time in UTC without its fraction.
+fn to_the_second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((whole, fraction)) if fraction.ends_with('Z') => format!("{whole}Z"),
+        _ => time.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +147,7 @@ mod tests {
         };
         assert_eq!(line(0, 0), "ok, last sequence 9, 2 pending, 4.1 MB");
         assert_eq!(line(50, 0), "ok, last sequence 9, 2 pending, 50 only in memory, 4.1 MB");
+        assert_eq!(to_the_second("2026-11-28T07:40:08.572454414Z"), "2026-11-28T07:40:08Z");
         assert_eq!(line(1, 500), "ok, last sequence 9, 2 pending, 1 only in memory, 500 set aside, 4.1 MB");
     }
 }

@@ -168,16 +168,17 @@ impl Reporter {
     }
 
     fn state(&self, state: CloudState, reason: Option<String>, transport: Option<&'static str>) {
-        let now = self.timekeeper.now();
+        let now = self.timekeeper.stamp();
         self.board.cloud.send_modify(|status| {
             // The reason of the last failure stays readable while the next attempt runs.
             if state != CloudState::Connecting || reason.is_some() {
                 status.reason = reason;
             }
-            if status.state != state {
-                status.state = state;
+            if status.since.is_none() || (status.state == CloudState::Online) != (state == CloudState::Online)
+            {
                 status.since = Some(now);
             }
+            status.state = state;
             status.transport = transport;
             if state != CloudState::Online {
                 status.eta = None;
@@ -233,20 +234,4 @@ impl Rate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_follows_what_is_accepted() {
-        let start = Instant::now();
-        let mut rate = Rate::new(start);
-        for second in 1..=40 {
-            rate.add(start + Duration::from_secs(second), 500);
-        }
-        assert!((rate.per_second() - 500.0).abs() < 1.0);
-        for second in 41..=80 {
-            rate.add(start + Duration::from_secs(second), 100);
-        }
-        assert!((rate.per_second() - 100.0).abs() < 20.0, "{}", rate.per_second());
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use super::drain;
 use super::error::{Cause, Class, CloudError};
 use super::hub_time::{self, Compared};
 use super::link::{Gate, Shared, stopped};
+use super::outage::Outage;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::promises::Promises;
@@ -79,6 +80,7 @@ struct Running {
     dialer: Dialer,
     tls: Option<Tls>,
     backoff: Backoff,
+    outage: Outage,
     steering: Option<Steering>,
     /// The hub has refused a token since the last healthy minute.
     token_refused: bool,
@@ -131,6 +133,7 @@ impl Running {
             dialer: Dialer::new(task.hub.clone()),
             tls: None,
             backoff: Backoff::new(task.seed),
+            outage: Outage::default(),
             steering: task.steering.take(),
             token_refused: false,
             task,
@@ -295,7 +298,12 @@ impl Running {
         if let Some(ahead) = disputed {
             self.shared.report.clock_disputed(&error, ahead);
         }
-        tracing::warn!(%error, again_in = ?wait, failures = self.backoff.failures(), "not connected");
+        let failures = self.backoff.failures();
+        if self.outage.is_news(&error) {
+            tracing::warn!(%error, again_in = ?wait, failures, "not connected");
+        } else {
+            tracing::debug!(%error, again_in = ?wait, failures, "not connected");
+        }
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,

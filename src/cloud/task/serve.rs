@@ -39,6 +39,7 @@ impl Running {
         let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
         self.shared.report.online(way.name(), &token);
+        self.outage.end();
         self.assignment.accepted();
         let since = Instant::now();
         let limits = self.task.limits.clone();

@@ -1,0 +1,85 @@
+//! Which failures are worth a line of their own in the log: in an outage of weeks the same ones come thousands of times a
+//! day, and the log is on the card as well. Knows what was told when.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::{Cause, CloudError};
+
+/// The same failure is told again after this: whoever looks at today's log sees it.
+const AGAIN: Duration = Duration::from_secs(3_600);
+/// So many different ones are remembered: one for each way to the hub, and some that come and go.
+const REMEMBERED: usize = 8;
+
+/// What an outage has told so far.
+#[derive(Debug, Default)]
+pub struct Outage {
+    told: Vec<(String, Instant)>,
+}
+
+impl Outage {
+    /// Whether this failure has not been told within the last hour.
+    pub fn is_news(&mut self, error: &CloudError) -> bool {
+        let (what, now) = (what(error), Instant::now());
+        self.told.retain(|(_, at)| now - *at < AGAIN);
+        if self.told.iter().any(|(told, _)| *told == what) {
+            return false;
+        }
+        if self.told.len() == REMEMBERED {
+            self.told.remove(0);
+        }
+        self.told.push((what, now));
+        true
+    }
+
+    /// The station is online: what comes after it is another outage.
+    pub fn end(&mut self) {
+        self.told.clear();
+    }
+}
+
+/// Tells one failure from another. A hub numbers and dates what it says: there the condition counts.
+fn what(error: &CloudError) -> String {
+    match &error.cause {
+        Cause::Told(refusal) => format!("{}: {}", error.doing, refusal.condition),
+        Cause::Token { status, .. } => format!("{}: {status}", error.doing),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(what: &str) -> CloudError {
+        CloudError::new("reach the hub", Cause::Lost(what.into()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_once_an_hour_whatever_comes_between() {
+        let mut outage = Outage::default();
+        let mut told = 0;
+        // Ten hours of attempts a minute, by two ways in turn.
+        for attempt in 0..600 {
+            let way = if attempt % 2 == 0 { "no route" } else { "no name" };
+            told += u32::from(outage.is_news(&lost(way)));
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+        assert_eq!(told, 20);
+        assert!(outage.is_news(&lost("something else")));
+        outage.end();
+        assert!(outage.is_news(&lost("no route")), "of another outage");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_hub_says_is_the_same_whatever_its_number() {
+        let mut outage = Outage::default();
+        let token = |status, number: u32| {
+            CloudError::new("sign in", Cause::Token { status, description: format!("TrackingId: {number}") })
+        };
+        assert!(outage.is_news(&token(401, 1)));
+        assert!(!outage.is_news(&token(401, 2)));
+        assert!(outage.is_news(&token(404, 3)));
+    }
+}

@@ -1,0 +1,71 @@
+//! What the status says of an outage, and the rate behind the ETA.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::super::error::Cause;
+use super::*;
+use crate::clock::Clock;
+use crate::reading::BootId;
+
+/// Shows 1970 until somebody sets it.
+struct Late {
+    begun: Instant,
+    set: AtomicBool,
+}
+
+impl Clock for Late {
+    fn wall(&self) -> DateTime<Utc> {
+        let begun =
+            if self.set.load(Ordering::Relaxed) { "2026-06-01T12:00:00Z" } else { "1970-01-01T00:00:00Z" };
+        begun.parse::<DateTime<Utc>>().unwrap() + self.begun.elapsed()
+    }
+    fn since_boot(&self) -> Duration {
+        self.begun.elapsed()
+    }
+    fn boot(&self) -> BootId {
+        BootId(1)
+    }
+    fn synchronised(&self) -> bool {
+        self.set.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_fail_do_not_make_an_outage_look_short() {
+    let clock = Arc::new(Late { begun: Instant::now(), set: AtomicBool::new(false) });
+    let timekeeper = Timekeeper::new(clock.clone(), "2026-01-01T00:00:00Z".parse().unwrap());
+    let board = Arc::new(Board::default());
+    let report = Reporter::new(board.clone(), timekeeper.clone(), None);
+    let fails = async || {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        report.connecting();
+        report.offline(&CloudError::new("reach the hub", Cause::Lost("no network".into())), Class::Soon);
+    };
+    let since = || serde_json::to_value(board.document(&timekeeper)).unwrap()["cloud"]["since"].clone();
+    for _ in 0..3 {
+        fails().await;
+    }
+    assert_eq!(since(), "1970-01-01T00:01:00Z");
+    clock.set.store(true, Ordering::Relaxed);
+    fails().await;
+    assert_eq!(since(), "2026-06-01T12:01:00Z", "by the clock that is right by now");
+    report.state(CloudState::Online, None, Some("amqp"));
+    assert_eq!(since(), "2026-06-01T12:04:00Z");
+    fails().await;
+    fails().await;
+    assert_eq!(since(), "2026-06-01T12:05:00Z");
+}
+
+#[test]
+fn the_rate_follows_what_is_accepted() {
+    let start = Instant::now();
+    let mut rate = Rate::new(start);
+    for second in 1..=40 {
+        rate.add(start + Duration::from_secs(second), 500);
+    }
+    assert!((rate.per_second() - 500.0).abs() < 1.0);
+    for second in 41..=80 {
+        rate.add(start + Duration::from_secs(second), 100);
+    }
+    assert!((rate.per_second() - 100.0).abs() < 20.0, "{}", rate.per_second());
+}
