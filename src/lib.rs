@@ -8,7 +8,8 @@
 //! - The sensor never knows the network; the store never knows AMQP; the cloud never reads the bus.
 //! - A reading is durable before anyone may send it; only the hub's `accepted` moves the watermark.
 //! - The private key never enters this process in TPM mode, except on its way in while provisioning.
-//! - Only [`clock`] reads the machine's time; only [`station`] spawns tasks; only [`cli`] prints.
+//! - Only [`clock`] reads the machine's time; only [`station`] spawns tasks, but for the page's
+//!   connections and saves, which end with it; only [`cli`] prints.
 
 pub mod backoff;
 mod chain;
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod observation;
 pub mod outlook;
 pub mod reading;
+mod secret_text;
 pub mod sensor;
 pub mod settings;
 pub mod showcase;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
@@ -173,10 +173,13 @@ impl Board {
         let store = self.store.borrow().clone();
         let mut cloud = self.cloud.borrow().clone();
         if let Some(since) = &mut cloud.since
-            && since.time_quality == TimeQuality::Unknown
+            && since.time_quality != TimeQuality::Synchronised
         {
-            // The clock may have been set meanwhile.
-            since.time = since.shown_by(&timekeeper.stamp());
+            // The clock may have been set meanwhile. Less than that is what passes between two looks at it.
+            let shown = since.shown_by(&timekeeper.stamp());
+            if (shown - since.time).abs() > TimeDelta::seconds(1) {
+                since.time = shown;
+            }
         }
         Document {
             version: env!("CARGO_PKG_VERSION"),

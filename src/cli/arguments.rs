@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 
-use crate::identity::provision::{self, secret_in, secret_in_path};
+use crate::identity::provision;
+use crate::secret_text::{secret_in, secret_in_path};
 
 /// A value that is checked before any file is opened. A plain function as the parser would do the same, but then a
 /// refused value is repeated whole.

@@ -30,7 +30,8 @@ use crate::config::{self, Config, ConfigError};
 #[command(name = "weather-station", version, arg_required_else_help = true)]
 pub struct Cli {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/weather-station/station.toml", value_parser = Checked(arguments::file))]
+    #[arg(long, global = true, value_name = "FILE", value_parser = Checked(arguments::file))]
+    #[arg(default_value = "/etc/weather-station/station.toml")]
     pub config: PathBuf,
     #[command(subcommand)]
     pub command: Command,

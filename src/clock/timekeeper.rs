@@ -41,6 +41,7 @@ pub struct ClockStatus {
 #[derive(Clone)]
 pub struct Timekeeper {
     clock: Arc<dyn Clock>,
+    built: DateTime<Utc>,
     // Held for a few instructions; nobody waits while holding it.
     trust: Arc<Mutex<Trust>>,
     turns: Turns,
@@ -66,7 +67,7 @@ impl Timekeeper {
     /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
     pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {
         let trust = Arc::new(Mutex::new(Trust { floor, floor_at_boot: None, hub_time_at_boot: None }));
-        let timekeeper = Self { clock, trust, turns: Turns::begin() };
+        let timekeeper = Self { clock, built: floor, trust, turns: Turns::begin() };
         // A clock that is behind it now does not become right by running on.
         timekeeper.raise_floor(floor, timekeeper.since_boot());
         timekeeper
@@ -82,6 +83,12 @@ impl Timekeeper {
     /// The least time that a right clock can ever show.
     pub fn floor(&self) -> DateTime<Utc> {
         self.trust().floor
+    }
+
+    /// The least time that an answer about the time may tell. Where the kernel vouches for the clock nothing is taken
+    /// from the answer, and the readings may have been dated by a clock that it contradicts.
+    pub fn least_answer(&self) -> DateTime<Utc> {
+        if self.clock.synchronised() { self.built } else { self.floor() }
     }
 
     /// Takes the hub's time (its `Date` header) as right from now on, for this boot, until the

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub use super::refusal::Refusal;
 use super::tls::{self, TlsError};
-use crate::backoff::Range;
+use crate::backoff::{LEAST, Range};
 use crate::chain::chain;
 use crate::identity::IdentityError;
 use crate::identity::dps::Unassigned;
@@ -141,13 +141,14 @@ impl CloudError {
         matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))
     }
 
-    /// The hub's own wish, or the provisioning service's.
+    /// The hub's own wish, or the provisioning service's; never more than one attempt a second.
     pub fn retry_after(&self) -> Option<Duration> {
-        match &self.cause {
+        let asked = match &self.cause {
             Cause::Told(refusal) => refusal.retry_after,
             Cause::Unassigned(error) => error.retry_after,
             _ => None,
-        }
+        };
+        asked.map(|wait| wait.max(LEAST))
     }
 }
 

@@ -1,6 +1,7 @@
-//! The way out of a wrong clock: the `Date` header of an HTTPS request to the hub. The TLS handshake checks
-//! everything about the hub's certificate but its dates; those are checked against the answer, which must also not
-//! lie before the floor (the build date, or the newest reading taken with a right clock). Knows nothing of AMQP.
+//! The way out of a wrong clock: the `Date` header of an HTTPS request to the hub, or to the provisioning service. The
+//! TLS handshake checks everything about the certificate but its dates; those are checked against the answer, which
+//! must also not lie before the floor (the build date, or the newest reading taken with a right clock). Knows nothing
+//! of AMQP.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,7 +14,7 @@ use crate::clock::{ClockState, Timekeeper};
 /// More than any answer's head needs.
 const MOST: usize = 16 * 1024;
 
-const DOING: &str = "ask the hub for the time";
+const DOING: &str = "ask for the time by HTTPS";
 
 /// A clock this far off makes tokens that are taken for expired (the hub allows five minutes).
 const SKEW: TimeDelta = TimeDelta::minutes(2);
@@ -39,15 +40,14 @@ pub async fn compare(
 ) -> Result<Compared, CloudError> {
     let time = ask(host, port, tls, timekeeper, limits).await?;
     let off = timekeeper.now() - time;
-    let seconds = off.num_seconds();
     match timekeeper.state() {
         ClockState::Synchronised | ClockState::Plausible if off.abs() <= SKEW => Ok(Compared::Right),
-        ClockState::Synchronised => {
-            tracing::warn!(off_by_seconds = seconds, "the clock counts as synchronised, not so by {host}");
-            Ok(Compared::Disputed(off))
-        }
+        ClockState::Synchronised => Ok(Compared::Disputed(off)),
         ClockState::Plausible | ClockState::Wrong => {
-            tracing::warn!(off_by_seconds = seconds, "the clock is wrong: the time of {host} is used");
+            tracing::warn!(
+                off_by_seconds = off.num_seconds(),
+                "the clock is wrong: the time of {host} is used"
+            );
             timekeeper.take_hub_time(time);
             Ok(Compared::Taken)
         }
@@ -80,7 +80,7 @@ pub async fn ask(
     let head = within(DOING, limits.open, exchange).await?;
     let refuse = |why: &str| CloudError::new(DOING, Cause::Clock(why.into()));
     let date = date(&head).ok_or_else(|| refuse("is wrong, and the hub's answer has no Date"))?;
-    if date < timekeeper.floor() {
+    if date < timekeeper.least_answer() {
         return Err(refuse("is wrong, and the hub's Date lies before what this station knows to be past"));
     }
     if !certificate.holds_at(tls::unix(date)) {

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::acknowledge::Acknowledging;
 use super::deadline::Limits;
+use super::outage::Outage;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::promises::Promises;
@@ -73,6 +74,7 @@ pub struct Shared {
     pub limits: Limits,
     pub timekeeper: Timekeeper,
     pub report: Reporter,
+    pub outage: Outage,
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,
     pub promises: Promises,

@@ -1,5 +1,5 @@
-//! Which failures are worth a line of their own in the log: in an outage of weeks the same ones come thousands of times a
-//! day, and the log is on the card as well. Knows what was told when.
+//! Which failures are worth a line of their own in the log: in an outage of weeks the same ones come thousands of
+//! times a day, and the log is on the card as well. Knows what was told when.
 
 use std::time::Duration;
 
@@ -33,18 +33,28 @@ impl Outage {
         true
     }
 
+    /// A line for a failure on the way, and for the same one not before an hour has passed.
+    pub fn tell(&mut self, error: &CloudError, what: &str) {
+        if self.is_news(error) {
+            tracing::warn!(%error, "{what}");
+        } else {
+            tracing::debug!(%error, "{what}");
+        }
+    }
+
     /// The station is online: what comes after it is another outage.
     pub fn end(&mut self) {
         self.told.clear();
     }
 }
 
-/// Tells one failure from another. A hub numbers and dates what it says: there the condition counts.
+/// Tells one failure from another. A hub numbers and dates what it says: there the condition counts. TLS and the clock
+/// tell the present time: there the words do.
 fn what(error: &CloudError) -> String {
     match &error.cause {
         Cause::Told(refusal) => format!("{}: {}", error.doing, refusal.condition),
         Cause::Token { status, .. } => format!("{}: {status}", error.doing),
-        _ => error.to_string(),
+        _ => error.to_string().replace(|c: char| c.is_ascii_digit(), ""),
     }
 }
 
@@ -81,5 +91,7 @@ mod tests {
         assert!(outage.is_news(&token(401, 1)));
         assert!(!outage.is_news(&token(401, 2)));
         assert!(outage.is_news(&token(404, 3)));
+        assert!(outage.is_news(&lost("the certificate has expired 5 seconds ago")));
+        assert!(!outage.is_news(&lost("the certificate has expired 65 seconds ago")));
     }
 }

@@ -83,13 +83,15 @@ impl Reporter {
         self.not_connected(explain(error, class));
     }
 
-    /// Not connected, and the hub's time is not the machine's, for which the kernel vouches.
-    pub fn clock_disputed(&self, error: &CloudError, ahead: TimeDelta) {
+    /// Not connected, and the hub's time is not the machine's, for which the kernel vouches. Where that does not
+    /// explain the failure it is said beside what does.
+    pub fn clock_disputed(&self, error: &CloudError, class: Class, ahead: TimeDelta, explains: bool) {
         let minutes = (ahead.abs() + TimeDelta::seconds(30)).num_minutes().unsigned_abs();
         let span = humantime::format_duration(Duration::from_secs(minutes * 60));
         let side = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+        let what = if explains { error.to_string() } else { explain(error, class) };
         self.not_connected(format!(
-            "{error}; the machine's clock is {span} {side} the hub's, though the system calls it synchronised: see \
+            "{what}; the machine's clock is {span} {side} the hub's, though the system calls it synchronised: see \
              which time server it follows (`timedatectl timesync-status`)"
         ));
     }

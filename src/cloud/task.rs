@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-
 use fe2o3_amqp::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -80,7 +79,6 @@ struct Running {
     dialer: Dialer,
     tls: Option<Tls>,
     backoff: Backoff,
-    outage: Outage,
     steering: Option<Steering>,
     /// The hub has refused a token since the last healthy minute.
     token_refused: bool,
@@ -112,6 +110,7 @@ impl Running {
             limits: task.limits.clone(),
             timekeeper: task.timekeeper.clone(),
             report: Reporter::new(Arc::clone(&task.board), task.timekeeper.clone(), task.proxy.trouble()),
+            outage: Outage::default(),
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),
             promises: Promises::default(),
@@ -133,7 +132,6 @@ impl Running {
             dialer: Dialer::new(task.hub.clone()),
             tls: None,
             backoff: Backoff::new(task.seed),
-            outage: Outage::default(),
             steering: task.steering.take(),
             token_refused: false,
             task,
@@ -286,28 +284,40 @@ impl Running {
         self.shared.report.offline(&error, class);
         let mut disputed = None;
         if error.class() == Class::Renew || error.is_about_the_time() {
-            disputed = beating(&turns, turn, self.check_clock()).await;
+            let mut stop = self.shared.stop.clone();
+            let checking = async {
+                tokio::select! {
+                    disputed = self.check_clock() => disputed,
+                    () = stopped(&mut stop) => None,
+                }
+            };
+            disputed = beating(&turns, turn, checking).await;
         }
-        // A refusal that the clock explains says nothing of the identity.
-        let clock = if disputed.is_some() { ClockState::Wrong } else { self.task.timekeeper.state() };
+        // A refusal that the clock explains says nothing of the identity: by the hub's time the token has expired.
+        let lifetime = TimeDelta::from_std(self.task.hub.token_lifetime).unwrap_or(TimeDelta::MAX);
+        let explains = disputed.is_some_and(|ahead| error.is_about_the_time() || ahead <= -lifetime);
+        let clock = if explains { ClockState::Wrong } else { self.task.timekeeper.state() };
         self.assignment.note(&error, clock);
-        let wait = match error.retry_after() {
-            Some(wait) => wait.max(crate::backoff::LEAST),
-            None => self.backoff.after_failure(class.range()),
+        let wait = match (&error.cause, error.retry_after()) {
+            // The provisioning service's wish makes a visit later, and never sooner.
+            (Cause::Unassigned(_), Some(asked)) => self.backoff.after_failure(class.range()).max(asked),
+            (_, Some(asked)) => asked,
+            (_, None) => self.backoff.after_failure(class.range()),
         } / self.task.limits.hurry;
         if let Some(ahead) = disputed {
-            self.shared.report.clock_disputed(&error, ahead);
+            self.shared.report.clock_disputed(&error, class, ahead, explains);
         }
         let failures = self.backoff.failures();
-        if self.outage.is_news(&error) {
-            tracing::warn!(%error, again_in = ?wait, failures, "not connected");
+        let clock_ahead = disputed.map(|ahead| ahead.num_seconds());
+        if self.shared.outage.is_news(&error) {
+            tracing::warn!(%error, clock_ahead, again_in = ?wait, failures, "not connected");
         } else {
-            tracing::debug!(%error, again_in = ?wait, failures, "not connected");
+            tracing::debug!(%error, clock_ahead, again_in = ?wait, failures, "not connected");
         }
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "the provisioning service did not help"),
+                Err(error) => self.shared.outage.tell(&error, "the provisioning service did not help"),
             }
         }
         if matches!(class, Class::Identity | Class::Stolen) {
@@ -344,7 +354,7 @@ impl Running {
             Ok(Compared::Disputed(ahead)) => Some(ahead),
             Ok(Compared::Right | Compared::Taken) => None,
             Err(error) => {
-                tracing::warn!(%error, "the hub's time could not be compared with the station's");
+                self.shared.outage.tell(&error, "the hub's time could not be compared with the station's");
                 None
             }
         }

@@ -85,7 +85,7 @@ impl Tls {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.roots), provider)
             .build()
             .map_err(io::Error::other)?;
-        let verifier = Arc::new(AnyTime::new(inner, unix(self.timekeeper.floor())));
+        let verifier = Arc::new(AnyTime::new(inner, unix(self.timekeeper.least_answer())));
         let config = builder(Arc::new(OurTime(self.timekeeper.clone())))
             .map_err(io::Error::other)?
             .dangerous()

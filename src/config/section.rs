@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::identity::provision::{secret_in, secret_in_path};
+use crate::secret_text::{secret_in, secret_in_path};
 
 /// Collects what is wrong and what was set.
 pub(super) struct Findings<'i> {

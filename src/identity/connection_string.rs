@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{Identity, IdentityError};
+use crate::secret_text::secret_in;
 
 /// The longest key that HMAC-SHA256 takes without hashing it first, and that IoT Hub gives out.
 pub const MAX_KEY: usize = 64;
@@ -151,36 +152,6 @@ fn is_host_name(host: &str) -> bool {
             && !label.ends_with('-')
     };
     !host.is_empty() && host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
-}
-
-/// Whether a text looks like a device key: base64 of 16 to 64 bytes, padding forgotten or not. A serial number in
-/// hexadecimal digits, of which device ids are made, does not.
-pub fn could_be_a_key(text: &str) -> bool {
-    let text = text.trim().trim_end_matches('=').as_bytes();
-    (22..=86).contains(&text.len())
-        && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
-        && !text.iter().all(u8::is_ascii_hexdigit)
-}
-
-/// What kind of secret a text that is none by its place holds, for a message that must not repeat it.
-pub fn secret_in(text: &str) -> Option<&'static str> {
-    let lower = text.to_ascii_lowercase();
-    if lower.contains("sharedaccesskey") {
-        Some("a connection string")
-    } else if lower.contains("sharedaccesssignature") {
-        Some("a token")
-    } else if could_be_a_key(text) {
-        Some("what could be a key")
-    } else {
-        None
-    }
-}
-
-/// The same of the path of a file. A long path of plain names has the letters of a key as well: a slash in front, and
-/// no padding behind, tells it.
-pub fn secret_in_path(path: &str) -> Option<&'static str> {
-    let absolute = path.starts_with('/') && !path.trim_end().ends_with('=');
-    secret_in(path).filter(|_| !(absolute && could_be_a_key(path)))
 }
 
 /// The beginning of a rejected value: a key or a whole connection string in the wrong place is not repeated.

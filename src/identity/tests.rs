@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 
 use super::key_file::KeyFileSigner;
-use super::provision::{ProvisionRequest, could_be_a_key, parse_connection_string};
+use super::provision::{ProvisionRequest, parse_connection_string};
 use super::{Identity, IdentityError, Signer, sas_token};
+use crate::secret_text::could_be_a_key;
 
 const KEY: &str = "Zmlyc3Qga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhISE=";
 

@@ -14,6 +14,7 @@ pub mod plausibility;
 pub mod registers;
 mod schedule;
 pub mod simulated;
+mod suspended;
 mod task;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use super::error::describe;
 use super::missed::Missed;
 use super::plausibility::Judge;
 use super::schedule::{Jitter, Schedule};
+use super::suspended::Suspended;
 use super::{Source, with_offset};
 use crate::clock::Timekeeper;
 use crate::identity::Identity;
@@ -63,10 +64,11 @@ struct Running {
     jitter: Jitter,
     judge: Judge,
     missed: Missed,
-    /// When the loop last turned, by both clocks: a suspend shows as their difference.
-    last_turn: (Instant, Stamp),
-    /// Slept and not yet counted: less than an interval.
-    asleep: Duration,
+    /// When the loop last turned.
+    last_turn: Stamp,
+    suspended: Suspended,
+    /// A reading was asked for since the last one of the schedule.
+    was_asked: bool,
 }
 
 /// Why the loop ends.
@@ -75,15 +77,16 @@ struct Ended;
 impl Running {
     fn new(mut task: Task) -> Self {
         let settings = task.settings.borrow_and_update().clone();
-        let now = Instant::now();
+        let (now, stamp) = (Instant::now(), task.timekeeper.stamp());
         Self {
             device: Device::new(task.source.clone(), task.address, task.timekeeper.clone()),
             schedule: Schedule::new(settings.sample_interval, now),
             jitter: Jitter::default(),
             judge: Judge::default(),
             missed: Missed::default(),
-            last_turn: (now, task.timekeeper.stamp()),
-            asleep: Duration::ZERO,
+            suspended: Suspended::begin(now, stamp.since_boot),
+            last_turn: stamp,
+            was_asked: false,
             settings,
             task,
         }
@@ -146,11 +149,13 @@ impl Running {
             Err(reason) => self.miss(1, before, reason),
         }
         let passed = self.schedule.advance(Instant::now());
+        let was_asked = std::mem::take(&mut self.was_asked);
         if passed > 0 {
             let late = started.saturating_duration_since(due);
-            let reason = match late < self.settings.sample_interval {
-                true => "the sample before took longer than the interval",
-                false => "a reading that was asked for took longer than the interval",
+            let reason = match (late < self.settings.sample_interval, was_asked) {
+                (true, _) => "the sample before took longer than the interval",
+                (false, true) => "a reading that was asked for took longer than the interval",
+                (false, false) => "the station could not run in time",
             };
             self.miss(passed, before.earlier(late), reason.into());
         }
@@ -243,25 +248,22 @@ impl Running {
         });
     }
 
-    /// The monotonic clock stands still while the machine is suspended, the boot clock does not.
     fn count_suspended(&mut self) {
-        let (then, before) = self.last_turn;
-        let now = Instant::now();
-        let stamp = self.task.timekeeper.stamp();
-        self.last_turn = (now, stamp);
-        self.asleep += stamp.since_boot.saturating_sub(before.since_boot).saturating_sub(now - then);
-        let interval = self.settings.sample_interval.as_nanos().max(1);
-        let slept_through = self.asleep.as_nanos() / interval;
+        let (now, stamp) = (Instant::now(), self.task.timekeeper.stamp());
+        let before = std::mem::replace(&mut self.last_turn, stamp);
+        let slept_through =
+            self.suspended.slept_through(self.settings.sample_interval, now, stamp.since_boot);
         if slept_through > 0 {
-            self.asleep -= self.settings.sample_interval * u32::try_from(slept_through).unwrap_or(u32::MAX);
-            self.miss(slept_through as u64, before, "the machine was suspended".into());
+            self.miss(slept_through, before, "the machine was suspended".into());
         }
     }
 
     fn follow_settings(&mut self) {
         let settings = self.task.settings.borrow_and_update().clone();
         if settings.sample_interval != self.settings.sample_interval {
-            self.schedule.set_interval(settings.sample_interval, Instant::now());
+            let now = Instant::now();
+            self.schedule.set_interval(settings.sample_interval, now);
+            self.suspended = Suspended::begin(now, self.task.timekeeper.since_boot());
         }
         // The chip is set up for another oversampling before the next sample; offsets apply to it as well.
         self.settings = settings;
@@ -269,6 +271,7 @@ impl Running {
 
     /// All of them from one measurement, which begins after they were asked.
     async fn answer(&mut self, requests: Vec<SensorRequest>) -> Result<(), Ended> {
+        self.was_asked = true;
         let deadline = Instant::now() + LONGEST_REQUEST;
         if requests.iter().any(|request| matches!(request, SensorRequest::Restart(_))) {
             self.device.close();

@@ -7,7 +7,8 @@ use super::configure::Desk;
 use super::origin::Refusal;
 use super::secret_form::SecretForm;
 use crate::identity::Identity;
-use crate::identity::provision::{Shown, checked_identity, could_be_a_key};
+use crate::identity::provision::{Shown, checked_identity};
+use crate::secret_text::could_be_a_key;
 
 const PAGE: &str = include_str!("page/configuration.html");
 const FORM: &str = include_str!("page/configuration-form.html");

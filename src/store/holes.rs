@@ -11,14 +11,14 @@ use super::{StoreError, events, salvaged};
 const HOLES: usize = 50;
 
 /// The stretches between the watermark and the last reading found that are neither there nor `known` to be missing.
-pub(super) fn holes(
+pub(super) fn find(
     database: &Database,
     generation: u64,
     acknowledged: u64,
     known: &Known,
 ) -> Result<Vec<Gap>, StoreError> {
-    let mut holes: Vec<Gap> = Vec::new();
-    let read = |holes: &mut Vec<Gap>| {
+    let read = || {
+        let mut holes: Vec<Gap> = Vec::new();
         let mut statement = database.connection.prepare(
             "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged \
                  WHERE row > ?1 AND row < ?2 ORDER BY row",
@@ -27,30 +27,27 @@ pub(super) fn holes(
         let below = salvaged::key(generation + 1, 0).cast_signed();
         let mut rows = statement.query(params![above, below])?;
         // Where the watermark is lost, all before the first one found may be missing: better told than not.
-        let (mut last, mut from) = (acknowledged, None);
+        let (mut before, mut from) = (acknowledged, None);
         while let Some(row) = rows.next()? {
             let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
             let time: Option<i64> = row.get(1)?;
-            let missing =
-                if sequence > last + 1 { known.unknown_in(last + 1, sequence - 1) } else { Vec::new() };
-            for (first, last) in missing {
+            for (first, last) in known.unknown_in(before + 1, sequence - 1) {
                 let full = holes.len() >= HOLES;
                 match holes.last_mut() {
                     Some(open) if full => (open.last, open.until) = (last, time),
                     _ => holes.push(Gap { first, last, from, until: time }),
                 }
             }
-            (last, from) = (sequence, time);
+            (before, from) = (sequence, time);
         }
-        Ok(())
+        Ok(holes)
     };
-    read(&mut holes).map_err(StoreError::doing("look for missing readings"))?;
-    Ok(holes)
+    read().map_err(StoreError::doing("look for missing readings"))
 }
 
 /// What the salvaged events of that store tell as missing: it is told once. A gap whose event was sent is not known,
 /// for gaps themselves have no checksum to be found by, and is told again.
-pub(super) fn told(connection: &Connection, store_id: &str) -> Result<Known, StoreError> {
+pub(super) fn already_told(connection: &Connection, store_id: &str) -> Result<Known, StoreError> {
     let read = || {
         let mut statement = connection.prepare(
             "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \

@@ -164,10 +164,7 @@ impl Salvage {
             for (generation, id) in &self.survey.origins {
                 salvaged::write_origin(connection, *generation, id)?;
             }
-            match &self.survey.watermark {
-                Some(watermark) => salvaged::write_origin(connection, generation, &watermark.store_id),
-                None => salvaged::write_origin(connection, generation, &format!("lost-{generation}")),
-            }
+            salvaged::write_origin(connection, generation, &self.survey.store_id(generation))
         })
     }
 
@@ -249,12 +246,12 @@ impl Salvage {
         let mut watermark = into.watermark.clone();
         watermark.salvaged = watermark.salvaged.max(sent);
         watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
-        let store_id = old.map_or_else(|| format!("lost-{generation}"), |old| old.store_id.clone());
-        let mut known = holes::told(&into.connection, &store_id)?;
+        let store_id = self.survey.store_id(generation);
+        let mut known = holes::already_told(&into.connection, &store_id)?;
         if let Some(gone) = self.let_go.get(&generation) {
             known.add(gone.first, gone.last);
         }
-        let holes = holes::holes(into, generation, old.map_or(0, |old| old.acknowledged), &known)?;
+        let holes = holes::find(into, generation, old.map_or(0, |old| old.acknowledged), &known)?;
         let mut number = into.last_event.max(watermark.events);
         let stamp = into.timekeeper.stamp();
         let mut event = |store_id: &str, kind: &str, fields| {
@@ -264,9 +261,7 @@ impl Salvage {
         let mut told: Vec<Event> =
             holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();
         for (of, gap) in &self.let_go {
-            let name = self.survey.origins.get(of).cloned();
-            let name = name.unwrap_or_else(|| format!("lost-{of}"));
-            told.push(event(if *of == generation { &store_id } else { &name }, "gap", gap.fields(NO_ROOM)));
+            told.push(event(&self.survey.store_id(*of), "gap", gap.fields(NO_ROOM)));
         }
         let fields = json!({"previousStoreId": store_id, "salvaged": count, "reason": self.reason});
         let own = into.watermark.store_id.clone();

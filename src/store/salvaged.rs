@@ -61,10 +61,15 @@ impl Origins {
         Ok(Self(held.map(|(generation, id, _)| (generation, Arc::from(id))).collect()))
     }
 
-    /// A name made of the generation where the old one was lost: its readings keep an order and a name.
+    /// See [`lost_name`] for one that is not there.
     pub fn name(&self, generation: u64) -> Arc<str> {
-        self.0.get(&generation).cloned().unwrap_or_else(|| Arc::from(format!("lost-{generation}")))
+        self.0.get(&generation).cloned().unwrap_or_else(|| Arc::from(lost_name(generation)))
     }
+}
+
+/// A name made of the generation where the old one was lost: its readings keep an order and a name.
+pub(crate) fn lost_name(generation: u64) -> String {
+    format!("lost-{generation}")
 }
 
 /// Frozen.

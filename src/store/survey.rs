@@ -8,6 +8,7 @@ use std::path::Path;
 use super::database::beside;
 use super::file::piece;
 use super::journal;
+use super::salvaged::lost_name;
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
@@ -29,8 +30,8 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Reads the beginning of the file, its journal, and the ends of tables; all of it only where no watermark is there. The watermark that
-    /// is furthest on is the last: it never moves back.
+    /// Reads the beginning of the file, its journal, and the ends of tables; all of it only where no watermark is
+    /// there. The watermark that is furthest on is the last: it never moves back.
     pub fn of(aside: &Path) -> Self {
         let mut survey = Self::default();
         let file = File::open(aside).ok();
@@ -85,6 +86,13 @@ impl Survey {
             Cell::Salvaged { generation, .. } => self.newest_salvaged = self.newest_salvaged.max(generation),
             _ => {}
         }
+    }
+
+    /// The id of the damaged store, or of an older one that it held readings of.
+    pub fn store_id(&self, generation: u64) -> String {
+        let own = self.watermark.as_ref().filter(|_| generation == self.generation());
+        let known = own.map(|watermark| &watermark.store_id).or_else(|| self.origins.get(&generation));
+        known.cloned().unwrap_or_else(|| lost_name(generation))
     }
 
     /// That of the damaged store.

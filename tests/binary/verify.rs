@@ -10,11 +10,12 @@ use super::text;
 fn record(dir: &Path, sequences: &[u64]) -> PathBuf {
     let mut lines = String::new();
     for sequence in sequences {
-        writeln!(
-            lines,
-            r#"{{"deviceId":"roof","time":"2026-07-01T00:00:{sequence:02}.000Z","currentTemperature":{sequence}.5,"currentHumidity":50.1,"currentPressure":101.325,"storeId":"st0re","sequence":{sequence}}}"#
-        )
-        .unwrap();
+        let reading = serde_json::json!({
+            "deviceId": "roof", "time": format!("2026-07-01T00:00:{sequence:02}.000Z"),
+            "currentTemperature": 15.5, "currentHumidity": 50.1, "currentPressure": 101.325,
+            "storeId": "st0re", "sequence": sequence,
+        });
+        writeln!(lines, "{reading}").unwrap();
     }
     let file = dir.join("record.jsonl");
     std::fs::write(&file, lines).unwrap();

@@ -68,9 +68,10 @@ export class Played {
   #answer({ pathname, searchParams }, response) {
     if (pathname === "/api/stream") return this.#stream(response);
     if (pathname === "/api/readings") {
-      if (this.fail) {
+      const why = typeof this.fail === "function" ? this.fail(searchParams) : this.fail;
+      if (why) {
         this.failed += 1;
-        return response.writeHead(503).end(this.fail);
+        return response.writeHead(503).end(why);
       }
       const since = Date.parse(searchParams.get("since"));
       const readings = this.history(searchParams).filter(({ time }) => Date.parse(time) >= since);

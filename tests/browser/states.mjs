@@ -37,6 +37,7 @@ await withBrowser(async (context) => {
     const tells = async (change) => headline(await look(({ store, cloud }) => { Object.assign(store, change); cloud.eta = null; }));
     const refused = await tells({ deadLetters: 500 });
     assert.match(refused, /^Online since \d\d:\d\d\. 500 readings were refused by the hub and set aside\. The others are with the hub\.$/);
+    assert.match(await tells({ deadLetters: 1, inMemory: 30 }), /The others on disk are with the hub\. 30 readings are only in memory/);
     assert.match(await tells({ deadLetters: 1 }), / 1 reading was refused by the hub and set aside\./);
     assert.match(await tells({ pending: 3, oldestPendingTime: ago(72 * HOUR) }), /\. 3 readings are safe on disk and on the way\.$/);
     assert.match(await tells({ pending: 1, oldestPendingTime: ago(6 * 60_000) }), /\. 1 reading is safe on disk and on the way\.$/);
@@ -148,6 +149,13 @@ await withBrowser(async (context) => {
     station.fail = "no answer within 15 s: try again later\n";
     await page.locator("#spans input[value=week]").check({ force: true });
     await until("the week is not", async () => (await figure.textContent()) === "The history cannot be read: no answer within 15 s: try again later", 3_000);
+    Object.assign(station, { fail: null, history: () => [row(ago(2 * HOUR), { count: 5 })] });
+    await page.locator("#spans input[value=day]").check({ force: true });
+    await until("the day is drawn", async () => (await figure.getAttribute("aria-label")).includes("last day: from"), 3_000);
+    // What is drawn is never taken for another span.
+    station.fail = (query) => (query.get("step") === "86400" ? "the year takes too long\n" : null);
+    await page.locator("#spans input[value=year]").check({ force: true });
+    await until("the year is not", async () => (await figure.textContent()) === "The history cannot be read: the year takes too long", 3_000);
     Object.assign(station, { fail: null, history: () => [] });
     await page.locator("#spans input[value=day]").check({ force: true });
     await until("nothing recorded", async () => (await figure.textContent()) === "Nothing recorded in the last day.", 3_000);

@@ -70,6 +70,16 @@ async fn short_suspends_add_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn samples_that_fell_due_while_the_station_could_not_run_are_blamed_on_no_request() {
+    let mut rig = Rig::start(SECOND, |_| {});
+    rig.sample().await;
+    tokio::time::advance(4 * SECOND + SECOND / 2).await;
+    rig.sample().await;
+    let FromSensor::Missed { count, reason, .. } = rig.next().await else { panic!("samples are missing") };
+    assert_eq!((count, reason.as_str()), (3, "the station could not run in time"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn samples_that_fell_due_during_a_request_are_missed_when_they_were_due() {
     let interval = SECOND / 2;
     let mut rig = Rig::start(interval, |_| {});

@@ -92,8 +92,8 @@ async fn buckets_are_folds_of_what_was_recorded(page: SocketAddr, recorded: &[Sa
             assert!((row[key].as_f64().unwrap() - value).abs() < 0.011, "{key} of {row} is not {value}");
         }
     }
-    // The year as the page asks for it. How fast is the bench's to say; here, in a debug build beside other tests, only that it
-    // does not take for ever.
+    // The year as the page asks for it. How fast is the bench's to say; here, in a debug build beside other tests, only
+    // that it does not take for ever.
     let year = format!("/api/readings?since={}&step=86400", zulu(until - TimeDelta::days(365)));
     let begin = tokio::time::Instant::now();
     let days = get(page, &year).await.json()["readings"].as_array().map_or(0, Vec::len);

@@ -1,4 +1,5 @@
-//! `/healthz` as whoever watches the station meets it; when it complains is tried beside it, by a clock that the test sets.
+//! `/healthz` as whoever watches the station meets it; when it complains is tried beside it, by a clock that the test
+//! sets.
 
 use std::time::Duration;
 

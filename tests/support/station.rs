@@ -47,8 +47,8 @@ pub fn config(dir: &Path, tcti: &str, hub_port: u16, ca_file: &Path) -> String {
     )
 }
 
-/// A loopback port that was free a moment ago; below the range from which the kernel takes ports for connections, so that
-/// none of these has it before the station.
+/// A loopback port that was free a moment ago; below the range from which the kernel takes ports for connections, so
+/// that none of these has it before the station.
 pub fn free_port() -> u16 {
     for _ in 0..1000 {
         let port = 10_000 + fastrand::u16(..22_000);

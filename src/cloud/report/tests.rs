@@ -7,16 +7,16 @@ use super::*;
 use crate::clock::Clock;
 use crate::reading::BootId;
 
-/// Shows 1970 until somebody sets it.
+/// Shows this at its beginning, until somebody sets it.
 struct Late {
     begun: Instant,
+    shows: &'static str,
     set: AtomicBool,
 }
 
 impl Clock for Late {
     fn wall(&self) -> DateTime<Utc> {
-        let begun =
-            if self.set.load(Ordering::Relaxed) { "2026-06-01T12:00:00Z" } else { "1970-01-01T00:00:00Z" };
+        let begun = if self.set.load(Ordering::Relaxed) { "2026-06-01T12:00:00Z" } else { self.shows };
         begun.parse::<DateTime<Utc>>().unwrap() + self.begun.elapsed()
     }
     fn since_boot(&self) -> Duration {
@@ -32,28 +32,33 @@ impl Clock for Late {
 
 #[tokio::test(start_paused = true)]
 async fn attempts_that_fail_do_not_make_an_outage_look_short() {
-    let clock = Arc::new(Late { begun: Instant::now(), set: AtomicBool::new(false) });
-    let timekeeper = Timekeeper::new(clock.clone(), "2026-01-01T00:00:00Z".parse().unwrap());
-    let board = Arc::new(Board::default());
-    let report = Reporter::new(board.clone(), timekeeper.clone(), None);
-    let fails = async || {
-        tokio::time::advance(Duration::from_secs(60)).await;
-        report.connecting();
-        report.offline(&CloudError::new("reach the hub", Cause::Lost("no network".into())), Class::Soon);
-    };
-    let since = || serde_json::to_value(board.document(&timekeeper)).unwrap()["cloud"]["since"].clone();
-    for _ in 0..3 {
+    // A clock that is wrong, and one that is three days behind and possible.
+    for [shows, a_minute_later] in
+        [["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"], ["2026-05-29T12:00:00Z", "2026-05-29T12:01:00Z"]]
+    {
+        let clock = Arc::new(Late { begun: Instant::now(), shows, set: AtomicBool::new(false) });
+        let timekeeper = Timekeeper::new(clock.clone(), "2026-01-01T00:00:00Z".parse().unwrap());
+        let board = Arc::new(Board::default());
+        let report = Reporter::new(board.clone(), timekeeper.clone(), None);
+        let fails = async || {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            report.connecting();
+            report.offline(&CloudError::new("reach the hub", Cause::Lost("no network".into())), Class::Soon);
+        };
+        let since = || serde_json::to_value(board.document(&timekeeper)).unwrap()["cloud"]["since"].clone();
+        for _ in 0..3 {
+            fails().await;
+        }
+        assert_eq!(since(), a_minute_later);
+        clock.set.store(true, Ordering::Relaxed);
         fails().await;
+        assert_eq!(since(), "2026-06-01T12:01:00Z", "by the clock that is right by now");
+        report.state(CloudState::Online, None, Some("amqp"));
+        assert_eq!(since(), "2026-06-01T12:04:00Z");
+        fails().await;
+        fails().await;
+        assert_eq!(since(), "2026-06-01T12:05:00Z");
     }
-    assert_eq!(since(), "1970-01-01T00:01:00Z");
-    clock.set.store(true, Ordering::Relaxed);
-    fails().await;
-    assert_eq!(since(), "2026-06-01T12:01:00Z", "by the clock that is right by now");
-    report.state(CloudState::Online, None, Some("amqp"));
-    assert_eq!(since(), "2026-06-01T12:04:00Z");
-    fails().await;
-    fails().await;
-    assert_eq!(since(), "2026-06-01T12:05:00Z");
 }
 
 #[test]

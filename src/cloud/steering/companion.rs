@@ -148,11 +148,11 @@ impl<'a> Companion<'a> {
         let due = dues.chain(reported).chain(self.conversation.due(now)).filter(|due| *due > now).min();
         let wake = steering.desk.timekeeper.end_of_turn(TURN, due);
         let [twin, methods, messages] = &mut steering.groups;
-        let one_at_a_time = !self.disk.has_message();
+        let inbox_is_free = !self.disk.inbox_is_busy();
         tokio::select! {
             received = receive(&mut twin.attached) => Event::Twin(received),
             received = receive(&mut methods.attached) => Event::Method(received),
-            received = receive(&mut messages.attached), if one_at_a_time => Event::Message(received),
+            received = receive(&mut messages.attached), if inbox_is_free => Event::Message(received),
             done = self.disk.done() => Event::Disk(done),
             Some((id, answer)) = self.running.next() => Event::Answered(id, answer),
             () = tokio::time::sleep_until(wake) => Event::Turn,

@@ -1,5 +1,6 @@
-//! What the disk is asked beside the conversation: one write of the twin's values and one message at a time, held here
-//! while the loop goes on, so that no caller of a method waits for a slow card. Knows no AMQP but the name of a delivery.
+//! What the disk is asked beside the conversation: one write of the twin's values and one message at a time, held
+//! here while the loop goes on, so that no caller of a method waits for a slow card. Knows no AMQP but the name of a
+//! delivery.
 
 use std::time::Duration;
 
@@ -54,12 +55,12 @@ impl Disk {
         self.keeping.is_some()
     }
 
-    /// Whether a message would have to wait.
-    pub fn has_message(&self) -> bool {
+    /// Whether the inbox is being read or written: a message would have to wait.
+    pub fn inbox_is_busy(&self) -> bool {
         self.inbox.is_some()
     }
 
-    /// Takes a message in; [`Disk::judged`] says what became of it.
+    /// Takes a message in; [`Disk::done`] says what became of it.
     pub fn take(
         &mut self,
         inbox: &Inbox,

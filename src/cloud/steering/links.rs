@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::connection::{LinkOptions, Links};
 use super::super::deadline::Bounded;
-use super::super::error::{Cause, CloudError};
+use super::super::error::{Cause, Class, CloudError};
 use super::wire;
 use crate::backoff::{Backoff, HEALTHY, Range};
 
@@ -125,18 +125,15 @@ impl Group {
 
 /// How long to wait after this.
 fn range(error: &CloudError) -> Range {
-    match &error.cause {
-        Cause::TooSlow(_) => AGAIN,
-        Cause::Told(refusal)
-            if matches!(
-                refusal.condition.as_str(),
-                "amqp:not-allowed" | "amqp:not-found" | "amqp:not-implemented"
-            ) =>
-        {
-            AGAIN
+    let lasting = match &error.cause {
+        Cause::TooSlow(_) => true,
+        Cause::Told(refusal) => {
+            let lacks = ["amqp:not-allowed", "amqp:not-found", "amqp:not-implemented"];
+            refusal.class() == Class::SetAside || lacks.contains(&refusal.condition.as_str())
         }
-        _ => error.class().range(),
-    }
+        _ => false,
+    };
+    if lasting { AGAIN } else { error.class().range() }
 }
 
 impl Kind {
@@ -201,6 +198,7 @@ mod tests {
         for cause in [
             || told("amqp:not-allowed", None),
             || told("amqp:not-found", None),
+            || told("com.microsoft:argument-error", None),
             || Cause::TooSlow(Duration::from_secs(60)),
         ] {
             let longest = (1..20).map(|_| wait_after_ten(cause)).max();

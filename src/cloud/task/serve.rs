@@ -8,7 +8,7 @@ use fe2o3_amqp::Sender;
 use tokio::time::Instant;
 
 use super::Running;
-use crate::backoff::{HEALTHY, LEAST};
+use crate::backoff::HEALTHY;
 use crate::cloud::cbs::Cbs;
 use crate::cloud::connection::Connection;
 use crate::cloud::deadline::Bounded;
@@ -39,7 +39,7 @@ impl Running {
         let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
         self.shared.report.online(way.name(), &token);
-        self.outage.end();
+        self.shared.outage.end();
         self.assignment.accepted();
         let since = Instant::now();
         let limits = self.task.limits.clone();
@@ -138,11 +138,14 @@ async fn drain_link(
         if matches!(class, Class::Renew | Class::Identity | Class::Stolen) {
             return Some(error);
         }
-        let asked = error.retry_after().map(|wait| wait.max(LEAST));
-        let wait = asked.unwrap_or_else(|| shared.pauses.after_failure(class.range()));
+        let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
         let wait = wait / shared.limits.hurry;
         let who = if error.is_of_the_store() { "nothing can be sent" } else { "the hub takes nothing" };
-        tracing::warn!(%error, again_in = ?wait, "{who} at the moment");
+        if shared.outage.is_news(&error) {
+            tracing::warn!(%error, again_in = ?wait, "{who} at the moment");
+        } else {
+            tracing::debug!(%error, again_in = ?wait, "{who} at the moment");
+        }
         shared.report.held_up(&error);
         let until = Instant::now() + wait;
         while Instant::now() < until {

@@ -22,7 +22,8 @@ pub enum Meaning {
     Later { after: Option<Duration>, why: String },
     /// The service does not know this registration, or not with this endorsement key.
     Unknown(String),
-    /// The same to a request without a token; to a signed one, that the token is not taken.
+    /// 401 without a challenge. To an unsigned request: the registration is not known; to a signed one: its token is
+    /// not taken.
     Refused(String),
     /// Known, and switched off by a person.
     Disabled(String),

@@ -1,5 +1,5 @@
-//! Why a visit to the provisioning service brought no identity, with what the visitor has to know to do better.
-//! Knows no requests.
+//! Why a visit to the provisioning service brought no identity, with what the visitor has to know to do better, and
+//! the texts of it. Knows no requests.
 
 use std::time::Duration;
 

@@ -28,7 +28,8 @@ export class Charts {
   #rows = [];
   // What stands in the place of charts that have nothing to draw.
   #nothing = "Asking for the history";
-  // Loads that have failed since the last good one.
+  // The span of the rows, and the loads that have failed since.
+  #loaded = null;
   #failures = 0;
   #range = [0, 1];
   #plots = {};
@@ -65,6 +66,7 @@ export class Charts {
     const { readings } = await response.json();
     if (span !== this.#span) return;
     this.#failures = 0;
+    this.#loaded = span;
     this.#seaLevel = readings.some((row) => row.seaLevelPressure !== undefined);
     this.#rows = readings.map((row) => ({ ...row, at: Math.min(Date.parse(row.time) + step * 500, now) }));
     this.#nothing = `Nothing recorded in the ${this.words}.`;
@@ -77,7 +79,7 @@ export class Charts {
   // is started again, where it is of the span that was asked for.
   fail(span, reason) {
     this.#failures += 1;
-    if (this.#failures === 1 && span === this.#span && this.#rows.length > 0) return;
+    if (this.#failures === 1 && span === this.#loaded && this.#rows.length > 0) return;
     this.#span = span;
     this.#rows = [];
     this.#nothing = `The history cannot be read: ${reason}`;

@@ -36,7 +36,7 @@ export function headline({ cloud, store, sensor, outlook }, now) {
   if (cloud.state === "online") {
     const eta = cloud.eta ? ` All of it will be through by ${moment(time(cloud.eta), now)}.` : "";
     const all = !store.storeId ? "What waits on disk is not known."
-      : refused ? "The others are with the hub."
+      : refused ? `The others${unsafe ? " on disk" : ""} are with the hub.`
       : unsafe ? "Everything on disk is with the hub."
       : "Everything recorded is with the hub.";
     const sent = waiting > backlog() || isOld(store, outlook, now) ? `${safe} and on the way.${eta}` : all;
