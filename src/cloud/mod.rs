@@ -9,8 +9,8 @@
 //!   `window`, `acknowledge`, `poison`, `pace`.
 //! - The wire: `dial` chooses the way, `tls`, `any_time`, `proxy`, `websocket`, `stream`; on top `connection` and `cbs`.
 //! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`.
-//! - What goes wrong: `error` says what follows, `outage` what is worth a line in the log; `refusal` and
-//!   `library_errors` read what was said; `deadline` makes every wait end.
+//! - What goes wrong: `error` classes it, task/failure.rs does what follows, `outage` knows what is worth a line in the
+//!   log; `refusal` and `library_errors` read what was said; `deadline` makes every wait end.
 //!
 //! # Invariants
 //! - No wait for the peer is without a deadline, and no delivery is awaited alone.
