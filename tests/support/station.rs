@@ -51,7 +51,7 @@ pub fn config(dir: &Path, tcti: &str, hub_port: u16, ca_file: &Path) -> String {
 /// that none of these has it before the station.
 pub fn free_port() -> u16 {
     for _ in 0..1000 {
-        let port = 10_000 + fastrand::u16(..22_000);
+        let port = 22_000 + fastrand::u16(..10_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

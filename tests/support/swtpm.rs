@@ -2,9 +2,11 @@
 //! Knows how to run swtpm and tpm2-tools; knows nothing of the station.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::apart;
 
@@ -129,10 +131,16 @@ impl Drop for Swtpm {
 }
 
 /// Two free ports next to each other: libtss2 expects the control port right above the other. Below the
-/// range from which the kernel takes ports for connections.
+/// range from which the kernel takes ports for connections, and apart from the ports of `station::free_port`. Each is
+/// given once: to try one that another test was given would take it from the TPM that is about to listen there.
 pub fn free_pair() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1000 {
-        let port = 10_000 + fastrand::u16(..11_000) * 2;
+        let port = 10_000 + fastrand::u16(..6_000) * 2;
+        if !given.insert(port) {
+            continue;
+        }
         let pair = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)));
         if let (Ok(_), Ok(_)) = pair {
             return port;
