@@ -34,11 +34,12 @@ impl Outage {
     }
 
     /// A line for a failure on the way, and for the same one not before an hour has passed.
-    pub fn tell(&mut self, error: &CloudError, what: &str) {
+    pub fn tell(&mut self, error: &CloudError, again_in: Option<Duration>, what: &str) {
+        let again_in = again_in.map(tracing::field::debug);
         if self.is_news(error) {
-            tracing::warn!(%error, "{what}");
+            tracing::warn!(%error, again_in, "{what}");
         } else {
-            tracing::debug!(%error, "{what}");
+            tracing::debug!(%error, again_in, "{what}");
         }
     }
 

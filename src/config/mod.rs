@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::in_force::{identity_source, in_force, sensor_source, transport};
-pub use self::parse::{ConfigError, is_registration_id, load, parse};
+pub use self::parse::{ConfigError, endpoint, is_registration_id, load, parse};
 
 /// The whole file. Each section has working defaults.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -141,7 +141,7 @@ fn provisioning<'i>(provisioning: &mut Provisioning, mut section: Section<'i>, f
     set(
         &mut provisioning.endpoint,
         section.take(f, "endpoint", expected, |value| {
-            value.as_str().filter(|text| is_endpoint(text)).map(str::to_owned)
+            value.as_str().filter(|text| endpoint(text).is_some()).map(str::to_owned)
         }),
     );
     let expected = "at most 128 letters, digits, `-`, `.`, `_`, `:`, the last one a letter, a digit or `-`";
@@ -247,25 +247,27 @@ fn is_tcti(text: &str) -> bool {
     };
     options.split(',').all(|option| match option.split_once('=') {
         Some(("host", host)) => is_host(host),
-        Some(("port", port)) => is_port(port),
+        Some(("port", port)) => port_of(port).is_some(),
         _ => false,
     })
 }
 
-fn is_endpoint(text: &str) -> bool {
-    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address.parse::<Ipv6Addr>().is_ok()
-            && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
-    }
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') => is_host(host) && is_port(port),
-        Some(_) => text.parse::<Ipv6Addr>().is_ok(),
-        None => is_host(text),
-    }
+/// Host and port of an endpoint: 443 where it names none. An address stays as it is written, in brackets or not.
+pub fn endpoint(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = match text.rfind(']') {
+        Some(end) if text.starts_with('[') => text.split_at(end + 1),
+        // More than one colon: an address without a port.
+        _ if text.matches(':').count() > 1 => (text, ""),
+        _ => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let is_right = if address.contains(':') { address.parse::<Ipv6Addr>().is_ok() } else { is_host(host) };
+    let port = if port.is_empty() { Some(443) } else { port.strip_prefix(':').and_then(port_of) };
+    port.filter(|_| is_right).map(|port| (host, port))
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok_and(|port| port > 0)
+fn port_of(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
 }
 
 /// Neither a URL nor a connection string.

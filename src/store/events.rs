@@ -51,13 +51,15 @@ pub(crate) fn write(connection: &Connection, event: &Event) -> Result<(), StoreE
     Ok(())
 }
 
+/// What [`event`] reads.
+pub(super) const COLUMNS: &str = "event_sequence, store_id, run, time, kind, fields, checksum";
+
 /// The oldest ones above `after`, and the numbers of those whose checksum is wrong: they cannot be believed.
 fn after(connection: &Connection, after: u64, limit: usize) -> Result<(Vec<Event>, Vec<u64>), StoreError> {
     let read = || {
-        let mut statement = connection.prepare_cached(
-            "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \
-             WHERE event_sequence > ?1 ORDER BY event_sequence LIMIT ?2",
-        )?;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM event WHERE event_sequence > ?1 ORDER BY event_sequence LIMIT ?2"
+        ))?;
         let rows = statement.query_map(
             params![after.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX)],
             |row| {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::database::Database;
 use super::gaps::{Gap, Known};
+use super::row::KNOWN_TIME;
 use super::{StoreError, events, salvaged};
 
 /// More holes than this are told in one event.
@@ -19,10 +20,9 @@ pub(super) fn find(
 ) -> Result<Vec<Gap>, StoreError> {
     let read = || {
         let mut holes: Vec<Gap> = Vec::new();
-        let mut statement = database.connection.prepare(
-            "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged \
-                 WHERE row > ?1 AND row < ?2 ORDER BY row",
-        )?;
+        let mut statement = database.connection.prepare(&format!(
+            "SELECT row, {KNOWN_TIME} FROM salvaged WHERE row > ?1 AND row < ?2 ORDER BY row"
+        ))?;
         let above = salvaged::key(generation, acknowledged).cast_signed();
         let below = salvaged::key(generation + 1, 0).cast_signed();
         let mut rows = statement.query(params![above, below])?;
@@ -49,10 +49,10 @@ pub(super) fn find(
 /// for gaps themselves have no checksum to be found by, and is told again.
 pub(super) fn already_told(connection: &Connection, store_id: &str) -> Result<Known, StoreError> {
     let read = || {
-        let mut statement = connection.prepare(
-            "SELECT event_sequence, store_id, run, time, kind, fields, checksum FROM event \
-             WHERE store_id = ?1 AND kind = 'gap'",
-        )?;
+        let mut statement = connection.prepare(&format!(
+            "SELECT {} FROM event WHERE store_id = ?1 AND kind = 'gap'",
+            events::COLUMNS
+        ))?;
         let stretches = statement.query_map([store_id], |row| {
             let event = events::event(row, row.get::<_, i64>(0)?.cast_unsigned());
             Ok(event.and_then(|event| event.fields["first"].as_u64().zip(event.fields["last"].as_u64())))

@@ -9,12 +9,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::database::Database;
 use super::gaps::{Extendable, Gap, NO_ROOM};
 use super::rollups::Level;
+use super::row::KNOWN_TIME;
 use super::{Event, StoreError, events, salvaged};
 use crate::clock::ClockState;
 use crate::reading::TimeQuality;
 
 /// Rows in one transaction.
-const STEP: i64 = 500;
+pub(super) const STEP: i64 = 500;
 /// Hours of the charts are kept at least so long, whatever the readings' age: the year's chart is made of them.
 const HOURS_KEPT: TimeDelta = TimeDelta::days(400);
 
@@ -141,12 +142,7 @@ impl Database {
 
     fn evict_pending(&mut self, newest: u64) -> Result<bool, StoreError> {
         let acknowledged = self.watermark.acknowledged;
-        let stretch = self.stretch(
-            "SELECT sequence, CASE WHEN time_quality < 2 THEN time END FROM reading \
-             WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
-            acknowledged,
-            newest,
-        )?;
+        let stretch = self.stretch("reading", "sequence", acknowledged, newest)?;
         let (Some(&(_, from)), Some(&(last, until))) = (stretch.first(), stretch.last()) else {
             return Ok(false);
         };
@@ -165,12 +161,7 @@ impl Database {
     }
 
     fn evict_salvaged(&mut self) -> Result<bool, StoreError> {
-        let stretch = self.stretch(
-            "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged \
-             WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT ?3",
-            self.watermark.salvaged,
-            i64::MAX.cast_unsigned(),
-        )?;
+        let stretch = self.stretch("salvaged", "row", self.watermark.salvaged, i64::MAX.cast_unsigned())?;
         let Some(&(start, from)) = stretch.first() else { return Ok(false) };
         let (generation, first) = salvaged::parts(start);
         let of_one_store = |row: &&(u64, Option<i64>)| salvaged::parts(row.0).0 == generation;
@@ -197,10 +188,19 @@ impl Database {
         Ok(true)
     }
 
-    /// Sequences with their times, where these are known.
-    fn stretch(&self, select: &str, after: u64, upto: u64) -> Result<Vec<(u64, Option<i64>)>, StoreError> {
+    /// The first numbers in `(after, upto]`, a step of them, with their times where these are known.
+    pub(super) fn stretch(
+        &self,
+        table: &str,
+        number: &str,
+        after: u64,
+        upto: u64,
+    ) -> Result<Vec<(u64, Option<i64>)>, StoreError> {
         let read = || {
-            let mut statement = self.connection.prepare_cached(select)?;
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT {number}, {KNOWN_TIME} FROM {table} WHERE {number} > ?1 AND {number} <= ?2 \
+                 ORDER BY {number} LIMIT ?3"
+            ))?;
             let rows = statement
                 .query_map(params![after.cast_signed(), upto.cast_signed(), STEP], |row| {
                     Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))

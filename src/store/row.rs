@@ -39,6 +39,9 @@ pub(crate) struct Row {
     pub quality: u8,
 }
 
+/// [`Row::known_time`] in SQL.
+pub(crate) const KNOWN_TIME: &str = "CASE WHEN time_quality < 2 THEN time END";
+
 impl Row {
     /// Refuses what is no number.
     pub fn new(sequence: u64, run: &Arc<str>, sample: &Sample) -> Result<Self, StoreError> {

@@ -13,12 +13,10 @@ use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, holes, journal, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, holes, journal, prune, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
-/// Readings that make room at once.
-const LET_GO: i64 = 500;
 
 /// A salvage that is under way.
 #[derive(Debug)]
@@ -104,7 +102,7 @@ impl Salvage {
             let mut statement = connection.prepare_cached(
                 "SELECT max(row) FROM (SELECT row FROM salvaged WHERE row <= ?1 ORDER BY row LIMIT ?2)",
             )?;
-            statement.query_row(params![upto.cast_signed(), LET_GO], |row| row.get(0))
+            statement.query_row(params![upto.cast_signed(), prune::STEP], |row| row.get(0))
         };
         let find = || match last_of(&into.connection, sent)? {
             None if pending => last_of(&into.connection, i64::MAX as u64),
@@ -113,18 +111,8 @@ impl Salvage {
         let Some(last) = find().map_err(StoreError::doing("look for salvaged readings to let go"))? else {
             return Ok(false);
         };
-        let unsent: Vec<Gone> = into
-            .connection
-            .prepare_cached(
-                "SELECT row, CASE WHEN time_quality < 2 THEN time END FROM salvaged WHERE row > ?1 AND row <= ?2",
-            )
-            .and_then(|mut statement| {
-                let rows = statement.query_map(params![sent.cast_signed(), last], |row| {
-                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
-                })?;
-                rows.collect()
-            })
-            .map_err(StoreError::doing("look for salvaged readings to let go"))?;
+        // No more than a step: those up to `last` are that many.
+        let unsent = into.stretch("salvaged", "row", sent, last.cast_unsigned())?;
         into.transaction("make room", |connection| {
             connection
                 .execute("DELETE FROM salvaged WHERE row <= ?1", [last])

@@ -65,7 +65,7 @@ impl Running {
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,
-                Err(error) => self.shared.outage.tell(&error, "the provisioning service did not help"),
+                Err(error) => self.shared.outage.tell(&error, None, "the provisioning service did not help"),
             }
         }
         if matches!(class, Class::Identity | Class::Stolen) {
@@ -102,7 +102,11 @@ impl Running {
             Ok(Compared::Disputed(ahead)) => Some(ahead),
             Ok(Compared::Right | Compared::Taken) => None,
             Err(error) => {
-                self.shared.outage.tell(&error, "the hub's time could not be compared with the station's");
+                self.shared.outage.tell(
+                    &error,
+                    None,
+                    "the hub's time could not be compared with the station's",
+                );
                 None
             }
         }

@@ -141,11 +141,7 @@ async fn drain_link(
         let wait = error.retry_after().unwrap_or_else(|| shared.pauses.after_failure(class.range()));
         let wait = wait / shared.limits.hurry;
         let who = if error.is_of_the_store() { "nothing can be sent" } else { "the hub takes nothing" };
-        if shared.outage.is_news(&error) {
-            tracing::warn!(%error, again_in = ?wait, "{who} at the moment");
-        } else {
-            tracing::debug!(%error, again_in = ?wait, "{who} at the moment");
-        }
+        shared.outage.tell(&error, Some(wait), &format!("{who} at the moment"));
         shared.report.held_up(&error);
         let until = Instant::now() + wait;
         while Instant::now() < until {

@@ -250,10 +250,7 @@ impl Service {
     /// Host and port of `provisioning.endpoint`.
     pub fn endpoint(&self) -> (&str, u16) {
         let endpoint = self.provisioning.endpoint.as_str();
-        match endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-            Some((host, Ok(port))) if !host.contains(':') || host.ends_with(']') => (host, port),
-            _ => (endpoint, 443),
-        }
+        config::endpoint(endpoint).unwrap_or((endpoint, 443))
     }
 }
 

@@ -11,7 +11,7 @@ use tss_esapi::handles::{
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{CapabilityData, MaxNvBuffer};
+use tss_esapi::structures::{CapabilityData, MaxNvBuffer, Name, Public};
 use tss_esapi::tcti_ldr::TctiNameConf;
 
 use super::{errors, layout};
@@ -74,6 +74,13 @@ impl Tpm {
                 context.tr_from_tpm_public(TpmHandle::Persistent(PersistentTpmHandle::new(handle)?))?;
             Ok(Some(object.into()))
         })
+    }
+
+    /// The public area of a loaded or persistent object, and the TPM's name of it, as they are now.
+    pub(super) fn public(&mut self, key: KeyHandle) -> Result<(Public, Name), IdentityError> {
+        let doing = "reading the public part of a key in the TPM";
+        let (public, name, _) = self.ask(doing, |context| context.read_public(key))?;
+        Ok((public, name))
     }
 
     /// The NV index, if it is defined.

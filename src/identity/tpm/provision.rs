@@ -75,8 +75,7 @@ pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityErro
     let named = tpm.nv_written(layout::name(slot))?;
     let signs = match key {
         Some(key) => {
-            let public =
-                tpm.ask("reading the public part of a key in the TPM", |c| Ok(c.read_public(key)?.0))?;
+            let (public, _) = tpm.public(key)?;
             layout::is_device_key(&public)
         }
         None => false,

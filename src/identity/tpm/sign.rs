@@ -35,7 +35,7 @@ impl Signer for TpmSigner {
         let identity = read_identity(&mut tpm, self.slot)?;
         // Provisioning removes the name before it changes the key: the same key before and after the
         // reading means that they belong together.
-        let after = name(&mut tpm, key.handle)?;
+        let (_, after) = tpm.public(key.handle)?;
         if key.name != after {
             return Err(replaced(self.slot));
         }
@@ -77,7 +77,7 @@ impl Signer for TpmSigner {
         }
         let signature = signed.map_err(|error| tpm.explain("signing with the TPM's device key", error))?;
         // Asked after signing: a key that was replaced at any time before shows another name now.
-        if name(&mut tpm, key.handle)? != expected {
+        if tpm.public(key.handle)?.1 != expected {
             return Err(replaced(self.slot));
         }
         <[u8; 32]>::try_from(signature.as_slice()).map_err(|_| {
@@ -102,8 +102,7 @@ fn device_key(tpm: &mut Tpm, slot: u8) -> Result<DeviceKey, IdentityError> {
     let handle = tpm
         .persistent(layout::key(slot))?
         .ok_or(IdentityError::NotProvisioned { slot, what: "the device key" })?;
-    let (public, name, _) =
-        tpm.ask("reading the public part of a key in the TPM", |context| context.read_public(handle))?;
+    let (public, name) = tpm.public(handle)?;
     if !layout::is_device_key(&public) {
         return Err(IdentityError::failed(
             format!("looking at the key in slot {slot} of the TPM"),
@@ -134,15 +133,10 @@ fn hardware_device_id(tpm: &mut Tpm, slot: u8) -> Result<String, IdentityError> 
     let srk = tpm
         .persistent(layout::SRK)?
         .ok_or(IdentityError::NotProvisioned { slot, what: "the storage root key" })?;
-    let name = name(tpm, srk)?;
+    let (_, name) = tpm.public(srk)?;
     let digest =
         Sha256::new().chain_update(u32::from(slot).to_le_bytes()).chain_update(name.value()).finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The TPM's name of an object, as it is now.
-pub(super) fn name(tpm: &mut Tpm, key: KeyHandle) -> Result<Name, IdentityError> {
-    tpm.ask("reading the public part of a key in the TPM", |context| Ok(context.read_public(key)?.1))
 }
 
 fn locked(slot: u8) -> IdentityError {
