@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeSet;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -76,7 +76,7 @@ impl Swtpm {
             let mut ended = false;
             wait_until("swtpm listens", || {
                 ended = child.try_wait().expect("its state").is_some();
-                ended || TcpStream::connect(("127.0.0.1", port + 1)).is_ok()
+                ended || (listens(child.id(), port) && listens(child.id(), port + 1))
             });
             // Another test may have taken the port between the search and the start.
             if !ended {
@@ -147,6 +147,23 @@ pub fn free_pair() -> u16 {
         }
     }
     panic!("no two free ports next to each other");
+}
+
+/// Whether this process listens at this port: swtpm opens its two one after the other, the control port first, and
+/// takes one caller at a time, so that a call to find out would be in the way.
+fn listens(process: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list of sockets");
+    let mut listening = sockets.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let here = fields.get(1)?.ends_with(&format!(":{port:04X}")) && *fields.get(3)? == LISTEN;
+        here.then(|| format!("socket:[{}]", fields[9]))
+    });
+    // Its files go with it: then it is not ready.
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    let of_process: Vec<_> =
+        files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+    listening.any(|socket| of_process.iter().any(|file| file.as_os_str() == socket.as_str()))
 }
 
 /// Waits for a state, at most thirty seconds.
