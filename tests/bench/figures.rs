@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod append;
+mod bare;
 mod cpu_clock;
 mod device;
 mod drain;
@@ -42,6 +43,10 @@ pub enum Extent {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let station = PathBuf::from(arguments.next().expect("the station's program"));
+    if station.as_os_str() == "bare" {
+        let peer = arguments.next().and_then(|peer| peer.parse().ok()).expect("the peer");
+        return bare::run(peer, &PathBuf::from(arguments.next().expect("the file")));
+    }
     let (flags, topics): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument.starts_with("--"));
     let extent = match flags.first().map(String::as_str) {
         Some("--long") => Extent::Long,
