@@ -198,6 +198,31 @@ await withBrowser(async (context) => {
     await page.locator("#choices input[value=C]").check({ force: true });
   });
 
+  await check("deep frost, great heat and a long name stay in their columns, on a phone, a tablet and a wall", async () => {
+    const page = await look(({ identity, sensor }) => {
+      // What the provisioning service takes for a name where nobody gives one.
+      identity.deviceId = "n5q4h7s2w6k3x7d4t2m5r6b3y7c4v2z5".padEnd(52, "j3f6");
+      sensor.lastReading = { ...reading(ago(1_000), -28.9), currentHumidity: 100, seaLevelPressure: 104.85 };
+    });
+    const temperature = page.locator("[data-quantity=temperature] [data-value]");
+    for (const [unit, celsius, told] of [["C", -28.9, "−28.9"], ["C", -40, "−40.0"], ["C", -10, "−10.0"], ["F", 41, "105.8"], ["F", -40, "−40.0"], ["C", -9.9, "−9.9"]]) {
+      station.status.sensor.lastReading.currentTemperature = celsius;
+      station.tell();
+      await page.locator(`#choices input[value=${unit}]`).check({ force: true });
+      await until(told, async () => (await temperature.textContent()) === told, 10_000);
+      for (const [width, height] of [[360, 780], [820, 1180], [1280, 800]]) {
+        await page.setViewportSize({ width, height });
+        const { out, over } = await page.evaluate(() => ({
+          out: document.documentElement.scrollWidth - innerWidth,
+          over: [...document.querySelectorAll(".quantity")].map((section) =>
+            Math.max(...[...section.querySelectorAll(".figures > *")].map((one) => one.getBoundingClientRect().right)) - section.getBoundingClientRect().right),
+        }));
+        assert.ok(out <= 0 && Math.max(...over) <= 0.5, `${told} °${unit} at ${width} px: the page by ${out}, the columns by ${over.map(Math.round)}`);
+      }
+    }
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
   await check("a screen reader is told of the station's state when it changes, and not of each reading", async () => {
     const offline = ({ store, cloud }, pending, reason) => {
       Object.assign(cloud, { state: "offline", reason });

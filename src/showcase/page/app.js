@@ -88,7 +88,10 @@ function lift() {
 function showQuantity(quantity, value) {
   const section = document.querySelector(`[data-quantity=${quantity}]`);
   const factor = quantity === "pressure" ? lift() : 1;
-  section.querySelector("[data-value]").textContent = units.shown(quantity, value * factor);
+  const text = units.shown(quantity, value * factor);
+  section.querySelector("[data-value]").textContent = text;
+  // "−10.0" and "105.8" are wider than what the temperature usually is.
+  section.querySelector(".figures").toggleAttribute("data-long", text.length > 4);
   section.querySelector("[data-unit]").textContent = units.scale(quantity).unit;
   showDay(section.querySelector("[data-day]"), quantity, value, factor);
   const trend = today.trend(quantity, value, Date.parse(status.sensor.lastReading.time));
