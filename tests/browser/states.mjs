@@ -96,7 +96,6 @@ await withBrowser(async (context) => {
       station.history = () => [row(ago(50 * HOUR), { count: 5 }), row(ago(49 * HOUR), { count: 5 }), row(ago(48 * HOUR), { count: 5 })];
     });
     const temperature = page.locator("[data-quantity=temperature]");
-    await page.locator("#spans input[value=week]").check({ force: true });
     await until("the week", async () => (await temperature.locator("figure").getAttribute("aria-label")).includes("last week: from"), 10_000);
     assert.match(await temperature.locator("figure").getAttribute("aria-label"), /from 8\.3 °C \(\w{3},? \d+ \w+, \d\d:\d\d\) to /);
     assert.equal(await temperature.locator("[data-day]").isVisible(), false);
@@ -113,6 +112,31 @@ await withBrowser(async (context) => {
       return [seen(3, -2_000, -2_000), seen(5, -1_000, -1_000), seen(5, -1_000, 500), seen(4, 1_000, 1_000)];
     });
     assert.deepEqual(days, [[3, 3], [3, 5], [undefined, undefined], [4, 4]]);
+  });
+
+  await check("a page opens with the shortest span that shows something, and with the hour of a young station", async () => {
+    const opens = async (ages, perDay = 1_440) => {
+      const page = await look(({ outlook }) => {
+        outlook.readingsPerDay = perDay;
+        station.history = () => ages.map((age) => row(ago(age * HOUR), { count: 5 })).reverse();
+      });
+      const figure = page.locator("[data-quantity=temperature] figure");
+      await until("an answer", async () => !/asking/i.test(await figure.getAttribute("aria-label") ?? "asking"), 10_000);
+      const told = (await figure.getAttribute("aria-label")).match(/last (\w+)(?::|\. Nothing)/)[1];
+      assert.equal(await page.locator("#spans input:checked").getAttribute("value"), told);
+      return told;
+    };
+    assert.equal(await opens([0.1, 0.2]), "hour");
+    assert.equal(await opens([0.1, 2, 3]), "day");
+    // A sensor that died yesterday evening, or long ago.
+    assert.equal(await opens([23.5, 23.8]), "day");
+    assert.equal(await opens([50, 60]), "week");
+    assert.equal(await opens([24 * 20, 24 * 40]), "month");
+    assert.equal(await opens([24 * 90]), "year");
+    // A reading every six hours is never young.
+    assert.equal(await opens([0.1, 6.1, 12.1, 18.1], 4), "day");
+    assert.equal(await opens([0.1], 4), "day");
+    assert.equal(await opens([]), "hour");
   });
 
   await check("a station that was started again shows no values from before", async () => {

@@ -90,7 +90,6 @@ function showQuantity(quantity, value) {
   const factor = quantity === "pressure" ? lift() : 1;
   const text = units.shown(quantity, value * factor);
   section.querySelector("[data-value]").textContent = text;
-  // "−10.0" and "105.8" are wider than what the temperature usually is.
   section.querySelector(".figures").toggleAttribute("data-long", text.length > 4);
   section.querySelector("[data-unit]").textContent = units.scale(quantity).unit;
   showDay(section.querySelector("[data-day]"), quantity, value, factor);
@@ -224,7 +223,8 @@ async function refresh() {
   const asked = span;
   try {
     await today.load(now());
-    span ??= today.isYoung(now()) ? "hour" : "day";
+    const opening = span ?? today.opening(now(), interval()) ?? (await charts.shortest(now()));
+    span ??= opening;
     document.querySelector(`#spans input[value=${span}]`).checked = true;
     await charts.load(span, now(), interval());
     take();

@@ -55,15 +55,8 @@ export class Charts {
   // Fetches the span and draws it. `interval`: milliseconds between two readings, to tell a hole from a step.
   async load(span, now, interval) {
     this.#span = span;
-    const { length, step } = SPANS[span];
-    const query = new URLSearchParams({
-      since: new Date(now - length).toISOString(),
-      until: new Date(now).toISOString(),
-      step: String(step),
-    });
-    const response = await fetch(`api/readings?${query}`);
-    if (!response.ok) throw new Error(await response.text());
-    const { readings } = await response.json();
+    const { step } = SPANS[span];
+    const readings = await this.#ask(span, now);
     if (span !== this.#span) return;
     this.#failures = 0;
     this.#loaded = span;
@@ -73,6 +66,20 @@ export class Charts {
     this.#most = Math.max(2.5 * step * 1000, 3.5 * interval);
     this.#arrange(now);
     this.draw();
+  }
+
+  // The shortest span that has something to draw; the hour, which fills first, where none has.
+  async shortest(now) {
+    for (const span of Object.keys(SPANS)) if ((await this.#ask(span, now)).length > 0) return span;
+    return "hour";
+  }
+
+  async #ask(span, now) {
+    const { length, step } = SPANS[span];
+    const [since, until] = [now - length, now].map((time) => new Date(time).toISOString());
+    const response = await fetch(`api/readings?${new URLSearchParams({ since, until, step })}`);
+    if (!response.ok) throw new Error(await response.text());
+    return (await response.json()).readings;
   }
 
   // Says why there is nothing to draw, until the next load. What is drawn stays over one failure, as when the station

@@ -46,9 +46,11 @@ export class Today {
     }
   }
 
-  // Whether the station has recorded for less than an hour and a half: then the hour shows more than the day.
-  isYoung(now) {
-    return this.#rows.length === 0 || now - this.#rows[0].at < 1.5 * HOUR;
+  // The span to open with: the hour where all that was recorded lies within an hour and a half, and shows more in it
+  // than in the day; null where nothing is known of the day.
+  opening(now, interval) {
+    if (this.#rows.length === 0) return null;
+    return interval < HOUR && now - this.#rows[0].at < 1.5 * HOUR ? "hour" : "day";
   }
 
   extremes(quantity) {
