@@ -147,13 +147,20 @@ prove "the station is online again" until_true 60 status '.cloud.state | select(
 
 # --- the operator's pages: each line of their marked blocks, word for word ---
 operated=0
+# As with a station that has no TPM.
+on weather "umask 077; cat >$kept" <"$run/garden.string"
 while IFS= read -r line; do
     operated=$((operated + 1))
     # No pager and no sudo in the machine; both change nothing of what is tried.
     command=$(sed 's/  *#.*//; s/^sudo //' <<<"$line")
     prove "README: $command" on weather "export SYSTEMD_PAGER=; cd /root; $command"
 done < <(cat README.md deploy/OPERATING.md 2>/dev/null | awk '/^<!-- .*tests\/field\/ssh.sh/ { marked = 1 } marked && /^```$/ { marked = inside = 0 } inside { print } marked && /^```sh/ { inside = 1 }')
-prove "README: each of its twelve marked commands was run" test "$operated" = 12
+prove "README: each of its sixteen marked commands was run" test "$operated" = 16
+backup=/root/backup.tar.gz
+prove "README: the backup is root's alone" on weather "test \"\$(stat -c %a $backup)\" = 600"
+prove "README: it holds store and configuration" on weather "tar -tzf $backup var/lib/weather-station/readings.db etc/weather-station/station.toml"
+refuse "README: and not the device's key" on weather "tar -xOzf $backup | grep -aF SharedAccessKey="
+on weather "rm $kept"
 until_true 30 on weather weather-station status || true
 
 # --- a store in another place, as the README has it ---
