@@ -23,7 +23,7 @@ pub struct Limits {
     pub put_token: Duration,
     /// Handing one transfer over, link credit included.
     pub send: Duration,
-    /// From the last frame of a transfer to its outcome.
+    /// To the outcome of a transfer, from when none is in front of it.
     pub outcome: Duration,
     /// An answer about the twin: a hub over its quota gives none.
     pub twin: Duration,

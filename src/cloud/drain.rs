@@ -2,15 +2,16 @@
 //! telemetry link; it never waits for a delivery alone, because the library's delivery futures hang for ever when
 //! the connection dies under them. Knows store and link; knows no token and no socket.
 
+mod flight;
 mod refused;
 
 use fe2o3_amqp::{Sendable, Sender};
 use fe2o3_amqp_types::messaging::{Message, Outcome};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use self::flight::{Flight, Settled};
 use self::refused::Rewind;
 use super::batch::{self, Bounds, MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
@@ -46,8 +47,6 @@ pub enum End {
     Broken(CloudError),
 }
 
-type Delivered = (u64, Result<Outcome, CloudError>);
-
 /// One run of the loop over one link.
 pub struct Drain<'a> {
     shared: &'a mut Shared,
@@ -56,7 +55,7 @@ pub struct Drain<'a> {
     gate: &'a Gate,
     feed: Feed,
     window: Window,
-    deliveries: FuturesUnordered<BoxFuture<'static, Delivered>>,
+    flight: Flight,
     /// After a rejection nothing new goes out until what is in flight is settled; then all is read anew from the
     /// watermark, and what is never taken is set aside.
     rewind: Option<Rewind>,
@@ -73,7 +72,7 @@ impl<'a> Drain<'a> {
             gate,
             feed: Feed::default(),
             window: Window::default(),
-            deliveries: FuturesUnordered::new(),
+            flight: Flight::default(),
             rewind: None,
             halt: None,
             shared,
@@ -105,7 +104,7 @@ impl<'a> Drain<'a> {
         }
         loop {
             self.shared.beat();
-            if self.deliveries.is_empty() {
+            if self.flight.is_empty() {
                 if self.gate.is_wanted() || !(self.may_send() && self.has_work()) {
                     self.permit = None;
                 }
@@ -156,11 +155,12 @@ impl<'a> Drain<'a> {
     }
 
     fn may_send(&self) -> bool {
-        let renewal = self.gate.is_wanted() && !self.deliveries.is_empty();
-        let room = if self.shared.suspicion.is_careful() {
-            self.deliveries.is_empty()
+        let renewal = self.gate.is_wanted() && !self.flight.is_empty();
+        let one_by_one = self.shared.suspicion.is_careful() || self.shared.uplink.is_slow();
+        let room = if one_by_one {
+            self.flight.is_empty()
         } else {
-            self.deliveries.len() < MOST_IN_FLIGHT && self.window.bytes() + MOST_BYTES <= MOST_BYTES_IN_FLIGHT
+            self.flight.len() < MOST_IN_FLIGHT && self.window.bytes() + MOST_BYTES <= MOST_BYTES_IN_FLIGHT
         };
         self.halt.is_none() && self.rewind.is_none() && !renewal && room && self.shared.pace.wait().is_none()
     }
@@ -184,7 +184,8 @@ impl<'a> Drain<'a> {
         let due = self.reading_is_due();
         let shared = &mut *self.shared;
         if !self.feed.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
-            let most = shared.event_suspicion.limit(EVENTS).min(shared.pace.most());
+            let most = shared.event_suspicion.limit(EVENTS).min(shared.uplink.limit(EVENTS));
+            let most = most.min(shared.pace.most());
             let packed = batch::pack_events(&self.feed.events, &mut self.encoder, most, shared.most_bytes);
             self.feed.events.clear();
             return packed;
@@ -195,7 +196,9 @@ impl<'a> Drain<'a> {
         }
         self.encoder.set_altitude(settings.altitude);
         let usual = shared.usual();
-        let items = shared.suspicion.limit(usual);
+        // A slow uplink cuts no message: it would cost its group, and each message is metered.
+        let items = shared.uplink.limit(usual).max(settings.readings_per_message);
+        let items = shared.suspicion.limit(usual).min(items);
         let bounds = Bounds {
             messages: shared.batch.min(shared.pace.most()),
             items,
@@ -242,10 +245,7 @@ impl<'a> Drain<'a> {
             }
         };
         match delivery {
-            Ok(delivery) => {
-                let outcome = deadline::within("have readings accepted", limits.outcome, delivery);
-                self.deliveries.push(Box::pin(async move { (number, outcome.await) }));
-            }
+            Ok(delivery) => self.flight.push(number, delivery),
             Err(CloudError { cause: Cause::TooLarge { size, limit }, .. }) => {
                 // The link takes less than IoT Hub does: smaller transfers from now on, this one first.
                 self.shared.most_bytes =
@@ -264,8 +264,8 @@ impl<'a> Drain<'a> {
         let tells_of_events = shared.acknowledging.tells_of_events();
         tokio::select! {
             biased;
-            Some((number, outcome)) = self.deliveries.next(), if !self.deliveries.is_empty() => {
-                self.settle(number, outcome?);
+            settled = self.flight.next(shared.limits.outcome), if !self.flight.is_empty() => {
+                self.settle(settled?);
             }
             done = shared.acknowledging.done(shared.limits.turn), if shared.acknowledging.is_running() => {
                 if let Err(error) = done {
@@ -315,9 +315,13 @@ impl<'a> Drain<'a> {
         self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
     }
 
-    fn settle(&mut self, number: u64, outcome: Outcome) {
+    fn settle(&mut self, Settled { number, outcome, waited }: Settled) {
         match outcome {
             Outcome::Accepted(_) => {
+                if let (Some(items), Some(waited)) = (self.window.items(number), waited) {
+                    let (limit, usual) = (self.shared.limits.outcome, self.shared.usual());
+                    self.shared.uplink.accepted(items, waited, limit, usual);
+                }
                 self.window.accept(number);
                 let more = self.window.take_accepted();
                 let usual = self.shared.usual();

@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
 use super::promises::Promises;
 use super::report::Reporter;
+use super::uplink::Uplink;
 use crate::backoff::Backoff;
 use crate::clock::Timekeeper;
 use crate::settings::Settings;
@@ -77,6 +78,7 @@ pub struct Shared {
     pub outage: Outage,
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,
+    pub uplink: Uplink,
     pub promises: Promises,
     /// Readings in one message when the last one was sent.
     pub grouped_by: usize,

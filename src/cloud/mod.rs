@@ -6,7 +6,7 @@
 //! [`Task`] (task.rs) signs in and, on each connection (task/serve.rs), runs side by side: `drain` (telemetry), `renew`
 //! (the token), `steering` (twin, methods, messages).
 //! - Telemetry: `feed` (what the store has given), `batch`, `promises` and `encode` (with `amqp_bytes`, `json_bytes`),
-//!   `window`, `acknowledge`, `poison`, `pace`.
+//!   `window`, `acknowledge`, `poison`, `uplink`, `pace`.
 //! - The wire: `dial` chooses the way, `tls`, `any_time`, `proxy`, `websocket`, `stream`; on top `connection` and `cbs`.
 //! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`.
 //! - What goes wrong: `error` classes it, task/failure.rs does what follows, `outage` knows what is worth a line in the
@@ -50,6 +50,7 @@ mod stream;
 mod task;
 pub mod tls;
 mod token;
+mod uplink;
 mod websocket;
 mod window;
 

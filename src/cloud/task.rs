@@ -33,6 +33,7 @@ use super::report::Reporter;
 use super::steering::{MODEL_ID, MODEL_PROPERTY, Steering};
 use super::tls::Tls;
 use super::token::SignerDesk;
+use super::uplink::Uplink;
 use crate::backoff::Backoff;
 use crate::clock::{ClockState, Timekeeper};
 use crate::config;
@@ -113,6 +114,7 @@ impl Running {
             outage: Outage::default(),
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),
+            uplink: Uplink::default(),
             promises: Promises::default(),
             grouped_by: task.settings.borrow().readings_per_message,
             acknowledging: Acknowledging::default(),

@@ -103,6 +103,11 @@ impl Window {
         self.slots.len()
     }
 
+    /// Readings (or events) in a transfer that is on its way.
+    pub fn items(&self, number: u64) -> Option<usize> {
+        self.slots.iter().find(|slot| slot.number == number).map(|slot| slot.transfer.items)
+    }
+
     /// The one in front.
     pub fn oldest(&self) -> Option<u64> {
         self.slots.front().map(|slot| slot.number)

@@ -14,6 +14,7 @@ mod forms;
 mod given_back;
 mod memory;
 mod rig;
+mod slow;
 mod soak;
 mod speed;
 mod table;

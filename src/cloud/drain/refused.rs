@@ -2,9 +2,8 @@
 //! Knows the window and the suspicion; sends nothing.
 
 use fe2o3_amqp_types::messaging::Outcome;
-use futures_util::future::FutureExt as _;
-use futures_util::stream::StreamExt as _;
 
+use super::flight::Settled;
 use super::{Drain, End};
 use crate::cloud::deadline;
 use crate::cloud::error::{Cause, Class, CloudError, Refusal};
@@ -55,12 +54,21 @@ impl Drain<'_> {
     /// next ones go one by one.
     pub(super) async fn taken_along(&mut self, error: CloudError) -> CloudError {
         // What the hub had accepted before may have come in the same moment.
-        while let Some(Some((number, outcome))) = self.deliveries.next().now_or_never() {
-            if let Ok(accepted @ Outcome::Accepted(_)) = outcome {
-                self.settle(number, accepted);
+        let waited = self.flight.waited();
+        while let Some(settled) = self.flight.next_now() {
+            if let Ok(accepted @ Settled { outcome: Outcome::Accepted(_), .. }) = settled {
+                self.settle(accepted);
             }
         }
-        let CloudError { cause: Cause::Told(refusal), .. } = &error else { return error };
+        let CloudError { cause: Cause::Told(refusal), .. } = &error else {
+            // A transfer that could not leave in time would not do so on the next connection either.
+            if waited >= self.shared.limits.write
+                && let Some(items) = self.window.oldest().and_then(|oldest| self.window.items(oldest))
+            {
+                self.shared.uplink.too_slow(items);
+            }
+            return error;
+        };
         let Some(oldest) = self.window.oldest().filter(|_| refusal.class() == Class::SetAside) else {
             return error;
         };

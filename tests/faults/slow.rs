@@ -1,0 +1,61 @@
+//! A slow uplink: whatever it moves in a minute is delivered, in transfers as small as it takes.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::flow::{hub, seconds, still};
+use crate::rig::{Rig, say};
+
+/// All but the size of a transfer fits: a full one takes three seconds, and the hub's word is waited for two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_drains_over_an_uplink_that_moves_no_full_transfer_in_time() {
+    let hub = hub();
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 200;
+    plan.limits.outcome = seconds(2);
+    // Attaching waits behind what is on its way.
+    plan.limits.attach = seconds(20);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
+    let uplink = tokio::spawn(uplink(listener, open, 25_000));
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(600).await;
+    let took = rig.all_accepted(seconds(45)).await;
+    say(format_args!("a slow uplink: {took:?}, {} connections", hub.events_of("connect").len()));
+    let account = rig.finish(&hub, seconds(5)).await;
+    assert_eq!((account.readings, account.missing.len()), (600, 0));
+    uplink.abort();
+}
+
+/// What comes to the listener goes to the port `to`, so many bytes a second; what comes back is not held up.
+async fn uplink(listener: TcpListener, to: u16, bytes_per_second: u32) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (near, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            let (mut from_near, mut to_near) = near.into_split();
+            let (mut from_far, mut to_far) = far.into_split();
+            let up = async {
+                let (mut chunk, mut next) = ([0; 1024], Instant::now());
+                while let Ok(count @ 1..) = from_near.read(&mut chunk).await {
+                    let takes = Duration::from_secs(1) / bytes_per_second * u32::try_from(count).unwrap();
+                    next = next.max(Instant::now()) + takes;
+                    tokio::time::sleep_until(next).await;
+                    if to_far.write_all(&chunk[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            // How it ends is the business of the two ends.
+            tokio::select! {
+                () = up => {}
+                _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+            }
+        });
+    }
+}
