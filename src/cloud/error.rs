@@ -136,6 +136,15 @@ impl CloudError {
         matches!(&self.cause, Cause::Io(error) if tls::is_about_the_time(error))
     }
 
+    /// A certificate is not trusted, or (the provisioning service's) may not be: there may be other roots by now.
+    pub fn asks_for_roots(&self) -> bool {
+        match &self.cause {
+            Cause::Io(error) => tls::is_about_the_certificate(error),
+            Cause::Unassigned(_) => true,
+            _ => false,
+        }
+    }
+
     /// The store's trouble, and not the hub's: the connection is as good as it was.
     pub fn is_of_the_store(&self) -> bool {
         matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))

@@ -237,7 +237,7 @@ impl Running {
         Ok(Link { connection, cbs, sender, identity, token, way, tls })
     }
 
-    /// The roots are read once.
+    /// The roots are read once, and anew after a certificate was not trusted.
     fn tls(&mut self) -> Result<Tls, CloudError> {
         if let Some(tls) = &self.tls {
             return Ok(tls.clone());

@@ -152,6 +152,12 @@ pub fn is_about_the_time(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a handshake failed because of the certificate that was shown.
+pub fn is_about_the_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// Why the trusted roots could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

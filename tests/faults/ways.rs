@@ -219,3 +219,22 @@ async fn the_date_of_a_hub_with_a_bad_certificate_is_not_taken() {
         rig.online(seconds(5)).await;
     }
 }
+
+/// The hub moves to another root: whoever puts that into the file need not start the station anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roots_that_were_replaced_are_read_anew() {
+    let (hub, other) = (hub(), hub());
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::copy(other.ca_file(), &roots).unwrap();
+    let mut plan = Plan::new(&hub);
+    plan.config.hub.ca_file = Some(roots.clone());
+    let rig = Rig::start(&hub, plan);
+    rig.until("the refusal", seconds(5), |status| {
+        status.reason.as_ref().is_some_and(|reason| reason.contains("invalid peer certificate"))
+    })
+    .await;
+    std::fs::copy(hub.ca_file(), &roots).unwrap();
+    rig.online(seconds(8)).await;
+    rig.finish(&hub, seconds(5)).await;
+}

@@ -20,6 +20,10 @@ impl Running {
         if self.shared.is_stopping() {
             return;
         }
+        if error.asks_for_roots() {
+            // A station runs for years; the roots of its system, or in `hub.ca_file`, are replaced meanwhile.
+            self.tls = None;
+        }
         let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         let mut class = error.class();
         if class == Class::Renew {
@@ -65,7 +69,12 @@ impl Running {
         if beating(&turns, turn, self.assignment.is_due(self.task.limits.sign)).await {
             match self.visit().await {
                 Ok(_) => return,
-                Err(error) => self.shared.outage.tell(&error, None, "the provisioning service did not help"),
+                Err(error) => {
+                    if error.asks_for_roots() {
+                        self.tls = None;
+                    }
+                    self.shared.outage.tell(&error, None, "the provisioning service did not help");
+                }
             }
         }
         if matches!(class, Class::Identity | Class::Stolen) {
@@ -97,7 +106,7 @@ impl Running {
     /// A token that is refused when it is fresh may have been made with a wrong clock, and a certificate that is not
     /// valid may have been judged by one. How far a clock that the kernel vouches for is ahead of the hub's.
     async fn check_clock(&mut self) -> Option<TimeDelta> {
-        let (Ok(identity), Some(tls)) = (self.desk.identity().await, self.tls.clone()) else { return None };
+        let (Ok(identity), Ok(tls)) = (self.desk.identity().await, self.tls()) else { return None };
         match self.compare_clock(&identity, &tls).await {
             Ok(Compared::Disputed(ahead)) => Some(ahead),
             Ok(Compared::Right | Compared::Taken) => None,
