@@ -30,6 +30,8 @@ pub struct Connection {
     handle: Bounded<ConnectionHandle<()>>,
     links: Links,
     limits: Limits,
+    /// Its end was told: the library tells it once.
+    ended: bool,
     /// Dropped last: ends the library's task even when the peer is dead.
     _scissors: Scissors,
 }
@@ -43,7 +45,10 @@ pub struct Links {
 
 /// Where the end of the connection is told.
 #[derive(Debug)]
-pub struct Ending<'a>(&'a mut Bounded<ConnectionHandle<()>>);
+pub struct Ending<'a> {
+    handle: &'a mut Bounded<ConnectionHandle<()>>,
+    told: &'a mut bool,
+}
 
 /// How a link settles, and what it says of itself besides the client version.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +83,7 @@ impl Connection {
             .await?;
         let session = Bounded::ready(session);
         let links = Links { session, limits: limits.clone() };
-        Ok(Self { handle, links, limits: limits.clone(), _scissors: scissors })
+        Ok(Self { handle, links, limits: limits.clone(), ended: false, _scissors: scissors })
     }
 
     /// The session, to attach to.
@@ -88,7 +93,7 @@ impl Connection {
 
     /// Both, for two loops.
     pub fn split(&mut self) -> (Ending<'_>, &mut Links) {
-        (Ending(&mut self.handle), &mut self.links)
+        (Ending { handle: &mut self.handle, told: &mut self.ended }, &mut self.links)
     }
 
     /// Closes politely. A late frame makes the library answer with an error now and then: it means nothing here.
@@ -147,9 +152,13 @@ impl Links {
 }
 
 impl Ending<'_> {
-    /// Waits up to `limit` for the end of the connection; the one place where the I/O error is told.
+    /// Waits up to `limit` for the end of the connection; the one place where the I/O error is told, once.
     pub async fn wait(&mut self, limit: Duration) -> Option<CloudError> {
-        let end = self.0.listen(limit, async |handle| handle.on_close().await).await?;
+        if *self.told {
+            return None;
+        }
+        let end = self.handle.listen(limit, async |handle| handle.on_close().await).await?;
+        *self.told = true;
         let cause = end.err().map_or_else(|| Cause::Lost("the connection was closed".into()), Cause::from);
         Some(CloudError::new("stay connected", cause))
     }

@@ -104,6 +104,7 @@ pub fn table() -> Vec<Row> {
             noticed: seconds(6),
             recovered: seconds(10),
             more: |plan| plan.every = None,
+            notice: Notice::Says("the connection broke"),
             ..row("half-open while idle", || vec![Fault::BlackHole { existing: true, new: true }])
         },
         Row {

@@ -98,7 +98,7 @@ impl Running {
                 end = &mut draining => end,
             }
         };
-        // The one place that knows why a connection broke is the connection.
+        // The one place that knows why a connection broke is the connection, unless it has told already.
         let end = match end {
             Some(CloudError { cause: Cause::Lost(_), .. }) => {
                 connection.split().0.wait(Duration::from_millis(20)).await.or(end)
