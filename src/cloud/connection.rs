@@ -21,6 +21,9 @@ use super::stream::{GuardedStream, Scissors, Wire};
 /// when the peer is dead.
 const FRAMES_WAITING: usize = 16;
 
+/// Five minutes in the field: as long as a transfer of each size may keep a slow uplink busy, and a hub be throttled.
+const PATIENCE: u32 = 20;
+
 /// Says who we are in every attach, as the SDKs do.
 const CLIENT_VERSION: &str = concat!("weather-station/", env!("CARGO_PKG_VERSION"));
 
@@ -59,6 +62,9 @@ pub struct LinkOptions {
     pub properties: Vec<(&'static str, Cow<'static, str>)>,
     /// Bytes of a message that is taken; one that is larger costs the link.
     pub largest: Option<u64>,
+    /// Whether the answer is waited for [`PATIENCE`] times as long as usual: the library ends the session over one that
+    /// comes after its attach was given up.
+    pub patient: bool,
 }
 
 impl Connection {
@@ -111,7 +117,7 @@ impl Links {
         address: &str,
         options: LinkOptions,
     ) -> Result<Bounded<Sender>, CloudError> {
-        let limit = self.limits.attach;
+        let limit = self.limit(&options);
         let sender = self.session.within(doing, limit, async |session| {
             let mut builder = Sender::builder()
                 .name(unique("sender"))
@@ -133,7 +139,7 @@ impl Links {
         accept: bool,
         options: LinkOptions,
     ) -> Result<Bounded<Receiver>, CloudError> {
-        let limit = self.limits.attach;
+        let limit = self.limit(&options);
         let receiver = self.session.within(doing, limit, async |session| {
             let mut builder = Receiver::builder()
                 .name(unique("receiver"))
@@ -148,6 +154,15 @@ impl Links {
             builder.attach(session).await.map_err(Cause::from)
         });
         Ok(Bounded::ready(receiver.await?))
+    }
+
+    fn limit(&self, options: &LinkOptions) -> Duration {
+        self.limits.attach * if options.patient { PATIENCE } else { 1 }
+    }
+
+    /// How long an attach takes at most where all is well.
+    pub fn usual(&self) -> Duration {
+        self.limits.attach
     }
 }
 

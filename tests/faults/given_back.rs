@@ -1,4 +1,4 @@
-//! What the hub does not take, or the store cannot note: it comes again, once, and nothing is passed over.
+//! What the hub does not take, takes late, or the store cannot note: it comes again, once, and nothing is passed over.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use hub_emulator::{Emulator, Fault, HubError, LinkKind, Options};
 use weather_station::status::CloudState;
 
 use crate::flow::{hub, seconds, still};
-use crate::rig::Rig;
+use crate::rig::{Plan, Rig};
 
 /// A transfer is refused while the next one waits for credit: what was refused is behind no watermark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,4 +140,22 @@ async fn events_go_out_once_however_many_wait() {
     let account = rig.finish_events(&hub, seconds(4)).await;
     let numbers: Vec<_> = account.events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..120).collect::<Vec<_>>());
+}
+
+/// A throttled hub answers when it can; what was asked for and given up would cost the session when it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_attached_late_costs_no_connection() {
+    let hub = hub();
+    let plan = Plan::new(&hub);
+    let late = plan.limits.attach + seconds(1);
+    let millis = u64::try_from(late.as_millis()).unwrap();
+    hub.fault(Fault::AttachLate { link: LinkKind::Twin, millis }.times(1));
+    let rig = Rig::start(&hub, plan);
+    // The twin's two links, then the others.
+    let of = |event: &hub_emulator::Event, link: &str| event.kind == "attach" && event.detail["link"] == link;
+    hub.wait_for_events(2, seconds(10), |event| of(event, "twin")).await.unwrap();
+    hub.wait_for_events(2, seconds(5), |event| of(event, "methods")).await.unwrap();
+    let account = rig.finish(&hub, seconds(5)).await;
+    assert_eq!((account.missing.len(), account.duplicates), (0, 0));
+    assert_eq!(hub.events_of("connect").len(), 1, "reconnected");
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::super::connection::Links;
 use super::super::error::{Cause, CloudError};
+use super::attaching::{Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
 use super::links::{Attached, Group, Kind};
@@ -38,6 +39,7 @@ pub struct Companion<'a> {
     conversation: Conversation,
     running: FuturesUnordered<BoxFuture<'static, (MessageId, methods::Answer)>>,
     disk: Disk,
+    attaching: Attaching<'a>,
 }
 
 enum Event {
@@ -46,6 +48,7 @@ enum Event {
     Message(Received),
     Answered(MessageId, methods::Answer),
     Disk(Done),
+    Attaching(Progress),
     Turn,
 }
 
@@ -67,25 +70,28 @@ impl<'a> Companion<'a> {
         }
         steering.reported.connected(&steering.desk.board);
         let conversation = Conversation::new(steering.answer, steering.seed, Instant::now());
-        Self { steering, identity, conversation, running: FuturesUnordered::new(), disk: Disk::default() }
+        Self {
+            steering,
+            identity,
+            conversation,
+            running: FuturesUnordered::new(),
+            disk: Disk::default(),
+            attaching: Attaching::default(),
+        }
     }
 
     /// Runs as long as the connection is good; returns what only another connection mends.
-    pub async fn run(mut self, links: &mut Links) -> CloudError {
+    pub async fn run(mut self, links: &'a mut Links) -> CloudError {
+        self.attaching = Attaching::new(links);
         loop {
-            if let Err(error) = self.turn(links).await {
+            if let Err(error) = self.step().await {
                 return error;
             }
         }
     }
 
-    async fn turn(&mut self, links: &mut Links) -> Result<(), CloudError> {
-        self.attach(links).await?;
-        self.step().await;
-        Ok(())
-    }
-
-    async fn step(&mut self) {
+    async fn step(&mut self) -> Result<(), CloudError> {
+        self.attach();
         self.disk.start(&mut self.steering.desired, &self.steering.inbox);
         self.speak().await;
         match self.event().await {
@@ -98,26 +104,36 @@ impl<'a> Companion<'a> {
             Event::Answered(id, answer) => self.answer(id, &answer).await,
             Event::Disk(Done::Kept(written)) => self.steering.desired.kept(written),
             Event::Disk(Done::Message(Some(judged))) => self.settle(judged).await,
+            Event::Attaching(Progress::Slow(index, error)) => self.steering.groups[index].slow(&error),
+            Event::Attaching(Progress::Done(index, attached)) => self.attached(index, attached)?,
             Event::Disk(Done::Message(None)) | Event::Turn => {}
+        }
+        Ok(())
+    }
+
+    /// Begins with the first group that is due.
+    fn attach(&mut self) {
+        let now = Instant::now();
+        let groups = &self.steering.groups;
+        let due = groups.iter().position(|group| group.due(now).is_some_and(|due| due <= now));
+        if let Some(index) = due.filter(|_| self.attaching.is_free()) {
+            self.attaching.begin(index, groups[index].kind, &self.identity.device_id);
         }
     }
 
-    async fn attach(&mut self, links: &mut Links) -> Result<(), CloudError> {
-        for index in 0..self.steering.groups.len() {
-            let group = &mut self.steering.groups[index];
-            let now = Instant::now();
-            if group.due(now).is_none_or(|due| due > now) {
-                continue;
-            }
-            group.attach(links, &self.identity.device_id).await?;
-            if group.kind == Kind::Messages {
-                self.disk.forget_message();
-            }
-            // The subscription went with the old links, and a push may have been missed.
-            if index == 0 && group.attached.is_some() {
-                self.conversation =
-                    Conversation::new(self.steering.answer, self.steering.seed, Instant::now());
-            }
+    fn attached(
+        &mut self,
+        index: usize,
+        attached: Result<Box<Attached>, CloudError>,
+    ) -> Result<(), CloudError> {
+        let group = &mut self.steering.groups[index];
+        group.attached(attached)?;
+        if group.kind == Kind::Messages {
+            self.disk.forget_message();
+        }
+        // The subscription went with the old links, and a push may have been missed.
+        if index == 0 && group.attached.is_some() {
+            self.conversation = Conversation::new(self.steering.answer, self.steering.seed, Instant::now());
         }
         Ok(())
     }
@@ -154,6 +170,7 @@ impl<'a> Companion<'a> {
             received = receive(&mut methods.attached) => Event::Method(received),
             received = receive(&mut messages.attached), if inbox_is_free => Event::Message(received),
             done = self.disk.done() => Event::Disk(done),
+            progress = self.attaching.progress() => Event::Attaching(progress),
             Some((id, answer)) = self.running.next() => Event::Answered(id, answer),
             () = tokio::time::sleep_until(wake) => Event::Turn,
         }

@@ -54,12 +54,12 @@ impl Group {
         self.attached.is_none().then(|| self.again_at.unwrap_or(now))
     }
 
-    /// Attaches it. An error is one that only another connection mends; others are waited out.
-    pub async fn attach(&mut self, links: &mut Links, device_id: &str) -> Result<(), CloudError> {
-        match self.try_attach(links, device_id).await {
+    /// It is attached, or is not. An error is one that only another connection mends; others are waited out.
+    pub fn attached(&mut self, attached: Result<Box<Attached>, CloudError>) -> Result<(), CloudError> {
+        match attached {
             Ok(attached) => {
                 tracing::debug!(links = self.kind.name(), "attached");
-                self.attached = Some(attached);
+                self.attached = Some(*attached);
                 Ok(())
             }
             Err(error) => {
@@ -68,6 +68,11 @@ impl Group {
                 if broken { Err(error) } else { Ok(()) }
             }
         }
+    }
+
+    /// It takes longer than usual, and is waited for.
+    pub fn slow(&self, error: &CloudError) {
+        tracing::warn!(%error, links = self.kind.name(), "telemetry goes on, these links may come later");
     }
 
     /// Its links are gone.
@@ -92,35 +97,37 @@ impl Group {
             self.backoff.after_connection(attached.since.elapsed());
         }
     }
+}
 
-    async fn try_attach(&self, links: &mut Links, device_id: &str) -> Result<Attached, CloudError> {
-        let address = self.kind.address(device_id);
-        let doing = self.kind.doing();
-        // The hub pairs the two links of a group by this word.
-        let word = format!("{}:{}", self.kind.name(), Uuid::new_v4());
-        let options = |for_sender: bool| {
-            let mut options = LinkOptions { largest: Some(wire::LARGEST), ..LinkOptions::default() };
-            if self.kind == Kind::Twin || (self.kind == Kind::Methods && for_sender) {
-                options.sender_settle_mode = SenderSettleMode::Settled;
-                options.receiver_settle_mode = ReceiverSettleMode::First;
-            }
-            if self.kind != Kind::Messages {
-                options.properties.push(("com.microsoft:api-version", API_VERSION.into()));
-                options.properties.push(("com.microsoft:channel-correlation-id", word.clone().into()));
-            }
-            if for_sender {
-                options.properties.push((super::MODEL_PROPERTY, super::MODEL_ID.into()));
-            }
-            options
-        };
-        let sender = match self.kind {
-            Kind::Messages => None,
-            Kind::Twin | Kind::Methods => Some(links.attach_sender(doing, &address, options(true)).await?),
-        };
-        let accept = self.kind != Kind::Messages;
-        let receiver = links.attach_receiver(doing, &address, accept, options(false)).await?;
-        Ok(Attached { sender, receiver, since: Instant::now() })
-    }
+/// Attaches the links of a group.
+pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<Attached, CloudError> {
+    let address = kind.address(device_id);
+    let doing = kind.doing();
+    // The hub pairs the two links of a group by this word.
+    let word = format!("{}:{}", kind.name(), Uuid::new_v4());
+    let options = |for_sender: bool| {
+        let mut options =
+            LinkOptions { largest: Some(wire::LARGEST), patient: true, ..LinkOptions::default() };
+        if kind == Kind::Twin || (kind == Kind::Methods && for_sender) {
+            options.sender_settle_mode = SenderSettleMode::Settled;
+            options.receiver_settle_mode = ReceiverSettleMode::First;
+        }
+        if kind != Kind::Messages {
+            options.properties.push(("com.microsoft:api-version", API_VERSION.into()));
+            options.properties.push(("com.microsoft:channel-correlation-id", word.clone().into()));
+        }
+        if for_sender {
+            options.properties.push((super::MODEL_PROPERTY, super::MODEL_ID.into()));
+        }
+        options
+    };
+    let sender = match kind {
+        Kind::Messages => None,
+        Kind::Twin | Kind::Methods => Some(links.attach_sender(doing, &address, options(true)).await?),
+    };
+    let accept = kind != Kind::Messages;
+    let receiver = links.attach_receiver(doing, &address, accept, options(false)).await?;
+    Ok(Attached { sender, receiver, since: Instant::now() })
 }
 
 /// How long to wait after this.
@@ -145,7 +152,7 @@ impl Kind {
         }
     }
 
-    fn doing(self) -> &'static str {
+    pub fn doing(self) -> &'static str {
         match self {
             Self::Twin => "attach the twin links",
             Self::Methods => "attach the method links",

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
 use crate::error::HubError;
-use crate::fault::Fault;
+use crate::fault::{Fault, millis};
 use crate::hub::{Command, Conn, Hub, LinkInfo, lock};
 use crate::node::{LinkKind, Node};
 use crate::values;
@@ -118,6 +118,13 @@ async fn on_attach(
     let device = info.device.clone();
     if refusal.is_none() {
         lock(&conn.links).push(info.clone());
+    }
+    let late = hub.faults.strike(device.as_deref(), |fault| match fault {
+        Fault::AttachLate { link, millis: late } if *link == info.kind => Some(millis(*late)),
+        _ => None,
+    });
+    if let Some(late) = late {
+        tokio::time::sleep(late).await;
     }
     let endpoint = acceptor.accept_incoming_attach(attach, session).await;
     hub.event(Some(conn), device.as_deref(), kind, detail);

@@ -1,0 +1,78 @@
+//! Attaches one group of links at a time, beside everything else. An attach is not given up when it is slow: over an
+//! answer that nobody waits for the AMQP library ends the whole session, and telemetry with it. Knows when; what is
+//! attached is known to `links`.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::super::connection::Links;
+use super::super::error::{Cause, CloudError};
+use super::links::{Attached, Kind, attach};
+
+/// The links' owner, or who has borrowed them.
+#[derive(Default)]
+pub struct Attaching<'l> {
+    links: Option<&'l mut Links>,
+    running: Option<Running<'l>>,
+}
+
+struct Running<'l> {
+    index: usize,
+    kind: Kind,
+    since: Instant,
+    usual: Duration,
+    /// That it takes longer than usual was told.
+    told: bool,
+    work: BoxFuture<'l, (&'l mut Links, Result<Attached, CloudError>)>,
+}
+
+/// What became of the group with this index.
+#[derive(Debug)]
+pub enum Progress {
+    /// There is no answer in the usual time; it is waited for.
+    Slow(usize, CloudError),
+    Done(usize, Result<Box<Attached>, CloudError>),
+}
+
+impl<'l> Attaching<'l> {
+    pub fn new(links: &'l mut Links) -> Self {
+        Self { links: Some(links), running: None }
+    }
+
+    /// Whether a group can be attached now.
+    pub fn is_free(&self) -> bool {
+        self.links.is_some()
+    }
+
+    /// Begins with a group; does nothing while another one is under way.
+    pub fn begin(&mut self, index: usize, kind: Kind, device_id: &str) {
+        let Some(links) = self.links.take() else { return };
+        let (device_id, usual) = (device_id.to_owned(), links.usual());
+        let work = Box::pin(async move {
+            let attached = attach(kind, links, &device_id).await;
+            (links, attached)
+        });
+        self.running = Some(Running { index, kind, since: Instant::now(), usual, told: false, work });
+    }
+
+    /// What comes next of the group that is being attached, or never where none is. May be given up without losing
+    /// anything.
+    pub async fn progress(&mut self) -> Progress {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let index = running.index;
+        tokio::select! {
+            biased;
+            (links, attached) = &mut running.work => {
+                self.running = None;
+                self.links = Some(links);
+                Progress::Done(index, attached.map(Box::new))
+            }
+            () = tokio::time::sleep_until(running.since + running.usual), if !running.told => {
+                running.told = true;
+                Progress::Slow(index, CloudError::new(running.kind.doing(), Cause::TooSlow(running.usual)))
+            }
+        }
+    }
+}
