@@ -76,7 +76,7 @@ pub enum Class {
     Soon,
     /// Throttled, or suspended for a while: 5 s to 30 s, or what the hub says.
     Slowly,
-    /// The daily quota is spent: up to 5 minutes between probes.
+    /// The daily quota is spent, or the hub is suspended: up to 5 minutes between probes.
     Quota,
     /// The token may be old: renew it at once, and if that does not help it is [`Class::Identity`].
     Renew,

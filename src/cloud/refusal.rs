@@ -28,7 +28,7 @@ impl Refusal {
             "amqp:not-found" | "amqp:resource-deleted" | "com.microsoft:iot-hub-not-found-error" => {
                 Class::Identity
             }
-            "amqp:resource-limit-exceeded" | "com.microsoft:quota-exceeded" => Class::Quota,
+            _ if self.is_about_the_quota() => Class::Quota,
             "com.microsoft:iot-hub-suspended" | "amqp:not-allowed" => Class::Quota,
             "com.microsoft:device-container-throttled" => Class::Slowly,
             "amqp:link:stolen" | "com.microsoft:link-creation-conflict" => Class::Stolen,
@@ -43,6 +43,11 @@ impl Refusal {
             | "com.microsoft:precondition-failed" => Class::SetAside,
             _ => Class::Soon,
         }
+    }
+
+    /// The day's messages are used up.
+    pub fn is_about_the_quota(&self) -> bool {
+        matches!(self.condition.as_str(), "amqp:resource-limit-exceeded" | "com.microsoft:quota-exceeded")
     }
 
     /// A rejection without an error.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::error::{Class, CloudError};
+use super::error::{Cause, Class, CloudError};
 use super::window::Accepted;
 use crate::clock::Timekeeper;
 use crate::identity::Identity;
@@ -195,12 +195,22 @@ fn explain(error: &CloudError, class: Class) -> String {
         Class::Stolen => {
             "; another station signs in with this identity: give each station its own (`provision`)"
         }
+        // The service's own words say what to do.
+        Class::Identity if matches!(error.cause, Cause::Unassigned(_)) => "",
         Class::Identity => "; check that the device exists and is enabled at the hub, or provision it again",
+        Class::Quota if !says_quota(error) => {
+            "; the hub is suspended, or does not allow this: see its page in the portal"
+        }
         Class::Quota => "; the hub's daily quota is spent, it is renewed at 00:00 UTC",
         Class::Slowly => "; the hub asks the station to slow down",
         _ => "",
     };
     format!("{error}{advice}")
+}
+
+/// Whether the quota is spent; a hub that is suspended is asked as seldom.
+fn says_quota(error: &CloudError) -> bool {
+    matches!(&error.cause, Cause::Told(refusal) if refusal.is_about_the_quota())
 }
 
 /// Readings accepted per second, recent ones weighing more.

@@ -1,10 +1,12 @@
-//! What the status says of an outage, and the rate behind the ETA.
+//! What the status says of an outage and of each refusal, and the rate behind the ETA.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::error::Cause;
+use super::super::error::Refusal;
 use super::*;
 use crate::clock::Clock;
+use crate::identity::IdentityError;
+use crate::identity::dps::Unassigned;
 use crate::reading::BootId;
 
 /// Shows this at its beginning, until somebody sets it.
@@ -73,4 +75,28 @@ fn the_rate_follows_what_is_accepted() {
         rate.add(start + Duration::from_secs(second), 100);
     }
     assert!((rate.per_second() - 100.0).abs() < 20.0, "{}", rate.per_second());
+}
+
+#[test]
+fn the_advice_is_about_what_the_hub_says() {
+    let told = |condition: &str| {
+        Cause::Told(Refusal { condition: condition.into(), description: String::new(), retry_after: None })
+    };
+    let unassigned = IdentityError::NotProvisioned { slot: 0, what: "an identity" };
+    let quota = "; the hub's daily quota is spent, it is renewed at 00:00 UTC";
+    let portal = "; the hub is suspended, or does not allow this: see its page in the portal";
+    let device = "; check that the device exists and is enabled at the hub, or provision it again";
+    for (cause, advice) in [
+        (told("amqp:resource-limit-exceeded"), quota),
+        (told("com.microsoft:quota-exceeded"), quota),
+        (told("com.microsoft:iot-hub-suspended"), portal),
+        (told("amqp:not-allowed"), portal),
+        (told("amqp:not-found"), device),
+        (told("com.microsoft:device-container-throttled"), "; the hub asks the station to slow down"),
+        (told("amqp:internal-error"), ""),
+        (Cause::Unassigned(Box::new(Unassigned::from(unassigned))), ""),
+    ] {
+        let error = CloudError::new("be let in", cause);
+        assert_eq!(explain(&error, error.class()), format!("{error}{advice}"));
+    }
 }
