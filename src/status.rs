@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
@@ -110,6 +110,8 @@ pub struct CloudStatus {
     pub since: Option<Stamp>,
     /// Why it is not online, or why it is and yet sends nothing, in a sentence.
     pub reason: Option<String>,
+    /// What kind of thing that is, while it is not online: `check` has a remedy for each.
+    pub failure: Option<Failure>,
     pub last_accepted: Option<DateTime<Utc>>,
     /// Highest sequence that the hub has accepted.
     pub last_accepted_sequence: u64,
@@ -135,6 +137,30 @@ pub enum CloudState {
     Connecting,
     #[default]
     Offline,
+}
+
+/// See [`CloudStatus::failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failure {
+    /// Nothing went over the network: no token, or no trusted roots.
+    Station,
+    /// The clock is not the world's.
+    Clock,
+    /// The name of the hub is not found.
+    Name,
+    /// The port does not answer, or what was connected is not any more.
+    Network,
+    /// TLS: the certificate.
+    Tls,
+    /// The WebSocket is refused.
+    Websocket,
+    /// The hub does not let this device in.
+    Identity,
+    /// Another station has the same identity.
+    Stolen,
+    /// The hub is throttled, suspended, over its quota, or in trouble.
+    Hub,
 }
 
 /// `identity` of the status document.

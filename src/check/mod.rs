@@ -65,9 +65,18 @@ pub enum Station {
 impl Station {
     const MUTE: &str = "set `showcase.listen`, restart the station and check again";
 
+    const BEGINS: &str = "check again in a minute";
+
     /// One that holds its store, or the sensor's bus, and does not answer.
     pub fn mute() -> Self {
         Self::Mute { why: "a station runs but cannot be asked".into(), remedy: Self::MUTE }
+    }
+
+    /// Whether it has begun with everything: what is wrong by now, it says.
+    pub fn has_begun(document: &Value) -> bool {
+        let online = text(document, "/cloud/state") == Some("online");
+        (online || text(document, "/cloud/reason").is_some())
+            && text(document, "/sensor/state") != Some("starting")
     }
 
     /// What it says of itself.

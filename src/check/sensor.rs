@@ -17,6 +17,9 @@ pub async fn check(config: &Config, station: &Station) -> Finding {
         let chip = text(document, "/sensor/chip").unwrap_or("a sensor");
         return match text(document, "/sensor/state") {
             Some("ok") => Finding::ok(NAME, format!("{chip}, read by the running station")),
+            Some("starting") => {
+                Finding::warning(NAME, "the running station has not read its sensor yet", Station::BEGINS)
+            }
             state => {
                 let reason =
                     text(document, "/sensor/reason").or(state).unwrap_or("it says nothing of its sensor");

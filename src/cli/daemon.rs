@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::check::Station;
 use crate::config::Config;
@@ -70,9 +71,20 @@ async fn exchange(address: SocketAddr, method: Method, path: &str) -> anyhow::Re
     }
 }
 
-/// The station that runs with this configuration: what it says, or that it is there and says nothing.
+/// A station that has just begun is asked again for so long.
+const BEGINNING: Duration = Duration::from_secs(15);
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The station that runs with this configuration: what it says, or that it is there and says nothing. One that has
+/// just begun is waited for.
 pub async fn station(config: &Config) -> Station {
-    match document(config).await {
+    let until = Instant::now() + BEGINNING;
+    let mut said = document(config).await;
+    while said.as_ref().is_some_and(|said| !Station::has_begun(said)) && Instant::now() < until {
+        tokio::time::sleep(AGAIN).await;
+        said = document(config).await;
+    }
+    match said {
         Some(document) => Station::Says(document),
         None => unasked(config).unwrap_or(Station::Absent),
     }

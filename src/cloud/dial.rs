@@ -13,6 +13,9 @@ use super::tls::{self, Tls};
 use super::websocket;
 use crate::config::{Hub, Transport};
 
+/// What is being done where the WebSocket is refused.
+pub const UPGRADE: &str = "open a WebSocket to the hub";
+
 /// So often a station on a WebSocket looks whether AMQP's port is open again.
 const AMQP_AGAIN: Duration = Duration::from_secs(600);
 
@@ -122,7 +125,7 @@ impl Dialer {
             return Ok(Box::new(stream));
         }
         let upgrade = websocket::connect(host, self.hub.websocket_port, stream);
-        Ok(Box::new(within("open a WebSocket to the hub", limits.handshake, upgrade).await?))
+        Ok(Box::new(within(UPGRADE, limits.handshake, upgrade).await?))
     }
 
     /// Returns when a station that goes by WebSocket although it would rather not can go by AMQP again.

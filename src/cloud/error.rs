@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use super::dial;
 pub use super::refusal::Refusal;
 use super::tls::{self, TlsError};
 use crate::backoff::{LEAST, Range};
 use crate::chain::chain;
 use crate::identity::IdentityError;
 use crate::identity::dps::Unassigned;
+use crate::status::Failure;
 use crate::store::StoreError;
 
 /// One thing that did not work: what was being done, and why not.
@@ -148,6 +150,23 @@ impl CloudError {
     /// The store's trouble, and not the hub's: the connection is as good as it was.
     pub fn is_of_the_store(&self) -> bool {
         matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))
+    }
+
+    /// What kind of thing it is, for the status; `class` is what was found out of it.
+    pub fn failure(&self, class: Class) -> Failure {
+        match (class, &self.cause) {
+            (Class::Here, Cause::Clock(_)) => Failure::Clock,
+            (Class::Here, _) | (_, Cause::Unassigned(_)) => Failure::Station,
+            (Class::Renew | Class::Identity, _) => Failure::Identity,
+            (Class::Stolen, _) => Failure::Stolen,
+            (Class::Soon, Cause::Io(error)) if tls::is_about_the_name(error) => Failure::Name,
+            (Class::Soon, Cause::Io(error)) if tls::is_about_tls(error) => Failure::Tls,
+            (Class::Soon, Cause::Io(_)) if self.doing == dial::UPGRADE => Failure::Websocket,
+            (Class::Soon, Cause::Io(_) | Cause::TooSlow(_) | Cause::Lost(_) | Cause::IllegalState) => {
+                Failure::Network
+            }
+            _ => Failure::Hub,
+        }
     }
 
     /// The hub's own wish, or the provisioning service's; never more than one attempt a second.

@@ -12,7 +12,7 @@ use super::window::Accepted;
 use crate::clock::Timekeeper;
 use crate::identity::Identity;
 use crate::identity::sas_token::SasToken;
-use crate::status::{Board, CloudState};
+use crate::status::{Board, CloudState, Failure};
 
 /// Watchers are woken for progress at most this often.
 const EVERY: Duration = Duration::from_millis(500);
@@ -62,11 +62,11 @@ impl Reporter {
     }
 
     pub fn connecting(&self) {
-        self.state(CloudState::Connecting, None, None);
+        self.state(CloudState::Connecting, None, None, None);
     }
 
     pub fn online(&self, transport: &'static str, token: &SasToken) {
-        self.state(CloudState::Online, None, Some(transport));
+        self.state(CloudState::Online, None, None, Some(transport));
         self.board.cloud.send_modify(|status| status.connections += 1);
         self.token(token);
     }
@@ -80,7 +80,7 @@ impl Reporter {
 
     /// Not connected, and what the failure was found to mean.
     pub fn offline(&self, error: &CloudError, class: Class) {
-        self.not_connected(explain(error, class));
+        self.not_connected(explain(error, class), error.failure(class));
     }
 
     /// Not connected, and the hub's time is not the machine's, for which the kernel vouches. Where that does not
@@ -90,17 +90,18 @@ impl Reporter {
         let span = humantime::format_duration(Duration::from_secs(minutes * 60));
         let side = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
         let what = if explains { error.to_string() } else { explain(error, class) };
-        self.not_connected(format!(
+        let reason = format!(
             "{what}; the machine's clock is {span} {side} the hub's, though the system calls it synchronised: see \
              which time server it follows (`timedatectl timesync-status`)"
-        ));
+        );
+        self.not_connected(reason, if explains { Failure::Clock } else { error.failure(class) });
     }
 
-    fn not_connected(&self, mut reason: String) {
+    fn not_connected(&self, mut reason: String, failure: Failure) {
         if let Some(trouble) = &self.proxy_trouble {
             reason = format!("{reason}; {trouble}");
         }
-        self.state(CloudState::Offline, Some(reason), None);
+        self.state(CloudState::Offline, Some(reason), Some(failure), None);
     }
 
     /// The station does not go on for this reason, and tries again by itself.
@@ -109,7 +110,7 @@ impl Reporter {
     }
 
     pub fn stopped(&self) {
-        self.state(CloudState::Offline, Some("the station is ending".into()), None);
+        self.state(CloudState::Offline, Some("the station is ending".into()), None, None);
     }
 
     pub fn token(&self, token: &SasToken) {
@@ -169,12 +170,18 @@ impl Reporter {
         Some(now + TimeDelta::milliseconds((seconds * 1000.0) as i64))
     }
 
-    fn state(&self, state: CloudState, reason: Option<String>, transport: Option<&'static str>) {
+    fn state(
+        &self,
+        state: CloudState,
+        reason: Option<String>,
+        failure: Option<Failure>,
+        transport: Option<&'static str>,
+    ) {
         let now = self.timekeeper.stamp();
         self.board.cloud.send_modify(|status| {
             // The reason of the last failure stays readable while the next attempt runs.
             if state != CloudState::Connecting || reason.is_some() {
-                status.reason = reason;
+                (status.reason, status.failure) = (reason, failure);
             }
             if status.since.is_none() || (status.state == CloudState::Online) != (state == CloudState::Online)
             {

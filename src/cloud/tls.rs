@@ -114,14 +114,17 @@ pub async fn tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream
 /// The addresses of a name.
 pub async fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let host = bare(host);
-    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port)))
-        .await
-        .map_err(|_| slow(format!("looking up {host} took longer than {} s", limit.as_secs_f64())))?;
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port))).await.map_err(
+        |_| {
+            let text = format!("looking up {host} took longer than {} s", limit.as_secs_f64());
+            io::Error::new(io::ErrorKind::TimedOut, NoName(text))
+        },
+    )?;
     match found {
         Ok(addresses) => Ok(addresses.collect()),
         // The loopback interface whatever else is known (RFC 6761, 6.3): a minimal system has no /etc/hosts.
         Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
-        Err(error) => Err(io::Error::new(error.kind(), format!("looking up {host}: {error}"))),
+        Err(error) => Err(io::Error::new(error.kind(), NoName(format!("looking up {host}: {error}")))),
     }
 }
 
@@ -157,6 +160,21 @@ pub fn is_about_the_certificate(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
 }
+
+/// Whether a handshake failed, for whatever reason, but for the network's.
+pub fn is_about_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Whether it came no further than the resolver.
+pub fn is_about_the_name(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NoName>())
+}
+
+/// What the resolver says, or that it says nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoName(String);
 
 /// Why the trusted roots could not be loaded.
 #[derive(Debug, thiserror::Error)]

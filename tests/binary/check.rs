@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hub_emulator::dps::{Dps, DpsOptions};
-use hub_emulator::{Emulator, Options};
+use hub_emulator::{Emulator, Fault, Options};
 use serde_json::Value;
 
 use super::support::station::{Station, binary, free_port};
@@ -166,4 +166,64 @@ async fn a_station_that_cannot_be_asked_keeps_its_sensor_and_its_connection() {
     let read = command(dir.path(), &(config + "[showcase]\nlisten = \"\"\n"), &["read"]);
     assert_eq!(read.status.code(), Some(1), "{}", text(&read.stdout));
     assert!(text(&read.stderr).contains("the running station cannot be asked"), "{}", text(&read.stderr));
+}
+
+/// Each in a folder of its own: the station, and what `check` says beside it once there is a reason.
+async fn beside_an_offline_station(change: impl Fn(&Path, String) -> String, reason: &str, remedy: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let config = change(dir.path(), with_key_file(dir.path(), &hub));
+    let station = Station::start(dir.path(), &config);
+    let says = |status: &Value| status["cloud"]["reason"].as_str().is_some_and(|why| why.contains(reason));
+    station.until(reason, Duration::from_secs(40), says).await;
+    let (ended, checks) = check(dir.path(), &format!("{config}[showcase]\nlisten = \"{}\"\n", station.page));
+    assert_eq!(ended, Some(1), "{checks}");
+    assert_says(&checks, "hub", "failed", reason);
+    assert_says(&checks, "hub", "failed", remedy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_an_offline_station_the_remedy_is_that_of_its_failure() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let other_key = |dir: &Path, config: String| {
+        let key_file = dir.join("identity");
+        let right = std::fs::read_to_string(&key_file).unwrap();
+        let key = right.split("SharedAccessKey=").nth(1).unwrap().trim();
+        let wrong = right.replace(key, "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=");
+        std::fs::write(&key_file, wrong).unwrap();
+        config
+    };
+    let no_root = |_: &Path, config: String| config.replace("ca_file", "# ca_file");
+    let no_name = |dir: &Path, config: String| {
+        let key_file = dir.join("identity");
+        let right = std::fs::read_to_string(&key_file).unwrap();
+        std::fs::write(&key_file, right.replace("localhost", "no-such-hub.invalid")).unwrap();
+        config
+    };
+    // It takes connections and says nothing.
+    let silence = |_: &Path, config: String| {
+        let hub = config.lines().find(|line| line.starts_with("port = ")).unwrap().to_owned();
+        config.replace(&hub, &format!("port = {port}"))
+    };
+    tokio::join!(
+        beside_an_offline_station(other_key, "401", "provision its key again with `--force`"),
+        beside_an_offline_station(no_root, "invalid peer certificate", "into `hub.ca_file`"),
+        beside_an_offline_station(no_name, "looking up no-such-hub.invalid", "`resolvectl status`"),
+        beside_an_offline_station(silence, "did not answer within", "let TCP 5671 or 443 out"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_still_signs_in_is_asked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let config = with_key_file(dir.path(), &hub);
+    hub.fault(Fault::PutTokenLate { millis: 3_000 });
+    let station = Station::start(dir.path(), &config);
+    station.until("it signs in", Duration::from_secs(20), |s| s["cloud"]["state"] == "connecting").await;
+    let listening = format!("{config}[showcase]\nlisten = \"{}\"\n", station.page);
+    let (ended, checks) = check(dir.path(), &listening);
+    assert_eq!(ended, Some(0), "{checks}");
+    assert_says(&checks, "hub", "ok", "localhost is online, says the running station");
 }

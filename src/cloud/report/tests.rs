@@ -55,7 +55,7 @@ async fn attempts_that_fail_do_not_make_an_outage_look_short() {
         clock.set.store(true, Ordering::Relaxed);
         fails().await;
         assert_eq!(since(), "2026-06-01T12:01:00Z", "by the clock that is right by now");
-        report.state(CloudState::Online, None, Some("amqp"));
+        report.state(CloudState::Online, None, None, Some("amqp"));
         assert_eq!(since(), "2026-06-01T12:04:00Z");
         fails().await;
         fails().await;
