@@ -17,14 +17,15 @@ async fn a_backlog_drains_over_an_uplink_that_moves_no_full_transfer_in_time() {
     let mut plan = still(&hub);
     plan.config.telemetry.batch = 200;
     plan.limits.outcome = seconds(2);
-    // Attaching waits behind what is on its way.
-    plan.limits.attach = seconds(20);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
     let uplink = tokio::spawn(uplink(listener, open, 25_000));
     let mut rig = Rig::start(&hub, plan);
     rig.append(600).await;
     let took = rig.all_accepted(seconds(45)).await;
+    // The links beside telemetry were attached behind what was on its way: later than usual, at no cost.
+    let attached = |event: &hub_emulator::Event| event.kind == "attach" && event.detail["link"] == "methods";
+    hub.wait_for_events(2, seconds(20), attached).await.unwrap();
     say(format_args!("a slow uplink: {took:?}, {} connections", hub.events_of("connect").len()));
     let account = rig.finish(&hub, seconds(5)).await;
     assert_eq!((account.readings, account.missing.len()), (600, 0));
