@@ -33,8 +33,11 @@ struct Running<'l> {
 pub enum Progress {
     /// There is no answer in the usual time; it is waited for.
     Slow(usize, CloudError),
-    Done(usize, Result<Box<Attached>, CloudError>),
+    Done(usize, Outcome),
 }
+
+/// The links, or why there are none.
+pub type Outcome = Result<Box<Attached>, CloudError>;
 
 impl<'l> Attaching<'l> {
     pub fn new(links: &'l mut Links) -> Self {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::super::connection::Links;
 use super::super::error::{Cause, CloudError};
-use super::attaching::{Attaching, Progress};
+use super::attaching::{self, Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
 use super::links::{Attached, Group, Kind};
@@ -121,11 +121,7 @@ impl<'a> Companion<'a> {
         }
     }
 
-    fn attached(
-        &mut self,
-        index: usize,
-        attached: Result<Box<Attached>, CloudError>,
-    ) -> Result<(), CloudError> {
+    fn attached(&mut self, index: usize, attached: attaching::Outcome) -> Result<(), CloudError> {
         let group = &mut self.steering.groups[index];
         group.attached(attached)?;
         if group.kind == Kind::Messages {
