@@ -65,6 +65,8 @@ pub(crate) struct Database {
     pub(super) salvaged_pending: u64,
     /// A salvage is under way: nothing is handed out yet.
     pub(super) salvaging: bool,
+    /// Salvaged readings were asked for that wait for the clock.
+    pub(super) salvaged_waits: bool,
     /// The last stop was an orderly one.
     pub(super) was_clean: bool,
     /// Of the files, where nothing was written since they were looked at.
@@ -120,6 +122,7 @@ impl Database {
             origins: Origins::read(&connection)?,
             salvaged_pending,
             salvaging: false,
+            salvaged_waits: false,
             was_clean: progress.clean,
             sizes: None,
             soundness: Soundness::Unknown,

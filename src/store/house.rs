@@ -112,6 +112,7 @@ impl Keeper {
             };
         }
         database.write_down_in_time()?;
+        database.release_salvaged();
         let more = database.redate_step()?
             || database.correct_step()?
             || database.prune_old(keep)?

@@ -190,7 +190,7 @@ impl Keeper {
 
     /// Readings wait for the clock, or for the end of a salvage, before they are handed out.
     pub fn holds_back(&self) -> bool {
-        self.database.as_ref().is_some_and(|database| database.salvaging || database.undated_from().is_some())
+        self.database.as_ref().is_some_and(Database::holds_back)
     }
 
     /// The database, once, when it has to be checked.

@@ -89,6 +89,14 @@ impl Keeper {
         }
         let limits = self.limits();
         database.limit(limits)?;
+        // The newest store that waits knows it best.
+        let behind = waiting.iter().skip(1).rev().map(|aside| Survey::of(aside).newest_synchronised());
+        let first = survey.iter().map(Survey::newest_synchronised);
+        if database.progress.newest_synchronised == 0
+            && let Some(time) = behind.chain(first).find(|time| *time > 0)
+        {
+            database.take_on_newest_synchronised(time)?;
+        }
         if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
             let reason = match database.progress.salvage.as_str() {
                 "" => "the store was damaged".to_owned(),

@@ -92,7 +92,10 @@ impl Database {
         }
         let of_this_store = self.watermark.is_of_this_store(after);
         if self.salvaged_pending > 0 && !of_this_store {
-            self.salvaged_page(salvaged::key_of(after).max(self.watermark.salvaged), limit, &mut page)?;
+            let start = salvaged::key_of(after).max(self.watermark.salvaged);
+            if !self.salvaged_page(start, limit, &mut page)? {
+                return Ok(page);
+            }
         }
         if !page.more {
             let left = limit - page.readings.len();
@@ -108,9 +111,12 @@ impl Database {
         start.max(self.watermark.acknowledged)
     }
 
-    fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {
-        let rows = salvaged::after(&self.connection, start, limit, &self.run)?;
-        page.more = rows.len() == limit;
+    /// False: what comes next waits for the clock, and what is behind it waits as well.
+    fn salvaged_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<bool, StoreError> {
+        let mut rows = salvaged::after(&self.connection, start, limit, &self.run)?;
+        let full = rows.len() == limit;
+        let goes_on = self.date_salvaged(&mut rows)?;
+        page.more = full && goes_on;
         for (number, row) in rows {
             let position = salvaged::position(number);
             page.end = page.end.max(position);
@@ -121,7 +127,7 @@ impl Database {
                 None => self.lose_salvaged(number)?,
             }
         }
-        Ok(())
+        Ok(goes_on)
     }
 
     fn live_page(&mut self, start: u64, limit: usize, page: &mut Page) -> Result<(), StoreError> {

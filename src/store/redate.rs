@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::StoreError;
 use super::database::Database;
 use super::dating::dated;
 use super::pending::{Found, live};
 use super::progress::Progress;
 use super::row::Row;
-use crate::reading::TimeQuality;
+use super::{StoreError, rollups, salvaged};
+use crate::reading::{BootId, TimeQuality};
 
 /// Rows in one transaction.
 const STEP: usize = 500;
@@ -28,6 +28,16 @@ impl Database {
         if let Some(newest) = DateTime::from_timestamp_millis(self.progress.newest_synchronised) {
             self.timekeeper.raise_floor(newest, since_boot);
         }
+    }
+
+    /// The time of the newest reading that the store before this one took synchronised, milliseconds since 1970. This
+    /// one has taken none yet.
+    pub fn take_on_newest_synchronised(&mut self, time: i64) -> Result<(), StoreError> {
+        let progress = Progress { newest_synchronised: time, ..self.progress.clone() };
+        self.transaction("keep what is known of the clock", |connection| progress.write(connection))?;
+        self.progress = progress;
+        self.raise_floor(self.timekeeper.since_boot());
+        Ok(())
     }
 
     /// Since boot: when the clock was first seen to be behind the newest reading, in this run or one before it.
@@ -55,7 +65,7 @@ impl Database {
         let rows: Vec<Row> = found
             .into_iter()
             .filter_map(Found::good)
-            .filter(|row| row.boot == self.boot.0 && row.time_quality == TimeQuality::Unknown.code())
+            .filter(|row| is_undated(row, self.boot))
             .map(|row| dated(row, &now))
             .collect();
         let progress = Progress { undated_from: next, ..self.progress.clone() };
@@ -65,4 +75,47 @@ impl Database {
         tracing::info!(count = rows.len(), "readings taken before the clock was right have their time now");
         Ok(more)
     }
+
+    /// The same for rows of older stores that are to be handed out now: the damage was found in the boot in which they
+    /// were taken. Where the clock cannot be trusted yet, the first one that waits and all behind it are left out;
+    /// false then.
+    pub(super) fn date_salvaged(&mut self, rows: &mut Vec<(u64, Option<Row>)>) -> Result<bool, StoreError> {
+        let boot = self.boot;
+        let undated = |row: &Option<Row>| row.as_ref().is_some_and(|row| is_undated(row, boot));
+        let Some(first) = rows.iter().position(|(_, row)| undated(row)) else { return Ok(true) };
+        let now = self.timekeeper.stamp();
+        self.salvaged_waits = now.time_quality == TimeQuality::Unknown;
+        if self.salvaged_waits {
+            rows.truncate(first);
+            return Ok(false);
+        }
+        let mut new = Vec::new();
+        for (number, row) in rows.iter_mut().filter(|(_, row)| undated(row)) {
+            *row = row.take().map(|row| dated(row, &now));
+            new.extend(row.clone().map(|row| (*number, row)));
+        }
+        // In the charts they are of no sequence of this store.
+        let charted: Vec<Row> = new.iter().map(|(_, row)| Row { sequence: 0, ..row.clone() }).collect();
+        self.transaction("date salvaged readings", |connection| {
+            new.iter().try_for_each(|(number, row)| salvaged::give_time(connection, *number, row))?;
+            rollups::add_late(connection, &charted)
+        })?;
+        tracing::info!(count = new.len(), "salvaged readings have their time now");
+        Ok(true)
+    }
+
+    /// Those that waited may be asked for again, once the clock can be trusted.
+    pub fn release_salvaged(&mut self) {
+        self.salvaged_waits &= self.timekeeper.stamp().time_quality == TimeQuality::Unknown;
+    }
+
+    /// Readings wait for the clock, or for the end of a salvage, before they are handed out.
+    pub fn holds_back(&self) -> bool {
+        self.salvaging || self.salvaged_waits || self.undated_from().is_some()
+    }
+}
+
+/// It was taken in this boot, and before the clock could be trusted.
+fn is_undated(row: &Row, boot: BootId) -> bool {
+    row.boot == boot.0 && row.time_quality == TimeQuality::Unknown.code()
 }

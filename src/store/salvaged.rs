@@ -108,6 +108,19 @@ pub(crate) fn keep(connection: &Connection, generation: u64, row: &Row) -> Resul
     Ok(changed > 0)
 }
 
+/// Under its row, with the checksum that belongs to it.
+pub(crate) fn give_time(connection: &Connection, number: u64, row: &Row) -> Result<(), StoreError> {
+    let (generation, _) = parts(number);
+    connection
+        .prepare_cached("UPDATE salvaged SET time = ?2, time_quality = ?3, checksum = ?4 WHERE row = ?1")
+        .and_then(|mut statement| {
+            let sum = row.salvaged_checksum(generation);
+            statement.execute(params![number.cast_signed(), row.time, row.time_quality, sum])
+        })
+        .map_err(StoreError::doing("date salvaged readings"))?;
+    Ok(())
+}
+
 /// How many rows there are in `(after, upto]`.
 pub(crate) fn count(connection: &Connection, after: u64, upto: u64) -> Result<u64, StoreError> {
     connection

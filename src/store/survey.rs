@@ -1,5 +1,5 @@
-//! What has to be known of a damaged store before the new one can be used: whose it was, how far it was sent, and which
-//! numbers are taken. Knows where that lies; the rows themselves are `salvage`'s.
+//! What has to be known of a damaged store before the new one can be used: whose it was, how far it was sent, which
+//! numbers are taken, and what it knew of the clock. Knows where that lies; the rows themselves are `salvage`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,10 +8,13 @@ use std::path::Path;
 use super::database::beside;
 use super::file::piece;
 use super::journal;
-use super::salvaged::lost_name;
+use super::progress::Progress;
+use super::row::Row;
+use super::salvaged::{key, lost_name};
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
+use crate::reading::TimeQuality;
 
 /// Pages at the beginning of a file that are read before the station is ready. The tables of one or few rows lie there,
 /// and the present watermark there or in the journal.
@@ -27,6 +30,11 @@ pub(crate) struct Survey {
     newest_salvaged: u64,
     /// New events get numbers above it: the old ones keep theirs.
     pub last_event: u64,
+    progress: Option<Progress>,
+    /// Sequence and time of the newest reading found that was taken synchronised.
+    synchronised: Option<(u64, i64)>,
+    /// The same of the readings of older stores, by their row.
+    synchronised_before: Option<(u64, i64)>,
 }
 
 impl Survey {
@@ -83,9 +91,33 @@ impl Survey {
                 self.origins.insert(generation, store_id);
             }
             Cell::Event(event) => self.last_event = self.last_event.max(event.event_sequence),
-            Cell::Salvaged { generation, .. } => self.newest_salvaged = self.newest_salvaged.max(generation),
-            _ => {}
+            Cell::Salvaged { generation, row } => {
+                self.newest_salvaged = self.newest_salvaged.max(generation);
+                let found = synchronised(key(generation, row.sequence), &row);
+                self.synchronised_before = self.synchronised_before.max(found);
+            }
+            Cell::Reading(row) => self.synchronised = self.synchronised.max(synchronised(row.sequence, &row)),
+            Cell::Progress(found) => {
+                let further = |old: &Progress| {
+                    (old.rolled_up, old.newest_synchronised) < (found.rolled_up, found.newest_synchronised)
+                };
+                if self.progress.as_ref().is_none_or(further) {
+                    self.progress = Some(found);
+                }
+            }
+            Cell::Rollup(..) | Cell::Value { .. } => {}
         }
+    }
+
+    /// Time of the newest reading that was taken synchronised, milliseconds since 1970; 0: none was found. The progress
+    /// row knows it up to the last closed bucket.
+    pub fn newest_synchronised(&self) -> i64 {
+        let told = self.progress.as_ref().map_or(0, |progress| progress.newest_synchronised);
+        let before = self.synchronised_before.map_or(0, |(_, time)| time);
+        let known = if told > 0 { told } else { before };
+        let rolled_up = self.progress.as_ref().map_or(0, |progress| progress.rolled_up);
+        let newer = self.synchronised.filter(|(sequence, _)| *sequence > rolled_up);
+        newer.map_or(known, |(_, time)| known.max(time))
     }
 
     /// The id of the damaged store, or of an older one that it held readings of.
@@ -101,6 +133,11 @@ impl Survey {
         let newest_origin = self.origins.keys().next_back().copied().unwrap_or(0);
         known.unwrap_or(self.newest_salvaged.max(newest_origin) + 1)
     }
+}
+
+/// Its number and its time, where it was taken synchronised.
+fn synchronised(number: u64, row: &Row) -> Option<(u64, i64)> {
+    (row.time_quality == TimeQuality::Synchronised.code()).then_some((number, row.time))
 }
 
 /// The page in which the greatest rows are that lie under this one, counted from 0. Source: "Database File Format"

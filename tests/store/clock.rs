@@ -33,6 +33,22 @@ async fn a_clock_before_the_newest_synchronised_reading_is_wrong() {
     store.stop().await;
 }
 
+/// The power cut has damaged the store as well: what it knew of the clock is not lost with it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_the_place_of_a_damaged_one_knows_what_that_knew_of_the_clock() {
+    let place = Place::new();
+    power_cut(&place, TimeDelta::minutes(5)).await;
+    place.be_of_a_later_version();
+    for run in ["second", "third"] {
+        let mut store = place.start_as(run).unwrap();
+        assert_eq!(store.timekeeper.state(), ClockState::Wrong, "in the {run} run");
+        store.status(|status| status.pending > 0).await;
+        store.append(1).await;
+        assert_eq!(sequences(&store.page().await), [1], "a reading of unknown time went out");
+        store.stop().await;
+    }
+}
+
 /// Power and network are away; the clock starts where it was last saved, a few minutes before the newest reading.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_clock_does_not_become_right_by_running_on() {

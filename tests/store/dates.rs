@@ -134,6 +134,41 @@ async fn a_restart_in_the_same_boot_still_dates_the_readings_before_it() {
     store.stop().await;
 }
 
+/// The damage is found in the boot in which they were taken.
+#[tokio::test(start_paused = true)]
+async fn salvaged_readings_without_a_time_are_held_back_and_dated_once_the_clock_is_right() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(1).await;
+    place.clock.boot_without_a_clock();
+    for _ in 0..2 {
+        store.stop().await;
+        store = place.start_as("second").unwrap();
+        store.append(1).await;
+        place.clock.advance(MINUTE);
+    }
+    store.stop().await;
+    place.be_of_a_later_version();
+    let mut store = place.start_as("third").unwrap();
+    let replaced = store.status(|status| status.last_sequence == 0 && status.pending == 3).await;
+    assert_eq!(times(&store.page().await), [date("2026-06-01T12:00:00Z")], "{replaced:?}");
+    let mut changed = store.handle.synced();
+    changed.borrow_and_update();
+    place.clock.synchronise("2026-06-01T15:02:00Z");
+    tokio::time::timeout(MINUTE, changed.changed()).await.expect("nobody says that they may go").unwrap();
+    store.append(1).await;
+    // A clock that steps afterwards changes nothing: they are final.
+    for _ in 0..2 {
+        let page = store.page().await;
+        let expected =
+            ["2026-06-01T12:00:00Z", "2026-06-01T15:00:00Z", "2026-06-01T15:01:00Z", "2026-06-01T15:02:00Z"];
+        assert_eq!(times(&page), expected.map(date));
+        assert!(stamps(&page).all(|stamp| stamp.time_quality == TimeQuality::Synchronised));
+        place.clock.set(|hands| hands.wall += TimeDelta::hours(2));
+    }
+    store.stop().await;
+}
+
 /// The clock goes on where it was saved, and no network is there to say better.
 #[tokio::test(start_paused = true)]
 async fn readings_that_nobody_was_handed_follow_a_clock_that_is_set() {
