@@ -1,48 +1,81 @@
-//! Sequences of a damaged store that were not sent and that its salvage did not find. Knows what was found and what was
-//! told before, not how it was got out of the file.
+//! What a salvage came to: how many readings it found, and the sequences of the damaged store that were not sent and
+//! that it did not find. Knows what was found and what was told before, not how it was got out of the file.
 
 use rusqlite::{Connection, params};
 
-use super::database::Database;
 use super::gaps::{Gap, Known};
 use super::row::KNOWN_TIME;
 use super::{StoreError, events, salvaged};
 
 /// More holes than this are told in one event.
 const HOLES: usize = 50;
+/// Readings that one step looks at: on a slow card all of them take minutes.
+pub(super) const STEP: u64 = 10_000;
 
-/// The stretches between the watermark and the last reading found that are neither there nor `known` to be missing.
-pub(super) fn find(
-    database: &Database,
+/// A walk over all salvaged readings, in steps.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// Of the damaged store.
     generation: u64,
-    acknowledged: u64,
-    known: &Known,
-) -> Result<Vec<Gap>, StoreError> {
-    let read = || {
-        let mut holes: Vec<Gap> = Vec::new();
-        let mut statement = database.connection.prepare(&format!(
-            "SELECT row, {KNOWN_TIME} FROM salvaged WHERE row > ?1 AND row < ?2 ORDER BY row"
-        ))?;
-        let above = salvaged::key(generation, acknowledged).cast_signed();
-        let below = salvaged::key(generation + 1, 0).cast_signed();
-        let mut rows = statement.query(params![above, below])?;
-        // Where the watermark is lost, all before the first one found may be missing: better told than not.
-        let (mut before, mut from) = (acknowledged, None);
-        while let Some(row) = rows.next()? {
-            let (_, sequence) = salvaged::parts(row.get::<_, i64>(0)?.cast_unsigned());
-            let time: Option<i64> = row.get(1)?;
-            for (first, last) in known.unknown_in(before + 1, sequence - 1) {
-                let full = holes.len() >= HOLES;
-                match holes.last_mut() {
-                    Some(open) if full => (open.last, open.until) = (last, time),
-                    _ => holes.push(Gap { first, last, from, until: time }),
-                }
-            }
-            (before, from) = (sequence, time);
+    /// The last row that the hub has accepted.
+    pub sent: u64,
+    /// What was told as missing before.
+    known: Known,
+    /// The last row that was looked at.
+    at: u64,
+    /// The sequence before the next one that is looked for, and its time.
+    before: (u64, Option<i64>),
+    /// Readings found, and those of them that were not sent.
+    pub count: u64,
+    pub pending: u64,
+    /// The stretches between the watermark and the last reading found that are neither there nor known to be missing.
+    pub holes: Vec<Gap>,
+}
+
+impl Walk {
+    /// `acknowledged`: the last sequence of that store that the hub has accepted. Where that is lost, all before the first
+    /// one found may be missing: better told than not.
+    pub fn begin(generation: u64, acknowledged: u64, sent: u64, known: Known) -> Self {
+        let before = (acknowledged, None);
+        Self { generation, sent, known, at: 0, before, count: 0, pending: 0, holes: Vec::new() }
+    }
+
+    /// Returns true while there may be more to look at.
+    pub fn step(&mut self, connection: &Connection) -> Result<bool, StoreError> {
+        let read = || {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT row, {KNOWN_TIME} FROM salvaged WHERE row > ?1 ORDER BY row LIMIT ?2"
+            ))?;
+            let rows = statement.query_map(params![self.at.cast_signed(), STEP.cast_signed()], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let rows = read().map_err(StoreError::doing("look for missing readings"))?;
+        for &(row, time) in &rows {
+            self.note(row, time);
         }
-        Ok(holes)
-    };
-    read().map_err(StoreError::doing("look for missing readings"))
+        Ok(rows.len() as u64 == STEP)
+    }
+
+    fn note(&mut self, row: u64, time: Option<i64>) {
+        self.at = row;
+        self.count += 1;
+        self.pending += u64::from(row > self.sent);
+        let (generation, sequence) = salvaged::parts(row);
+        let (before, from) = self.before;
+        if generation != self.generation || sequence <= before {
+            return;
+        }
+        for (first, last) in self.known.unknown_in(before + 1, sequence - 1) {
+            let full = self.holes.len() >= HOLES;
+            match self.holes.last_mut() {
+                Some(open) if full => (open.last, open.until) = (last, time),
+                _ => self.holes.push(Gap { first, last, from, until: time }),
+            }
+        }
+        self.before = (sequence, time);
+    }
 }
 
 /// What the salvaged events of that store tell as missing: it is told once. A gap whose event was sent is not known,

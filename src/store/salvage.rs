@@ -10,10 +10,11 @@ use serde_json::json;
 
 use super::database::{Database, beside};
 use super::gaps::{DAMAGED, Gap, NO_ROOM};
+use super::holes::{self, Walk};
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, holes, journal, prune, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, journal, prune, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -44,6 +45,8 @@ enum Phase {
     /// From this page of the database on.
     Pages(u64),
     Uncommitted(VecDeque<Vec<u8>>),
+    /// All that can be found is there: what it comes to.
+    Walk(Walk),
 }
 
 impl Salvage {
@@ -62,14 +65,22 @@ impl Salvage {
 
     /// Returns true while there is more to do. A step that failed is taken again.
     pub fn step(&mut self, into: &mut Database) -> Result<bool, StoreError> {
+        if let Phase::Walk(walk) = &mut self.phase
+            && walk.step(&into.connection)?
+        {
+            return Ok(true);
+        }
         match &self.phase {
             Phase::Names => {
                 self.names(into)?;
                 self.phase = Phase::Committed(self.frames(true));
             }
             Phase::Committed(frames) if frames.is_empty() => self.phase = Phase::Pages(0),
-            Phase::Uncommitted(frames) if frames.is_empty() => {
-                self.finish(into)?;
+            Phase::Uncommitted(frames) if frames.is_empty() => self.phase = Phase::Walk(self.walk(into)?),
+            // An acknowledgement that came meanwhile.
+            Phase::Walk(walk) if walk.sent != self.sent().max(into.watermark.salvaged) => self.walk_anew(),
+            Phase::Walk(walk) => {
+                self.finish(walk, into)?;
                 return Ok(false);
             }
             Phase::Committed(frames) | Phase::Uncommitted(frames) => {
@@ -120,7 +131,25 @@ impl Salvage {
         })?;
         self.note_let_go(unsent);
         self.floor = self.floor.max(last.cast_unsigned());
+        self.walk_anew();
         Ok(true)
+    }
+
+    /// What was counted is no longer so.
+    fn walk_anew(&mut self) {
+        if matches!(self.phase, Phase::Walk(_)) {
+            self.phase = Phase::Uncommitted(VecDeque::new());
+        }
+    }
+
+    fn walk(&self, into: &Database) -> Result<Walk, StoreError> {
+        let generation = self.survey.generation();
+        let mut known = holes::already_told(&into.connection, &self.survey.store_id(generation))?;
+        if let Some(gone) = self.let_go.get(&generation) {
+            known.add(gone.first, gone.last);
+        }
+        let acknowledged = self.survey.watermark.as_ref().map_or(0, |old| old.acknowledged);
+        Ok(Walk::begin(generation, acknowledged, self.sent().max(into.watermark.salvaged), known))
     }
 
     fn note_let_go(&mut self, rows: Vec<Gone>) {
@@ -223,23 +252,14 @@ impl Salvage {
     }
 
     /// Watermarks, holes and the event, in one transaction: a repeated salvage comes to the same end.
-    fn finish(&self, into: &mut Database) -> Result<(), StoreError> {
+    fn finish(&self, walk: &Walk, into: &mut Database) -> Result<(), StoreError> {
         let generation = self.survey.generation();
         let old = self.survey.watermark.as_ref();
-        let sent = self.sent();
-        let count: i64 = into
-            .connection
-            .query_row("SELECT count(*) FROM salvaged", [], |row| row.get(0))
-            .map_err(StoreError::doing("count the salvaged readings"))?;
+        let Walk { count, pending, holes, .. } = walk;
         let mut watermark = into.watermark.clone();
-        watermark.salvaged = watermark.salvaged.max(sent);
+        watermark.salvaged = walk.sent;
         watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
         let store_id = self.survey.store_id(generation);
-        let mut known = holes::already_told(&into.connection, &store_id)?;
-        if let Some(gone) = self.let_go.get(&generation) {
-            known.add(gone.first, gone.last);
-        }
-        let holes = holes::find(into, generation, old.map_or(0, |old| old.acknowledged), &known)?;
         let mut number = into.last_event.max(watermark.events);
         let stamp = into.timekeeper.stamp();
         let mut event = |store_id: &str, kind: &str, fields| {
@@ -267,7 +287,7 @@ impl Salvage {
         into.progress = progress;
         into.last_event = number;
         into.origins = salvaged::Origins::read(&into.connection)?;
-        into.salvaged_pending = salvaged::count(&into.connection, into.watermark.salvaged, u64::MAX >> 1)?;
+        into.salvaged_pending = *pending;
         tracing::error!(
             salvaged = count, holes = holes.len(), reason = self.reason, kept = %self.aside.display(),
             "the store was damaged: a new one has taken its place with what could be read"
@@ -275,3 +295,6 @@ impl Salvage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

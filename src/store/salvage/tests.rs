@@ -1,0 +1,87 @@
+//! What comes out of a damaged store, and in what steps.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use chrono::DateTime;
+
+use super::*;
+use crate::clock::{SystemClock, Timekeeper};
+
+fn open(path: &Path, generation: u64) -> Database {
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+    let mut database = Database::open(path, generation, "", &timekeeper, &Arc::from("run")).unwrap();
+    database.salvaging = generation > 1;
+    database
+}
+
+fn begin(aside: &Path) -> Salvage {
+    Salvage::begin(aside.to_owned(), Survey::of(aside), "the card".into(), None)
+}
+
+fn count(database: &Database) -> u64 {
+    salvaged::count(&database.connection, 0, u64::MAX >> 1).unwrap()
+}
+
+/// The watchdog would end the station in a step that reads all of a large store, and the next one again.
+#[test]
+fn the_end_of_a_large_salvage_comes_in_several_steps() {
+    const LAST: u64 = 25_000;
+    const HOLES: [RangeInclusive<u64>; 3] = [9_990..=9_999, 12_000..=12_000, 20_001..=20_005];
+    let folder = tempfile::tempdir().unwrap();
+    let aside = folder.path().join("aside");
+    let mut old = open(&aside, 1);
+    let rows: Vec<Row> = (1..=LAST)
+        .filter(|sequence| HOLES.iter().all(|hole| !hole.contains(sequence)))
+        .map(Row::example)
+        .collect();
+    old.insert(&rows).unwrap();
+    old.acknowledge(old.watermark.position(1_000)).unwrap();
+    old.close(true).unwrap();
+    let mut new = open(&folder.path().join("readings.db"), 2);
+    let mut salvage = begin(&aside);
+    let all = rows.len() as u64;
+    let mut steps_at_the_end = 0;
+    loop {
+        steps_at_the_end += u64::from(count(&new) == all);
+        let walked = |salvage: &Salvage| if let Phase::Walk(walk) = &salvage.phase { walk.count } else { 0 };
+        let before = walked(&salvage);
+        if !salvage.step(&mut new).unwrap() {
+            break;
+        }
+        assert!(walked(&salvage) - before <= holes::STEP, "{before}, then {}", walked(&salvage));
+    }
+    assert!(steps_at_the_end > LAST / holes::STEP, "{steps_at_the_end} steps for the end of {all} readings");
+    assert_eq!(new.salvaged_pending, all - 1_000);
+    new.salvaging = false;
+    let events = new.pending_events(100).unwrap();
+    let (last, gaps) = events.split_last().unwrap();
+    let told: Vec<_> = gaps
+        .iter()
+        .map(|gap| gap.fields["first"].as_u64().unwrap()..=gap.fields["last"].as_u64().unwrap())
+        .collect();
+    assert_eq!(told, HOLES);
+    assert_eq!((&*last.kind, last.fields["salvaged"].as_u64()), ("storeReplaced", Some(all)));
+}
+
+#[test]
+fn what_is_let_go_while_the_end_is_under_way_is_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let aside = folder.path().join("aside");
+    let mut old = open(&aside, 1);
+    old.insert(&(1..=12_000).map(Row::example).collect::<Vec<_>>()).unwrap();
+    old.close(true).unwrap();
+    let mut new = open(&folder.path().join("readings.db"), 2);
+    let mut salvage = begin(&aside);
+    while !matches!(&salvage.phase, Phase::Walk(walk) if walk.count > 0) {
+        assert!(salvage.step(&mut new).unwrap());
+    }
+    assert!(salvage.make_room(&mut new, true).unwrap());
+    while salvage.step(&mut new).unwrap() {}
+    assert_eq!((new.salvaged_pending, count(&new)), (11_500, 11_500));
+    new.salvaging = false;
+    let events = new.pending_events(100).unwrap();
+    let [gap, replaced] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((&gap.fields["first"], &gap.fields["last"]), (&1.into(), &500.into()));
+    assert_eq!(replaced.fields["salvaged"], 11_500);
+}
