@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::system::SystemClock;
+pub(crate) use self::timekeeper::SET_BACK;
 pub use self::timekeeper::{ClockState, ClockStatus, Timekeeper};
 use crate::reading::BootId;
 

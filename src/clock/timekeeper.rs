@@ -15,7 +15,7 @@ use crate::reading::{Stamp, TimeQuality};
 
 /// A clock that counts as synchronised may be set back by so much and is still right: the kernel takes nine hours to
 /// notice that nobody synchronises it any more, in which a bad crystal (100 ppm) gains three seconds.
-const SET_BACK: TimeDelta = TimeDelta::seconds(10);
+pub(crate) const SET_BACK: TimeDelta = TimeDelta::seconds(10);
 
 /// How far the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,6 +48,8 @@ pub struct Timekeeper {
 }
 
 struct Trust {
+    /// Both floors as they are by the build date alone.
+    least: Floors,
     /// No right clock shows less: the build date, or the newest reading taken synchronised.
     floor: DateTime<Utc>,
     /// The same for the beginning of this boot. A clock that was wrong after it stays wrong until somebody sets it,
@@ -56,6 +58,8 @@ struct Trust {
     /// What to add to "time since boot" to get the hub's time, once it had to be asked.
     hub_time_at_boot: Option<DateTime<Utc>>,
 }
+
+type Floors = (DateTime<Utc>, Option<DateTime<Utc>>);
 
 impl std::fmt::Debug for Timekeeper {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,11 +70,11 @@ impl std::fmt::Debug for Timekeeper {
 impl Timekeeper {
     /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
     pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {
-        let trust = Arc::new(Mutex::new(Trust { floor, floor_at_boot: None, hub_time_at_boot: None }));
-        let timekeeper = Self { clock, built: floor, trust, turns: Turns::begin() };
         // A clock that is behind it now does not become right by running on.
-        timekeeper.raise_floor(floor, timekeeper.since_boot());
-        timekeeper
+        let floor_at_boot = floor.checked_sub_signed(delta(clock.since_boot()));
+        let least = (floor, floor_at_boot);
+        let trust = Arc::new(Mutex::new(Trust { least, floor, floor_at_boot, hub_time_at_boot: None }));
+        Self { clock, built: floor, trust, turns: Turns::begin() }
     }
 
     /// At this time since boot a right clock did not show less than `time`.
@@ -78,6 +82,15 @@ impl Timekeeper {
         let mut trust = self.trust();
         trust.floor = trust.floor.max(time);
         trust.floor_at_boot = trust.floor_at_boot.max(time.checked_sub_signed(delta(since_boot)));
+    }
+
+    /// The kernel vouched for `time`, and this is the newest reading's. A floor far above it came from a time that the
+    /// kernel has taken back: it goes down to the build date, to be raised anew.
+    pub fn take_back_floor(&self, time: DateTime<Utc>) {
+        let mut trust = self.trust();
+        if time < trust.floor - SET_BACK {
+            (trust.floor, trust.floor_at_boot) = trust.least;
+        }
     }
 
     /// The least time that a right clock can ever show.

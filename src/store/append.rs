@@ -32,9 +32,7 @@ impl Database {
         let mut progress = self.progress.clone();
         let mut current = self.current;
         for row in rows {
-            if row.time_quality == TimeQuality::Synchronised.code() {
-                progress.newest_synchronised = progress.newest_synchronised.max(row.time);
-            }
+            progress.note_time(row);
             let undated = row.time_quality == TimeQuality::Unknown.code() && row.boot == self.boot.0;
             if undated && (progress.undated_from == 0 || progress.undated_boot != self.boot.0) {
                 progress.undated_boot = self.boot.0;
@@ -59,6 +57,9 @@ impl Database {
         self.last_sequence = last.sequence;
         self.remember(rows);
         self.remember_provisional(rows);
+        if rows.iter().any(|row| row.time_quality == TimeQuality::Synchronised.code()) {
+            self.take_back_floor();
+        }
         self.raise_floor(self.timekeeper.since_boot());
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::watermark::Watermark;
 use super::{Position, StoreError, events, salvaged, schema};
 use crate::clock::Timekeeper;
 use crate::config::folder_of;
-use crate::reading::{BootId, TimeQuality};
+use crate::reading::BootId;
 
 /// Rows read at a time.
 const STEP: usize = 500;
@@ -158,9 +158,7 @@ impl Database {
                         }
                     };
                     after = row.sequence;
-                    if row.time_quality == TimeQuality::Synchronised.code() {
-                        progress.newest_synchronised = progress.newest_synchronised.max(row.time);
-                    }
+                    progress.note_time(&row);
                     rollups::feed(connection, &mut current, &mut progress, &row)?;
                 }
                 if progress.rolled_up == before { Ok(()) } else { progress.write(connection) }

@@ -4,14 +4,16 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
-use super::row::text;
+use super::row::{Row, text};
+use crate::clock::SET_BACK;
+use crate::reading::TimeQuality;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
     /// Readings up to this sequence are in closed buckets of the charts.
     pub rolled_up: u64,
-    /// Time of the newest reading that was taken synchronised, milliseconds since 1970; 0: none.
+    /// Time of the newest reading that was taken synchronised, milliseconds since 1970; 0: none. See [`newest`].
     pub newest_synchronised: i64,
     /// The boot whose readings from `undated_from` on may still get a time; 0 and 0: none.
     pub undated_boot: u128,
@@ -34,6 +36,13 @@ impl Progress {
         hasher.update(&[u8::from(self.clean)]);
         text(&mut hasher, &self.salvage);
         hasher.finalize().cast_signed()
+    }
+
+    /// Takes in the time of a reading that comes after all others, where the kernel vouched for it.
+    pub fn note_time(&mut self, row: &Row) {
+        if row.time_quality == TimeQuality::Synchronised.code() {
+            self.newest_synchronised = newest(self.newest_synchronised, row.time);
+        }
     }
 
     pub fn read(connection: &Connection) -> Result<Self, StoreError> {
@@ -85,4 +94,11 @@ impl Progress {
             .map_err(StoreError::doing("write the progress row"))?;
         Ok(())
     }
+}
+
+/// Of two times for which the kernel vouched, one after the other, in milliseconds: the greater one, unless the second
+/// takes the first back. A time server that was wrong for a minute would else make every right clock a wrong one.
+pub(crate) fn newest(before: i64, time: i64) -> i64 {
+    let taken_back = time < before.saturating_sub(SET_BACK.num_milliseconds());
+    if taken_back { time } else { before.max(time) }
 }

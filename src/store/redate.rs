@@ -30,6 +30,13 @@ impl Database {
         }
     }
 
+    /// It is raised anew afterwards.
+    pub(super) fn take_back_floor(&self) {
+        if let Some(newest) = DateTime::from_timestamp_millis(self.progress.newest_synchronised) {
+            self.timekeeper.take_back_floor(newest);
+        }
+    }
+
     /// The time of the newest reading that the store before this one took synchronised, milliseconds since 1970. This
     /// one has taken none yet.
     pub fn take_on_newest_synchronised(&mut self, time: i64) -> Result<(), StoreError> {

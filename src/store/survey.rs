@@ -8,7 +8,7 @@ use std::path::Path;
 use super::database::beside;
 use super::file::piece;
 use super::journal;
-use super::progress::Progress;
+use super::progress::{Progress, newest};
 use super::row::Row;
 use super::salvaged::{key, lost_name};
 use super::scan::{Cell, cells};
@@ -117,7 +117,7 @@ impl Survey {
         let known = if told > 0 { told } else { before };
         let rolled_up = self.progress.as_ref().map_or(0, |progress| progress.rolled_up);
         let newer = self.synchronised.filter(|(sequence, _)| *sequence > rolled_up);
-        newer.map_or(known, |(_, time)| known.max(time))
+        newer.map_or(known, |(_, time)| newest(known, time))
     }
 
     /// The id of the damaged store, or of an older one that it held readings of.

@@ -104,6 +104,40 @@ async fn a_clock_that_steps_back_unsynchronised_is_wrong_in_the_same_run() {
     store.stop().await;
 }
 
+/// A time server that is ten years ahead for a minute, and then right.
+#[tokio::test(start_paused = true)]
+async fn a_time_that_the_kernel_takes_back_is_not_held_against_a_right_clock() {
+    let place = Place::new();
+    let mut store = place.start();
+    place.clock.synchronise("2036-06-01T12:00:00Z");
+    store.append(1).await;
+    place.clock.synchronise("2026-06-01T12:01:00Z");
+    store.append(1).await;
+    place.clock.lose_synchronisation();
+    assert_eq!(store.timekeeper.state(), ClockState::Plausible, "{:?}", store.timekeeper.status());
+    assert_eq!(store.timekeeper.least_answer(), date("2026-06-01T12:01:00Z"));
+    store.stop().await;
+    // Another boot, without a network; and then in a store that was damaged.
+    for boot in [2, 3, 4] {
+        place.clock.set(|hands| {
+            hands.wall += TimeDelta::minutes(5);
+            hands.since_boot = Duration::from_secs(10);
+            hands.boot = boot;
+        });
+        let store = place.start_as("later").unwrap();
+        assert_eq!(store.timekeeper.state(), ClockState::Plausible, "{:?}", store.timekeeper.status());
+        store.status(|status| status.pending == 2).await;
+        // What it was right about stands.
+        place.clock.set(|hands| hands.wall -= TimeDelta::hours(1));
+        assert_eq!(store.timekeeper.state(), ClockState::Wrong, "{:?}", store.timekeeper.status());
+        place.clock.set(|hands| hands.wall += TimeDelta::hours(1));
+        store.stop().await;
+        if boot == 2 {
+            place.be_of_a_later_version();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn jumps_of_the_clock_change_neither_order_nor_sequence() {
     let place = Place::new();
