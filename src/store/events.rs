@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::database::Database;
@@ -49,6 +49,34 @@ pub(crate) fn write(connection: &Connection, event: &Event) -> Result<(), StoreE
         )
         .map_err(StoreError::doing("record an event"))?;
     Ok(())
+}
+
+/// Keeps a salvaged one. Of two versions the later one, in whatever order they are found, and never in the place of
+/// another event: what has happened since the damage has its number in the new store.
+pub(crate) fn keep(connection: &Connection, event: &Event) -> Result<(), StoreError> {
+    match stored(connection, event.event_sequence)? {
+        Some(old) if !is_later(&old, event) => Ok(()),
+        _ => write(connection, event),
+    }
+}
+
+/// Of two versions: a gap only grows, and an event that was given its time keeps it.
+fn is_later(old: &Event, new: &Event) -> bool {
+    let name = |event: &Event| (event.store_id.clone(), event.run.clone(), event.kind.clone());
+    let age =
+        |event: &Event| (event.fields.get("last").and_then(Value::as_u64), !event_time::is_undated(event));
+    name(old) == name(new) && age(old) < age(new)
+}
+
+/// The one under this number, where its checksum holds.
+pub(crate) fn stored(connection: &Connection, sequence: u64) -> Result<Option<Event>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM event WHERE event_sequence = ?1"))
+        .and_then(|mut statement| {
+            statement.query_row([sequence.cast_signed()], |row| Ok(event(row, sequence))).optional()
+        })
+        .map(Option::flatten)
+        .map_err(StoreError::doing("read an event"))
 }
 
 /// What [`event`] reads.

@@ -233,7 +233,7 @@ impl Salvage {
                     }
                     Cell::Event(event) if event.event_sequence > told => {
                         last_event = last_event.max(event.event_sequence);
-                        events::write(connection, &event)?;
+                        events::keep(connection, &event)?;
                     }
                     Cell::Rollup(level, mut rollup) => {
                         (rollup.first, rollup.last) = (0, 0);

@@ -85,3 +85,55 @@ fn what_is_let_go_while_the_end_is_under_way_is_not_counted() {
     assert_eq!((&gap.fields["first"], &gap.fields["last"]), (&1.into(), &500.into()));
     assert_eq!(replaced.fields["salvaged"], 11_500);
 }
+
+fn gap(event_sequence: u64, last: u64, undated: bool) -> Event {
+    let mut fields = Gap { first: 1, last, from: None, until: None }.fields(NO_ROOM);
+    if undated {
+        fields.insert("undated".into(), json!({ "boot": "", "sinceBoot": 1 }));
+    }
+    let (run, store_id) = (Arc::from("run"), Arc::from("old"));
+    Event { event_sequence, run, store_id, time: DateTime::UNIX_EPOCH, kind: "gap".into(), fields }
+}
+
+/// One is in the database still, the other in the journal.
+#[test]
+fn of_two_versions_of_an_event_the_later_one_is_salvaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    let mut old = open(&path, 1);
+    let write = |old: &mut Database, event: &Event| {
+        old.transaction("record", |connection| events::write(connection, event)).unwrap();
+    };
+    (1..=2).for_each(|number| write(&mut old, &gap(number, 500, true)));
+    old.empty_journal().unwrap();
+    let later = [gap(1, 1_000, true), gap(2, 500, false)];
+    later.iter().for_each(|event| write(&mut old, event));
+    let aside = folder.path().join("aside");
+    for ending in ["", "-wal"] {
+        std::fs::copy(beside(&path, ending), beside(&aside, ending)).unwrap();
+    }
+    let mut new = open(&folder.path().join("readings.db"), 2);
+    let mut salvage = begin(&aside);
+    while salvage.step(&mut new).unwrap() {}
+    new.salvaging = false;
+    let events: Vec<Event> =
+        (1..=2).map(|number| events::stored(&new.connection, number).unwrap().unwrap()).collect();
+    assert_eq!(events, later);
+}
+
+/// Pages lie in no order, and what SQLite has freed keeps what was there.
+#[test]
+fn the_order_in_which_versions_are_found_does_not_matter_and_another_event_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = open(&folder.path().join("readings.db"), 2);
+    let versions = [gap(1, 500, false), gap(1, 1_000, true), gap(1, 1_000, false)];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+        events::forget(&new.connection, 1).unwrap();
+        order.iter().for_each(|which| events::keep(&new.connection, &versions[*which]).unwrap());
+        assert_eq!(events::stored(&new.connection, 1).unwrap().as_ref(), Some(&versions[2]), "{order:?}");
+    }
+    let own = Event { store_id: Arc::from("new"), ..gap(2, 7, true) };
+    events::write(&new.connection, &own).unwrap();
+    events::keep(&new.connection, &gap(2, 500, false)).unwrap();
+    assert_eq!(events::stored(&new.connection, 2).unwrap(), Some(own));
+}
