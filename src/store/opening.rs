@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
+
 use super::StoreError;
 use super::database::{Database, beside};
 use super::keeper::Keeper;
@@ -102,6 +104,13 @@ impl Keeper {
                 "" => "the store was damaged".to_owned(),
                 reason => reason.to_owned(),
             };
+            // A right clock did not show less then than what was known before.
+            if let Some((since_boot, time)) = survey
+                .found_wrong(database.boot)
+                .zip(DateTime::from_timestamp_millis(survey.newest_synchronised()))
+            {
+                self.timekeeper.raise_floor(time, since_boot);
+            }
             database.salvaging = true;
             database.last_event = database.last_event.max(survey.last_event);
             self.salvage = Some(Salvage::begin(aside, survey, reason, self.in_doubt));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use super::database::beside;
 use super::file::piece;
@@ -14,7 +15,7 @@ use super::salvaged::{key, lost_name};
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
-use crate::reading::TimeQuality;
+use crate::reading::{BootId, TimeQuality};
 
 /// Pages at the beginning of a file that are read before the station is ready. The tables of one or few rows lie there,
 /// and the present watermark there or in the journal.
@@ -35,6 +36,9 @@ pub(crate) struct Survey {
     synchronised: Option<(u64, i64)>,
     /// The same of the readings of older stores, by their row.
     synchronised_before: Option<(u64, i64)>,
+    /// By boot: time since boot and sequence of the first reading found that was taken by a wrong clock, and after the
+    /// newest one taken synchronised.
+    wrong: BTreeMap<u128, (i64, u64)>,
 }
 
 impl Survey {
@@ -96,17 +100,42 @@ impl Survey {
                 let found = synchronised(key(generation, row.sequence), &row);
                 self.synchronised_before = self.synchronised_before.max(found);
             }
-            Cell::Reading(row) => self.synchronised = self.synchronised.max(synchronised(row.sequence, &row)),
+            Cell::Reading(row) => self.note_reading(&row),
             Cell::Progress(found) => {
-                let further = |old: &Progress| {
-                    (old.rolled_up, old.newest_synchronised) < (found.rolled_up, found.newest_synchronised)
-                };
-                if self.progress.as_ref().is_none_or(further) {
+                let age = |row: &Progress| (row.rolled_up, row.newest_synchronised, row.undated_from);
+                if self.progress.as_ref().is_none_or(|old| age(old) < age(&found)) {
                     self.progress = Some(found);
                 }
             }
             Cell::Rollup(..) | Cell::Value { .. } => {}
         }
+    }
+
+    fn note_reading(&mut self, row: &Row) {
+        if let found @ Some((after, _)) = synchronised(row.sequence, row)
+            && found > self.synchronised
+        {
+            self.synchronised = found;
+            self.wrong.retain(|_, (_, sequence)| *sequence > after);
+        }
+        let after = self.synchronised.map_or(0, |(sequence, _)| sequence);
+        if row.time_quality == TimeQuality::Unknown.code() && row.sequence > after {
+            let found = (row.since_boot, row.sequence);
+            self.wrong.entry(row.boot).and_modify(|first| *first = found.min(*first)).or_insert(found);
+        }
+    }
+
+    /// Since boot: when the clock of that boot was seen to be behind [`Survey::newest_synchronised`], where it was not
+    /// right since; the first time that was found.
+    pub fn found_wrong(&self, boot: BootId) -> Option<Duration> {
+        let from = match &self.progress {
+            // It was right since, or never wrong: what was found is of before it was re-dated.
+            Some(progress) if progress.undated_boot != boot.0 || progress.undated_from == 0 => return None,
+            Some(progress) => progress.undated_from,
+            None => 0,
+        };
+        let (since_boot, _) = self.wrong.get(&boot.0).filter(|(_, sequence)| *sequence >= from)?;
+        u64::try_from(*since_boot).ok().map(Duration::from_millis)
     }
 
     /// Time of the newest reading that was taken synchronised, milliseconds since 1970; 0: none was found. The progress

@@ -49,6 +49,25 @@ async fn a_store_that_takes_the_place_of_a_damaged_one_knows_what_that_knew_of_t
     }
 }
 
+/// The run that finds the damage begins when the wrong clock has passed the newest reading already.
+#[tokio::test(start_paused = true)]
+async fn that_the_clock_of_this_boot_was_found_wrong_is_known_after_a_damage_too() {
+    let place = Place::new();
+    power_cut(&place, TimeDelta::minutes(5)).await;
+    let mut store = place.start_as("second").unwrap();
+    for _ in 0..3 {
+        store.append(1).await;
+        place.clock.advance(5 * MINUTE);
+    }
+    store.stop().await;
+    place.be_of_a_later_version();
+    let store = place.start_as("third").unwrap();
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong, "{:?}", store.timekeeper.status());
+    store.status(|status| status.pending == 4).await;
+    assert_eq!(sequences(&store.page().await), [1], "a reading of unknown time went out");
+    store.stop().await;
+}
+
 /// Power and network are away; the clock starts where it was last saved, a few minutes before the newest reading.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_clock_does_not_become_right_by_running_on() {
