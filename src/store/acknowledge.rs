@@ -28,20 +28,22 @@ impl Database {
         }
         let mut moved = self.watermark.clone();
         moved.advance(upto);
-        if moved.is_of_this_store(upto) && self.salvaged_pending > 0 {
+        if moved.is_of_this_store(upto) && self.has_salvaged()? {
             // They come first: whoever accepted this one has accepted them.
             moved.salvaged = moved.salvaged.max(greatest(&self.connection, "salvaged", "row")?);
         }
+        let counted = self.salvaged_counted.unwrap_or(u64::MAX >> 1);
         let accepted = match self.salvaged_pending {
             0 => 0,
-            _ => salvaged::count(&self.connection, self.watermark.salvaged, moved.salvaged)?,
+            _ => salvaged::count(&self.connection, self.watermark.salvaged, moved.salvaged.min(counted))?,
         };
         self.unsynced(|connection| moved.write(connection))?;
         self.salvaged_pending = self.salvaged_pending.saturating_sub(accepted);
         self.watermark = moved;
         self.lag = None;
         self.moved();
-        Ok(())
+        // There may be more than were counted.
+        self.has_salvaged().map(drop)
     }
 
     /// Needs no disk. False: it has moved so far, or over so much, that it has to be written.

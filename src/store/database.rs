@@ -61,8 +61,11 @@ pub(crate) struct Database {
     /// Missing above the watermark, and told.
     pub(super) known: Known,
     pub(super) origins: Origins,
-    /// Salvaged rows above the watermark. While a salvage is under way it is the number before it.
+    /// Salvaged rows above the watermark, as far as they are counted. While a salvage is under way it is the number
+    /// before it.
     pub(super) salvaged_pending: u64,
+    /// Up to this row they are counted; none: all are.
+    pub(super) salvaged_counted: Option<u64>,
     /// A salvage is under way: nothing is handed out yet.
     pub(super) salvaging: bool,
     /// Salvaged readings were asked for that wait for the clock.
@@ -102,7 +105,6 @@ impl Database {
             let what = format!("a gap ends at {}, far above every reading", known.last());
             return Err(StoreError::Damaged { what });
         }
-        let salvaged_pending = salvaged::count(&connection, watermark.salvaged, u64::MAX >> 1)?;
         let mut database = Self {
             store_id: Arc::from(watermark.store_id.as_str()),
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
@@ -120,7 +122,8 @@ impl Database {
             dead_letters: 0,
             known,
             origins: Origins::read(&connection)?,
-            salvaged_pending,
+            salvaged_pending: 0,
+            salvaged_counted: Some(0),
             salvaging: false,
             salvaged_waits: false,
             was_clean: progress.clean,
@@ -130,6 +133,7 @@ impl Database {
             watermark,
             progress,
         };
+        database.count_salvaged_step()?;
         (database.dead_letters, database.dead) = database.set_aside_before()?;
         database.forget_dead();
         database.catch_up()?;

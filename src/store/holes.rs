@@ -5,12 +5,11 @@ use rusqlite::{Connection, params};
 
 use super::gaps::{Gap, Known};
 use super::row::KNOWN_TIME;
+use super::salvaged::STEP;
 use super::{StoreError, events, salvaged};
 
 /// More holes than this are told in one event.
 const HOLES: usize = 50;
-/// Readings that one step looks at: on a slow card all of them take minutes.
-pub(super) const STEP: u64 = 10_000;
 
 /// A walk over all salvaged readings, in steps.
 #[derive(Debug)]

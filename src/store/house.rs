@@ -115,6 +115,7 @@ impl Keeper {
         database.release_salvaged();
         let more = database.redate_step()?
             || database.correct_step()?
+            || database.count_salvaged_step()?
             || database.prune_old(keep)?
             || (database.is_nearly_full(limits)? && database.evict(true)?)
             || database.shrink(limits)?;

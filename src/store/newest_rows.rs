@@ -29,6 +29,7 @@ impl Database {
         let remembered_from = self.newest_rows.first().map_or(self.last_sequence + 1, |row| row.sequence);
         let ordinary = !self.salvaging
             && self.salvaged_pending == 0
+            && self.salvaged_counted.is_none()
             && self.undated_from().is_none()
             && !self.is_to_be_corrected(self.last_sequence)
             && self.dead.is_empty()

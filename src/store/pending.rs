@@ -91,7 +91,7 @@ impl Database {
             return Ok(page);
         }
         let of_this_store = self.watermark.is_of_this_store(after);
-        if self.salvaged_pending > 0 && !of_this_store {
+        if !of_this_store && self.has_salvaged()? {
             let start = salvaged::key_of(after).max(self.watermark.salvaged);
             if !self.salvaged_page(start, limit, &mut page)? {
                 return Ok(page);
@@ -239,7 +239,8 @@ impl Database {
             events::write(connection, &event)
         })?;
         self.last_event = event.event_sequence;
-        self.salvaged_pending = self.salvaged_pending.saturating_sub(1);
+        let counted = self.salvaged_counted.is_none_or(|counted| number <= counted);
+        self.salvaged_pending = self.salvaged_pending.saturating_sub(u64::from(counted));
         self.dead.remove(&salvaged::position(number));
         Ok(())
     }

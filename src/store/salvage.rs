@@ -287,7 +287,7 @@ impl Salvage {
         into.progress = progress;
         into.last_event = number;
         into.origins = salvaged::Origins::read(&into.connection)?;
-        into.salvaged_pending = *pending;
+        (into.salvaged_pending, into.salvaged_counted) = (*pending, None);
         tracing::error!(
             salvaged = count, holes = holes.len(), reason = self.reason, kept = %self.aside.display(),
             "the store was damaged: a new one has taken its place with what could be read"

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
+use super::database::Database;
 use super::pending::{COLUMNS, row};
 use super::row::{Row, text};
 use super::{Position, StoreError};
 
 /// Bits of a row number that hold the sequence; those above hold the generation of the store it came from.
 const SEQUENCE_BITS: u32 = 40;
+
+/// Rows that are counted, or looked at, in one step: on a slow card all of them take minutes.
+pub(crate) const STEP: u64 = 10_000;
 
 /// Orders by store, then by sequence.
 pub(crate) fn key(generation: u64, sequence: u64) -> u64 {
@@ -156,4 +160,34 @@ pub(crate) fn after(
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
     read().map_err(StoreError::doing("read the salvaged readings"))
+}
+
+impl Database {
+    /// Whether any wait to be sent: where none is left of those that were counted, it counts on.
+    pub(super) fn has_salvaged(&mut self) -> Result<bool, StoreError> {
+        if self.salvaged_pending == 0 {
+            self.count_salvaged_step()?;
+        }
+        Ok(self.salvaged_pending > 0)
+    }
+
+    /// Counts on, where not all of those above the watermark are counted. Returns true while there may be more.
+    pub fn count_salvaged_step(&mut self) -> Result<bool, StoreError> {
+        let Some(counted) = self.salvaged_counted else { return Ok(false) };
+        let after = counted.max(self.watermark.salvaged);
+        let (count, last) = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*), max(row) FROM (SELECT row FROM salvaged WHERE row > ?1 ORDER BY row LIMIT ?2)",
+            )
+            .and_then(|mut statement| {
+                statement.query_row([after.cast_signed(), STEP.cast_signed()], |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Option<i64>>(1)?))
+                })
+            })
+            .map_err(StoreError::doing("count the salvaged readings"))?;
+        self.salvaged_pending += count;
+        self.salvaged_counted = last.filter(|_| count == STEP).map(i64::cast_unsigned);
+        Ok(self.salvaged_counted.is_some())
+    }
 }

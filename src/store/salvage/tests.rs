@@ -2,11 +2,15 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::DateTime;
+use rusqlite::Connection;
 
+use super::super::keeper::Keeper;
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
+use crate::config;
 
 fn open(path: &Path, generation: u64) -> Database {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
@@ -49,9 +53,12 @@ fn the_end_of_a_large_salvage_comes_in_several_steps() {
         if !salvage.step(&mut new).unwrap() {
             break;
         }
-        assert!(walked(&salvage) - before <= holes::STEP, "{before}, then {}", walked(&salvage));
+        assert!(walked(&salvage) - before <= salvaged::STEP, "{before}, then {}", walked(&salvage));
     }
-    assert!(steps_at_the_end > LAST / holes::STEP, "{steps_at_the_end} steps for the end of {all} readings");
+    assert!(
+        steps_at_the_end > LAST / salvaged::STEP,
+        "{steps_at_the_end} steps for the end of {all} readings"
+    );
     assert_eq!(new.salvaged_pending, all - 1_000);
     new.salvaging = false;
     let events = new.pending_events(100).unwrap();
@@ -136,4 +143,57 @@ fn the_order_in_which_versions_are_found_does_not_matter_and_another_event_is_no
     events::write(&new.connection, &own).unwrap();
     events::keep(&new.connection, &gap(2, 500, false)).unwrap();
     assert_eq!(events::stored(&new.connection, 2).unwrap(), Some(own));
+}
+
+/// They wait for a hub, and on a slow card the station would be silent for minutes at each start.
+#[test]
+fn salvaged_readings_are_counted_in_steps_when_the_store_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+    full_of_salvaged(&config.path);
+    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+    let pending = |keeper: &Keeper| keeper.database.as_ref().unwrap().salvaged_pending;
+    let accept = |keeper: &mut Keeper, row: u64| {
+        keeper.ask(|database| database.acknowledge(salvaged::position(salvaged::key(1, row)))).unwrap();
+    };
+    // Accepted are some of those that were counted, all of them, and more than that.
+    for accepted in [100, 10_000, 12_000] {
+        let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).unwrap();
+        assert!(pending(&keeper) <= salvaged::STEP, "{}", pending(&keeper));
+        accept(&mut keeper, accepted);
+        assert!(pending(&keeper) > 0, "what waits behind them would be passed over");
+        while keeper.keep_house(Duration::from_secs(86_400)).more {}
+        assert_eq!(pending(&keeper), 25_000 - accepted);
+        accept(&mut keeper, accepted + 1);
+        assert_eq!(pending(&keeper), 25_000 - accepted - 1);
+        keeper.close().unwrap();
+    }
+}
+
+#[test]
+fn a_salvaged_reading_that_is_lost_before_it_was_counted_is_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("readings.db");
+    full_of_salvaged(&path);
+    let mut database = open(&path, 2);
+    database.salvaging = false;
+    database.connection.execute("UPDATE salvaged SET temperature = 0 WHERE row % 100 = 0", []).unwrap();
+    let position = |row| salvaged::position(salvaged::key(1, row));
+    assert_eq!(database.pending(Some(position(19_000)), 100).unwrap().readings.len(), 99);
+    while database.count_salvaged_step().unwrap() {}
+    assert_eq!(database.salvaged_pending, 24_999);
+    // Nor is it taken for the end of them where none that was counted is left.
+    (database.salvaged_pending, database.salvaged_counted) = (0, Some(salvaged::key(1, 500)));
+    let page = database.pending(Some(position(500)), 1).unwrap();
+    assert_eq!(page.readings.first().map(|(position, _)| *position), Some(position(501)));
+}
+
+/// A store that is closed.
+fn full_of_salvaged(path: &Path) {
+    let mut database = open(path, 2);
+    let keep = |connection: &Connection| {
+        (1..=25_000).try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
+    };
+    database.transaction("keep", keep).unwrap();
+    database.close(true).unwrap();
 }
