@@ -6,8 +6,11 @@ use super::handle::{Reply, Request};
 use super::keeper::Keeper;
 use super::{event_time, values};
 
-/// Answers one. Whoever asked may have gone; then nobody wants the answer.
+/// Answers one. Whoever asked may have gone: what they asked for is done all the same, but nothing is read for nobody.
 pub(crate) fn answer(keeper: &mut Keeper, request: Request) {
+    if request.is_moot() {
+        return;
+    }
     let now = keeper.timekeeper.now();
     match request {
         Request::Pending { after, limit, reply } => {
@@ -69,4 +72,41 @@ pub(crate) fn answer_at_once(keeper: &mut Keeper, request: Request) -> Result<()
 
 fn send<T>(reply: Reply<T>, answer: Result<T, StoreError>) {
     drop(reply.send(answer));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::DateTime;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::config;
+
+    #[test]
+    fn nothing_is_read_for_those_who_have_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let mut keeper = Keeper::open(&config, &timekeeper, Arc::from("run")).expect("a store");
+        // Whoever reads these finds a damaged store, and another takes its place.
+        let database = keeper.database.as_ref().expect("open");
+        database.connection.execute_batch("DROP TABLE rollup; DROP TABLE reading").expect("dropped");
+        let generation = |keeper: &Keeper| keeper.database.as_ref().expect("open").watermark.generation;
+        let (since, until) = (DateTime::UNIX_EPOCH, timekeeper.now());
+        answer(&mut keeper, Request::History { since, until, step: Duration::from_secs(300), reply: gone() });
+        answer(&mut keeper, Request::Report { since, reply: gone() });
+        answer(&mut keeper, Request::Newest { count: 10, reply: gone() });
+        assert_eq!(generation(&keeper), 1);
+        let (reply, _asker) = oneshot::channel();
+        answer(&mut keeper, Request::Newest { count: 10, reply });
+        assert_eq!(generation(&keeper), 2, "the trap works");
+    }
+
+    fn gone<T>() -> Reply<T> {
+        oneshot::channel().0
+    }
 }

@@ -34,6 +34,23 @@ pub(crate) enum Request {
     Close { reply: Reply<()> },
 }
 
+impl Request {
+    /// It reads much, and changes nothing: somebody looks at charts or at a report.
+    pub(crate) fn is_for_a_look(&self) -> bool {
+        matches!(self, Self::History { .. } | Self::Newest { .. } | Self::Report { .. })
+    }
+
+    /// Such a one whose asker has gone: nobody looks at the answer.
+    pub(crate) fn is_moot(&self) -> bool {
+        match self {
+            Self::History { reply, .. } => reply.is_closed(),
+            Self::Newest { reply, .. } => reply.is_closed(),
+            Self::Report { reply, .. } => reply.is_closed(),
+            _ => false,
+        }
+    }
+}
+
 impl StoreHandle {
     /// The oldest readings after `after` (None: after the watermark), at most `limit`. An empty page means that
     /// nothing may be sent now: wait for [`StoreHandle::changed`].

@@ -126,7 +126,8 @@ impl StoreTask {
         closed
     }
 
-    /// One question, and those that wait behind it.
+    /// One question, and those that wait behind it up to the first that somebody looks at the charts with: of these one
+    /// at a time, so that samples get their turn in between.
     async fn answer(
         &mut self,
         board: &Board,
@@ -136,12 +137,14 @@ impl StoreTask {
         let mut questions = Vec::new();
         let mut next = Some(first);
         while let Some(question) = next {
+            let last = question.is_for_a_look() && !question.is_moot();
             match question {
                 Request::Close { reply } => closing.push(reply),
+                question if question.is_moot() => {}
                 question if questions.is_empty() => questions.extend(self.answer_at_once(board, question)),
                 question => questions.push(question),
             }
-            next = self.requests.try_recv().ok();
+            next = if last { None } else { self.requests.try_recv().ok() };
         }
         if questions.is_empty() {
             return None;

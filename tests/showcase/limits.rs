@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -144,6 +146,37 @@ async fn asks_all_the_time(page: SocketAddr) {
         if stream.write_all(request.as_bytes()).await.is_ok() {
             let _whole = stream.read_to_end(&mut Vec::new()).await;
         }
+    }
+}
+
+/// Their questions are many and dear, and nobody waits for an answer: readings go to the disk all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_who_ask_for_years_and_leave_keep_no_reading_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    rig::record(dir.path(), &[(TimeDelta::days(365), TimeDelta::minutes(5))], 60.0).await;
+    let station = rig::alone(dir.path(), 60.0).await;
+    let mut visitors = JoinSet::new();
+    for _ in 0..8 {
+        visitors.spawn(asks_for_years_and_leaves(station.page));
+    }
+    // Each sample is synced by itself, or with the few that came while a question was answered.
+    for _ in 0..3 {
+        let last = |status: &Value| status["store"]["lastSequence"].as_u64().unwrap();
+        let before = last(&station.status().await.unwrap());
+        station.until("a reading on the disk", Duration::from_secs(20), |status| last(status) > before).await;
+    }
+    visitors.abort_all();
+}
+
+async fn asks_for_years_and_leaves(page: SocketAddr) {
+    let request = format!(
+        "GET /api/readings?since=2020-01-01T00:00:00Z&until=2030-01-01T00:00:00Z&step=31621800 HTTP/1.1\r\n\
+         host: {page}\r\n\r\n"
+    );
+    loop {
+        let Ok(mut stream) = TcpStream::connect(page).await else { continue };
+        let _sent = stream.write_all(request.as_bytes()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
