@@ -19,7 +19,7 @@ use crate::store::Bucket;
 const MOST: i64 = 1_500;
 /// Without `step` the answer has at most this many, enough for a wide screen.
 const COMFORTABLE: i64 = 400;
-/// Without `step`: the shortest of these (in seconds) that is comfortable.
+/// Without `step`: the shortest of these (in seconds) that is comfortable; else whole days.
 const STEPS: [i64; 12] = [10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400, 604_800];
 
 /// The query, as text: errors are ours to word.
@@ -123,7 +123,8 @@ impl Range {
 }
 
 fn comfortable(span: i64) -> i64 {
-    STEPS.into_iter().find(|step| span / step <= COMFORTABLE).unwrap_or((span / COMFORTABLE).max(1))
+    let days = span / COMFORTABLE / 86_400 + 1;
+    STEPS.into_iter().find(|step| span / step <= COMFORTABLE).unwrap_or(days * 86_400)
 }
 
 fn time(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, String> {
@@ -226,6 +227,11 @@ mod tests {
             let range = asked(since, until, "").unwrap();
             let span = (range.until - range.since).num_seconds().unsigned_abs();
             assert!(span / range.step.as_secs() <= 400, "{since}");
+            assert!(
+                span < 1_000_000_000 || range.step.as_secs().is_multiple_of(86_400),
+                "{since}: {:?}",
+                range.step
+            );
         }
         let complaint = asked("2025-11-24T12:00:00Z", "", "1s").unwrap_err();
         assert!(complaint.contains("ask for a step of 21025 s or more"), "{complaint}");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use super::StoreError;
 use super::database::Database;
 use super::pending::{Found, live};
 use super::progress::Progress;
 use super::rollups::{self, Level, Rollup};
 use super::row::{Row, since_boot};
+use super::{StoreError, rollup_rows};
 use crate::reading::{Stamp, TimeQuality};
 
 /// Rows read at a time.
@@ -86,18 +86,18 @@ fn take_out(connection: &Connection, rows: &[Row], run: &Arc<str>) -> Result<(),
     let starts: BTreeSet<i64> = rows.iter().map(|row| Level::FiveMinutes.start(row.time)).collect();
     for start in &starts {
         let id = Level::FiveMinutes.id(*start);
-        let Some(old) = rollups::stored_at(connection, id)? else { continue };
+        let Some(old) = rollup_rows::stored_at(connection, id)? else { continue };
         if old.first == 0 || old.last - old.first > FAR {
             continue;
         }
         match stayed(connection, &old, &moved, run)? {
-            Some(bucket) => rollups::write(connection, id, &bucket)?,
-            None => rollups::remove(connection, id)?,
+            Some(bucket) => rollup_rows::write(connection, id, &bucket)?,
+            None => rollup_rows::remove(connection, id)?,
         }
     }
     for level in [Level::Hour, Level::Day] {
         for unit in starts.iter().map(|start| level.start(*start)).collect::<BTreeSet<i64>>() {
-            rollups::remove(connection, level.id(unit))?;
+            rollup_rows::remove(connection, level.id(unit))?;
             rollups::remake(connection, level, unit)?;
         }
     }

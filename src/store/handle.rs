@@ -97,9 +97,10 @@ impl StoreHandle {
     }
 
     /// What was measured in `[since, until)`, in buckets of `step` (whole seconds, at least 1 s), oldest first.
-    /// The caller bounds `(until - since) / step`. A step above five minutes is rounded up to a whole number of them, and
-    /// so is a shorter one for which too many readings would have to be read: the buckets say their length. Read from closed rollups where `step` is a whole number of
-    /// them, and never with an SQL `GROUP BY` or `ORDER BY` that writes a temporary file.
+    /// The caller bounds `(until - since) / step`. A step is rounded up to whole five minutes, hours or days, whichever
+    /// is the longest that fits into it; where a part of the stretch is told by longer ones alone, to those; and one
+    /// below five minutes for which too many readings would have to be read, to five minutes. The buckets say their
+    /// length. Never read with an SQL `GROUP BY` or `ORDER BY` that writes a temporary file.
     pub async fn history(
         &self,
         since: DateTime<Utc>,

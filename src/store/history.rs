@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use super::database::Database;
 use super::fold::Fold;
 use super::pending::{Found, live};
-use super::rollups::{self, Level, Rollup};
-use super::{Bucket, StoreError};
+use super::rollups::{Level, Rollup};
+use super::{Bucket, StoreError, rollup_rows};
 use crate::reading::{Reading, TimeQuality};
 
 /// Rows read at a time.
@@ -43,17 +43,30 @@ impl Database {
         Ok(folds.into_iter().filter_map(|(start, fold)| fold.bucket(start, length)).collect())
     }
 
-    /// Rounds a step up to five-minute buckets where it is longer than one, or where it would take too many single
-    /// readings to make it.
+    /// Rounds a step up to whole buckets of a level: of the longest that is no longer than it; of five minutes where
+    /// it would take too many single readings to make it; of a longer one where what is finer has been let go.
     fn in_whole_buckets(&self, length: i64, since: i64, until: i64) -> Result<i64, StoreError> {
-        let five = Level::FiveMinutes;
-        let mut long = length > five.length();
-        if length < five.length() {
+        let mut level = Level::ALL.into_iter().rfind(|level| level.length() <= length);
+        if level.is_none() {
+            let five = Level::FiveMinutes;
             let mut readings = 0;
             self.closed(five, five.start(since), until, &mut |_, fold| readings += fold.count)?;
-            long = readings > MOST;
+            level = (readings > MOST).then_some(five);
         }
-        Ok(if long { five.start(length.saturating_add(five.length() - 1)) } else { length })
+        for (fine, coarse) in [(Level::FiveMinutes, Level::Hour), (Level::Hour, Level::Day)] {
+            if level <= Some(fine) && self.is_let_go(fine, coarse, since, until)? {
+                level = Some(coarse);
+            }
+        }
+        Ok(level.map_or(length, |level| level.start(length.saturating_add(level.length() - 1))))
+    }
+
+    /// Whether a part of `[since, until)` is told by buckets of `coarse` alone: those of `fine` have been let go there.
+    fn is_let_go(&self, fine: Level, coarse: Level, since: i64, until: i64) -> Result<bool, StoreError> {
+        let here = self.current.map(|current| current.start);
+        let first = rollup_rows::first_start(&self.connection, fine, 0)?.or(here).unwrap_or(i64::MAX);
+        let told = rollup_rows::first_start(&self.connection, coarse, coarse.start(since))?;
+        Ok(told.is_some_and(|start| start < until && start < coarse.start(first)))
     }
 
     /// Least, mean and greatest of everything from `since` until now; none without a reading. The bucket
@@ -97,29 +110,34 @@ impl Database {
         to: i64,
         add: &mut impl FnMut(i64, &Fold),
     ) -> Result<(), StoreError> {
-        let mut parts = Vec::new();
-        self.parts(level, from, to, &mut parts)?;
-        parts.iter().for_each(|part| add(part.start, &part.fold));
-        Ok(())
+        self.parts(level, from, to, &mut |part| add(part.start, &part.fold))
     }
 
-    fn parts(&self, level: Level, from: i64, to: i64, into: &mut Vec<Rollup>) -> Result<(), StoreError> {
-        let stored = rollups::between(&self.connection, level, from, to)?;
+    fn parts(
+        &self,
+        level: Level,
+        from: i64,
+        to: i64,
+        show: &mut dyn FnMut(&Rollup),
+    ) -> Result<(), StoreError> {
         let Some(current) = self.current else {
-            into.extend(stored);
-            return Ok(());
+            return rollup_rows::each_between(&self.connection, level, from, to, show);
         };
         let here = level.start(current.start);
         match level.below() {
             // What was written of the present bucket (its clock stepped) and what is in memory add up.
             None => {
-                into.extend(stored);
-                into.extend(current.open.filter(|open| (from..to).contains(&open.start)));
+                rollup_rows::each_between(&self.connection, level, from, to, show)?;
+                current.open.iter().filter(|open| (from..to).contains(&open.start)).for_each(show);
             }
             Some(below) => {
-                into.extend(stored.into_iter().filter(|part| part.start != here));
+                rollup_rows::each_between(&self.connection, level, from, to, &mut |part| {
+                    if part.start != here {
+                        show(part);
+                    }
+                })?;
                 if (from..to).contains(&here) {
-                    self.parts(below, here, here + level.length(), into)?;
+                    self.parts(below, here, here + level.length(), show)?;
                 }
             }
         }
@@ -128,13 +146,13 @@ impl Database {
 
     /// Single readings with a time in `[since, until)`. The five-minute buckets say between which sequences they are.
     fn each(&self, since: i64, until: i64, add: &mut impl FnMut(i64, &Fold)) -> Result<(), StoreError> {
-        let mut around = Vec::new();
-        self.parts(Level::FiveMinutes, Level::FiveMinutes.start(since), until, &mut around)?;
-        let around = || around.iter().filter(|bucket| bucket.first > 0);
-        let first = around().map(|bucket| bucket.first).min();
-        let last = around().map(|bucket| bucket.last).max();
-        let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
-        let mut after = first - 1;
+        let (mut first, mut last) = (u64::MAX, 0);
+        self.parts(Level::FiveMinutes, Level::FiveMinutes.start(since), until, &mut |bucket| {
+            if bucket.first > 0 {
+                (first, last) = (first.min(bucket.first), last.max(bucket.last));
+            }
+        })?;
+        let mut after = first.saturating_sub(1);
         while after < last {
             let rows = live(&self.connection, after, STEP, &self.run)?;
             for found in &rows {

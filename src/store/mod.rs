@@ -42,6 +42,7 @@ mod provisional;
 mod prune;
 mod redate;
 mod replace;
+mod rollup_rows;
 mod rollups;
 mod room;
 mod row;

@@ -5,11 +5,12 @@
 //! the next one, together with `progress.rolled_up`; after a crash the readings above that are fed in again, so
 //! none is missing and none is counted twice. A clock that steps back reopens a bucket: it is added to.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use super::StoreError;
-use super::fold::{Fold, Range};
+use super::fold::Fold;
 use super::progress::Progress;
+use super::rollup_rows::{each_between, stored_at, write};
 use super::row::Row;
 use crate::reading::TimeQuality;
 
@@ -179,37 +180,6 @@ pub(crate) fn add_late(connection: &Connection, rows: &[Row]) -> Result<(), Stor
     Ok(())
 }
 
-/// Takes one away; what is made of it is the caller's.
-pub(super) fn remove(connection: &Connection, id: i64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("DELETE FROM rollup WHERE id = ?1")
-        .and_then(|mut statement| statement.execute([id]))
-        .map_err(StoreError::doing("take out a chart's bucket"))?;
-    Ok(())
-}
-
-/// Those of a level that start in `[from, to)`, oldest first. One with a wrong checksum is left out.
-pub(crate) fn between(
-    connection: &Connection,
-    level: Level,
-    from: i64,
-    to: i64,
-) -> Result<Vec<Rollup>, StoreError> {
-    if to <= from {
-        return Ok(Vec::new());
-    }
-    let read = || {
-        let mut statement =
-            connection.prepare_cached("SELECT * FROM rollup WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
-        // The first bucket that starts at or after `from`: ids count whole seconds.
-        let first = level.id(from.saturating_add(999));
-        let rows = statement.query_map(params![first, level.id(to.saturating_add(999))], stored)?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()
-    };
-    let rows = read().map_err(StoreError::doing("read the charts"))?;
-    Ok(rows.into_iter().flatten().collect())
-}
-
 fn merge(connection: &Connection, level: Level, rollup: &Rollup) -> Result<(), StoreError> {
     let old = stored_at(connection, level.id(rollup.start))?;
     let mut sum = *rollup;
@@ -219,22 +189,15 @@ fn merge(connection: &Connection, level: Level, rollup: &Rollup) -> Result<(), S
     write(connection, level.id(sum.start), &sum)
 }
 
-pub(super) fn stored_at(connection: &Connection, id: i64) -> Result<Option<Rollup>, StoreError> {
-    let found = connection
-        .prepare_cached("SELECT * FROM rollup WHERE id = ?1")
-        .and_then(|mut statement| statement.query_row([id], stored).optional())
-        .map_err(StoreError::doing("read a chart's bucket"))?;
-    Ok(found.flatten())
-}
-
 /// From the level below; nothing there writes nothing.
 pub(super) fn remake(connection: &Connection, level: Level, start: i64) -> Result<(), StoreError> {
     let Some(below) = level.below() else { return Ok(()) };
-    let mut parts = between(connection, below, start, start + level.length())?.into_iter();
-    let Some(mut sum) = parts.next() else { return Ok(()) };
-    parts.for_each(|part| sum.add(&part));
-    sum.start = start;
-    write(connection, level.id(start), &sum)
+    let mut sum: Option<Rollup> = None;
+    each_between(connection, below, start, start + level.length(), &mut |part| match &mut sum {
+        Some(sum) => sum.add(part),
+        None => sum = Some(Rollup { start, ..*part }),
+    })?;
+    sum.map_or(Ok(()), |sum| write(connection, level.id(start), &sum))
 }
 
 /// Makes the hour and the day of the newest bucket that was salvaged: they were not over when the store was damaged.
@@ -255,48 +218,4 @@ pub(crate) fn keep_larger(connection: &Connection, level: Level, rollup: &Rollup
         Some(old) if old.fold.count >= rollup.fold.count => Ok(()),
         _ => write(connection, level.id(rollup.start), rollup),
     }
-}
-
-/// Under its id, in the place of what was there.
-pub(super) fn write(connection: &Connection, id: i64, rollup: &Rollup) -> Result<(), StoreError> {
-    let Fold { count, temperature, humidity, pressure } = rollup.fold;
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO rollup VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                id,
-                rollup.first.cast_signed(),
-                rollup.last.cast_signed(),
-                count,
-                temperature.min,
-                temperature.max,
-                temperature.sum,
-                humidity.min,
-                humidity.max,
-                humidity.sum,
-                pressure.min,
-                pressure.max,
-                pressure.sum,
-                rollup.checksum(id),
-            ])
-        })
-        .map_err(StoreError::doing("write a chart's bucket"))?;
-    Ok(())
-}
-
-fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Rollup>> {
-    let id: i64 = row.get(0)?;
-    let range = |column: usize| -> rusqlite::Result<Range> {
-        Ok(Range { min: row.get(column)?, max: row.get(column + 1)?, sum: row.get(column + 2)? })
-    };
-    let fold = Fold { count: row.get(3)?, temperature: range(4)?, humidity: range(7)?, pressure: range(10)? };
-    let rollup = Rollup {
-        start: Level::start_of_id(id),
-        first: row.get::<_, i64>(1)?.cast_unsigned(),
-        last: row.get::<_, i64>(2)?.cast_unsigned(),
-        fold,
-    };
-    Ok((rollup.checksum(id) == row.get::<_, i32>(13)?).then_some(rollup))
 }

@@ -75,7 +75,7 @@ export class Played {
       }
       const since = Date.parse(searchParams.get("since"));
       const readings = this.history(searchParams).filter(({ time }) => Date.parse(time) >= since);
-      return response.setHeader("content-type", "application/json").end(JSON.stringify({ readings }));
+      return response.setHeader("content-type", "application/json").end(JSON.stringify({ step: Number(searchParams.get("step")), readings }));
     }
     const file = pathname === "/" ? "index.html" : pathname.slice(1);
     response.setHeader("content-type", KINDS[file.split(".").pop()] ?? "text/plain");

@@ -55,8 +55,8 @@ export class Charts {
   // Fetches the span and draws it. `interval`: milliseconds between two readings, to tell a hole from a step.
   async load(span, now, interval) {
     this.#span = span;
-    const { step } = SPANS[span];
-    const readings = await this.#ask(span, now);
+    // The step may be longer than the span's, where nothing finer is kept.
+    const { step, readings } = await this.#ask(span, now);
     if (span !== this.#span) return;
     this.#failures = 0;
     this.#loaded = span;
@@ -70,7 +70,7 @@ export class Charts {
 
   // The shortest span that has something to draw; the hour, which fills first, where none has.
   async shortest(now) {
-    for (const span of Object.keys(SPANS)) if ((await this.#ask(span, now)).length > 0) return span;
+    for (const span of Object.keys(SPANS)) if ((await this.#ask(span, now)).readings.length > 0) return span;
     return "hour";
   }
 
@@ -79,7 +79,7 @@ export class Charts {
     const [since, until] = [now - length, now].map((time) => new Date(time).toISOString());
     const response = await fetch(`api/readings?${new URLSearchParams({ since, until, step })}`);
     if (!response.ok) throw new Error(await response.text());
-    return (await response.json()).readings;
+    return response.json();
   }
 
   // Says why there is nothing to draw, until the next load. What is drawn stays over one failure, as when the station

@@ -23,7 +23,9 @@ export class Today {
     const query = new URLSearchParams({ since: new Date(since).toISOString(), step: "300" });
     const response = await fetch(`api/readings?${query}`);
     if (!response.ok) throw new Error(await response.text());
-    this.#rows = (await response.json()).readings.map((row) => ({ ...row, at: Date.parse(row.time) }));
+    // Longer than asked where nothing finer is kept.
+    const { step, readings } = await response.json();
+    this.#rows = readings.map((row) => ({ ...row, at: Date.parse(row.time), middle: Date.parse(row.time) + step * 500 }));
     this.#extremes = {};
     for (const row of this.#rows) {
       // A bucket that began before midnight is yesterday's.
@@ -63,8 +65,8 @@ export class Today {
     const wanted = at - over;
     let best = null;
     for (const row of this.#rows) {
-      const middle = row.at + 150_000;
-      if (Math.abs(middle - wanted) <= 600_000 && (!best || Math.abs(middle - wanted) < Math.abs(best.at + 150_000 - wanted))) best = row;
+      const off = Math.abs(row.middle - wanted);
+      if (off <= 600_000 && (!best || off < Math.abs(best.middle - wanted))) best = row;
     }
     if (!best) return null;
     const difference = value - best[`current${FIELD[quantity]}`];
