@@ -40,6 +40,7 @@ mod pending;
 mod progress;
 mod provisional;
 mod prune;
+mod prune_charts;
 mod redate;
 mod replace;
 mod rollup_rows;

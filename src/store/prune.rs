@@ -1,5 +1,6 @@
 //! Lets readings go: old ones that were sent, by age; and when the room is used up the oldest sent ones, then the
-//! oldest pending ones, which the consumer is told of. Always the oldest first, a few hundred at a time.
+//! oldest pending ones, which the consumer is told of. Always the oldest first, a few hundred at a time. How the charts
+//! go along is `prune_charts`'s.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::Database;
 use super::gaps::{Extendable, Gap, NO_ROOM};
+use super::prune_charts::{HOURS_KEPT, charts};
 use super::rollups::Level;
 use super::row::KNOWN_TIME;
 use super::{Event, StoreError, events, salvaged};
@@ -16,8 +18,6 @@ use crate::reading::TimeQuality;
 
 /// Rows in one transaction.
 pub(super) const STEP: i64 = 500;
-/// Hours of the charts are kept at least so long, whatever the readings' age: the year's chart is made of them.
-const HOURS_KEPT: TimeDelta = TimeDelta::days(400);
 
 impl Database {
     /// One step of pruning by age, only while the clock is synchronised: a wrong clock would throw everything away.
@@ -101,26 +101,14 @@ impl Database {
         read().map_err(StoreError::doing("look for old readings"))
     }
 
-    fn has_old_charts(&self, oldest: i64, hours: i64) -> Result<bool, StoreError> {
-        self.connection
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM rollup WHERE id >= ?1 AND id < ?2) \
-                 OR EXISTS (SELECT 1 FROM rollup WHERE id >= ?3 AND id < ?4)",
-            )
-            .and_then(|mut statement| {
-                let (five, hour) = (Level::FiveMinutes, Level::Hour);
-                statement.query_row(params![five.id(0), five.id(oldest), hour.id(0), hour.id(hours)], |row| {
-                    row.get(0)
-                })
-            })
-            .map_err(StoreError::doing("look for old charts"))
-    }
-
-    /// Makes room by one step: sent readings first; pending ones only where `pending` allows it. False: there was
-    /// nothing to let go.
+    /// Makes room by one step: of charts that have more than their share; else sent readings; pending ones only where
+    /// `pending` allows it, and then whatever charts there are. False: there was nothing to let go.
     pub fn evict(&mut self, pending: bool) -> Result<bool, StoreError> {
         let (salvaged, acknowledged) = (self.watermark.salvaged, self.watermark.acknowledged);
         self.write_down()?;
+        if self.charts_have_more_than_their_share()? && self.evict_charts()? {
+            return Ok(true);
+        }
         // Never the newest: it is what keeps the sequence going, and the page shows it.
         let newest = self.last_sequence.saturating_sub(1);
         let sent = self.transaction("make room", |connection| {
@@ -134,7 +122,7 @@ impl Database {
             let told = (self.salvaged_pending > 0 && !self.salvaging && self.evict_salvaged()?)
                 || self.evict_pending(newest)?;
             self.forget_fine_charts()?;
-            return Ok(told);
+            return Ok(told || self.evict_charts()?);
         }
         self.forget_fine_charts()?;
         Ok(sent > 0)
@@ -209,24 +197,6 @@ impl Database {
         };
         read().map_err(StoreError::doing("look for readings to let go"))
     }
-
-    /// Five-minute buckets from before the oldest reading: the hours stay.
-    fn forget_fine_charts(&mut self) -> Result<(), StoreError> {
-        let oldest: Option<i64> = self
-            .connection
-            .query_row(
-                "SELECT time FROM reading WHERE time_quality < 2 ORDER BY sequence LIMIT 1",
-                [],
-                |row| row.get(0),
-            )
-            .ok();
-        match oldest {
-            Some(oldest) => self.transaction("make room", |connection| {
-                charts(connection, Level::FiveMinutes, Level::Hour.start(oldest)).map(drop)
-            }),
-            None => Ok(()),
-        }
-    }
 }
 
 fn oldest(connection: &Connection, table: &str, order: &str, upto: u64) -> Result<usize, StoreError> {
@@ -244,13 +214,4 @@ fn delete(connection: &Connection, sql: &str, upto: u64) -> Result<usize, StoreE
         .prepare_cached(sql)
         .and_then(|mut statement| statement.execute([upto.cast_signed()]))
         .map_err(StoreError::doing("let readings go"))
-}
-
-fn charts(connection: &Connection, level: Level, before: i64) -> Result<usize, StoreError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM rollup WHERE id IN (SELECT id FROM rollup WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
-        )
-        .and_then(|mut statement| statement.execute(params![level.id(0), level.id(before), STEP]))
-        .map_err(StoreError::doing("let old charts go"))
 }

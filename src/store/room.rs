@@ -61,7 +61,7 @@ impl Database {
             .map_err(StoreError::doing("limit the size of the database"))
     }
 
-    fn number(&self, pragma: &str) -> Result<u64, StoreError> {
+    pub(super) fn number(&self, pragma: &str) -> Result<u64, StoreError> {
         self.connection
             .query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
             .map(i64::cast_unsigned)
