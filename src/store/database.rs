@@ -53,6 +53,8 @@ pub(crate) struct Database {
     pub(super) provisional: Option<Provisional>,
     /// The newest event that was handed out in this run.
     pub(super) events_offered: u64,
+    /// The newest event of missed samples that was recorded since the store was opened; 0: none.
+    pub(super) missed_event: u64,
     pub(super) extendable: Option<Extendable>,
     /// Set aside, and above the watermark.
     pub(super) dead: BTreeSet<Position>,
@@ -110,6 +112,7 @@ impl Database {
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
             last_event: watermark.events.max(greatest(&connection, "event", "event_sequence")?),
             events_offered: 0,
+            missed_event: 0,
             newest_rows: Vec::new(),
             provisional: None,
             lag: None,

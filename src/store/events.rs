@@ -14,6 +14,12 @@ use crate::reading::TimeQuality;
 
 /// Longer texts are cut: an event has to fit into one database page, where the salvage finds it.
 const LONGEST_TEXT: usize = 300;
+/// Of so many that wait the newest of missed samples takes in those that come: else a loose cable on a station without
+/// a hub would fill the store with events, and readings would have to go.
+const MANY: u64 = 1_000;
+
+/// Samples that were due and not taken.
+const MISSED: &str = "missedSamples";
 
 /// Frozen, like the checksum of a row.
 pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &str, fields: &str) -> i32 {
@@ -146,14 +152,15 @@ fn shortened(fields: &Map<String, Value>) -> Map<String, Value> {
 }
 
 impl Database {
-    /// Records an event under the next number, synced.
+    /// Records an event under the next number, synced; missed samples, where many events wait, under the number of the
+    /// newest of theirs.
     pub fn record_event(
         &mut self,
         kind: &str,
         fields: Map<String, Value>,
         time: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let event = Event {
+        let mut event = Event {
             event_sequence: self.last_event + 1,
             run: self.run.clone(),
             store_id: self.store_id.clone(),
@@ -161,9 +168,26 @@ impl Database {
             kind: kind.to_owned(),
             fields,
         };
+        let is_missed = kind == MISSED;
+        if is_missed && let Some(before) = self.missed_that_takes_more()? {
+            event = event_time::joined(&before, &event).unwrap_or(event);
+        }
         self.transaction("record an event", |connection| write(connection, &event))?;
-        self.last_event = event.event_sequence;
+        self.last_event = self.last_event.max(event.event_sequence);
+        if is_missed {
+            self.missed_event = event.event_sequence;
+        }
         Ok(())
+    }
+
+    /// Like a gap's it is of this run, and nobody was handed it.
+    fn missed_that_takes_more(&self) -> Result<Option<Event>, StoreError> {
+        let newest = self.missed_event;
+        if self.last_event - self.watermark.events < MANY || newest <= self.events_offered {
+            return Ok(None);
+        }
+        let (events, _) = after(&self.connection, newest - 1, 1)?;
+        Ok(events.into_iter().next().filter(|event| event.event_sequence == newest))
     }
 
     /// No event waits for the hub.

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use weather_station::reading::{FromSensor, Stamp};
 use weather_station::status::StoreState;
-use weather_station::store::Position;
+use weather_station::store::{Event, Position};
 
 use crate::support::{Place, Running, date, sequences};
 
 const MAX: u64 = 2 << 20;
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn bytes(place: &Place) -> u64 {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
@@ -264,6 +266,45 @@ async fn charts_leave_room_for_readings() {
     let (since, until) = (date("2026-06-01T00:00:00Z"), place.clock.timekeeper().now());
     let days = store.handle.history(since, until, Duration::from_secs(86_400)).await.unwrap();
     assert_eq!(days.iter().map(|day| day.count).sum::<u32>(), 12_500);
+    store.stop().await;
+}
+
+/// A loose cable, and no hub that takes what is told of it.
+#[tokio::test]
+async fn events_leave_room_for_readings() {
+    let mut place = Place::new();
+    place.config.max_size = 1 << 20;
+    let mut store = place.start();
+    let begin = store.timekeeper.stamp();
+    let after = |minutes: u32| Stamp {
+        since_boot: begin.since_boot + MINUTE * minutes,
+        time: begin.time + MINUTE * minutes,
+        ..begin
+    };
+    place.clock.advance(MINUTE * 5_000);
+    for minute in 0..5_000 {
+        let (from, until, reason) = (after(minute), after(minute + 1), "no answer at 0x76".to_owned());
+        store.samples.send(FromSensor::Missed { count: 2, from, until, reason }).await.unwrap();
+    }
+    let end = after(5_000);
+    store.append(100).await;
+    assert_eq!(sequences(&store.page().await), (1..=100).collect::<Vec<_>>());
+    let events = store.handle.pending_events(10_000).await.unwrap();
+    let told: u64 = events.iter().map(|event| event.fields["count"].as_u64().unwrap()).sum();
+    assert_eq!(told, 10_000);
+    assert!(events.len() <= 1_001, "{} events", events.len());
+    // Each goes on where the one before it has ended.
+    let time = |event: &Event, key: &str| event.fields[key].as_str().map(date).unwrap();
+    assert!(events.windows(2).all(|pair| time(&pair[0], "until") == time(&pair[1], "from")));
+    let (first, last) = (&events[0], events.last().unwrap());
+    assert_eq!((time(first, "from"), time(last, "until")), (begin.time, end.time));
+    // They were handed out: the next one is another.
+    let (from, until) = (end, end);
+    let missed = FromSensor::Missed { count: 1, from, until, reason: "it was pulled out".into() };
+    store.samples.send(missed).await.unwrap();
+    store.append(1).await;
+    let more = store.handle.pending_events(10_000).await.unwrap();
+    assert_eq!((more.len(), &more[events.len()].fields["count"]), (events.len() + 1, &1.into()));
     store.stop().await;
 }
 
