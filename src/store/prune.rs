@@ -42,18 +42,19 @@ impl Database {
             self.watermark.acknowledged,
             oldest,
         )?;
-        let hours = (now - HOURS_KEPT.max(keep)).timestamp_millis();
+        let fives = self.without_the_present(Level::Hour, oldest);
+        let hours = self.without_the_present(Level::Day, (now - HOURS_KEPT.max(keep)).timestamp_millis());
         let acknowledged = self.watermark.acknowledged;
         let (upto_salvaged, upto) = (old_salvaged.unwrap_or(0), old.unwrap_or(0));
         let gone = {
             let mut gone = 0;
-            if upto_salvaged > 0 || upto > 0 || self.has_old_charts(oldest, hours)? {
+            if upto_salvaged > 0 || upto > 0 || self.has_old_charts(fives, hours)? {
                 self.write_down()?;
                 gone = self.transaction("prune old readings", |connection| {
                     Ok(delete(connection, "DELETE FROM salvaged WHERE row <= ?1", upto_salvaged)?
                         + delete(connection, "DELETE FROM reading WHERE sequence <= ?1", upto)?
                         + delete(connection, "DELETE FROM gap WHERE last <= ?1", acknowledged)?
-                        + charts(connection, Level::FiveMinutes, oldest)?
+                        + charts(connection, Level::FiveMinutes, fives)?
                         + charts(connection, Level::Hour, hours)?)
                 })?;
             }

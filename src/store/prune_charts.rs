@@ -17,7 +17,13 @@ const SHARE: u64 = 4;
 const IN_A_PAGE: u64 = 12;
 
 impl Database {
-    pub(super) fn has_old_charts(&self, oldest: i64, hours: i64) -> Result<bool, StoreError> {
+    /// Up to where the buckets before `time` may go that those of `level` are made of: whole ones only, and not the one
+    /// that the station is in, which is made when it leaves it.
+    pub(super) fn without_the_present(&self, level: Level, time: i64) -> i64 {
+        level.start(self.current.map_or(time, |current| time.min(current.start)))
+    }
+
+    pub(super) fn has_old_charts(&self, fives: i64, hours: i64) -> Result<bool, StoreError> {
         self.connection
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM rollup WHERE id >= ?1 AND id < ?2) \
@@ -25,7 +31,7 @@ impl Database {
             )
             .and_then(|mut statement| {
                 let (five, hour) = (Level::FiveMinutes, Level::Hour);
-                statement.query_row(params![five.id(0), five.id(oldest), hour.id(0), hour.id(hours)], |row| {
+                statement.query_row(params![five.id(0), five.id(fives), hour.id(0), hour.id(hours)], |row| {
                     row.get(0)
                 })
             })
@@ -49,9 +55,7 @@ impl Database {
     /// The oldest hours; days where there are none. Those that the present day will be made of stay. False: there was
     /// nothing to let go.
     pub(super) fn evict_charts(&mut self) -> Result<bool, StoreError> {
-        let here =
-            self.current.map_or_else(|| self.timekeeper.now().timestamp_millis(), |current| current.start);
-        let today = Level::Day.start(here);
+        let today = self.without_the_present(Level::Day, self.timekeeper.now().timestamp_millis());
         let gone =
             self.transaction("make room", |connection| match charts(connection, Level::Hour, today)? {
                 0 => charts(connection, Level::Day, today),
@@ -70,9 +74,9 @@ impl Database {
                 |row| row.get(0),
             )
             .ok();
-        match oldest {
-            Some(oldest) => self.transaction("make room", |connection| {
-                charts(connection, Level::FiveMinutes, Level::Hour.start(oldest)).map(drop)
+        match oldest.map(|oldest| self.without_the_present(Level::Hour, oldest)) {
+            Some(before) => self.transaction("make room", |connection| {
+                charts(connection, Level::FiveMinutes, before).map(drop)
             }),
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ use crate::support::{Place, Running, date, sample};
 const STEPS: [u64; 5] = [60, 300, 3_600, 86_400, 1_800];
 
 /// Sends readings with the clock moving between them, and keeps what a chart should say.
-async fn record(
+pub async fn record(
     place: &Place,
     store: &Running,
     from: u64,
@@ -28,7 +28,7 @@ async fn record(
     store.synced(model.len() as u64).await;
 }
 
-fn expected(
+pub fn expected(
     model: &[(DateTime<Utc>, f64)],
     since: DateTime<Utc>,
     until: DateTime<Utc>,
@@ -50,7 +50,7 @@ fn expected(
         .collect()
 }
 
-fn assert_same(found: &[Bucket], expected: &[(i64, u32, f64, f64, f64)], what: &str) {
+pub fn assert_same(found: &[Bucket], expected: &[(i64, u32, f64, f64, f64)], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: number of buckets");
     for (bucket, (start, count, least, mean, greatest)) in found.iter().zip(expected) {
         let spread = bucket.air_temperature;
@@ -248,42 +248,6 @@ async fn readings_of_unknown_time_are_passed_over_once() {
     );
     record(&place, &store, 50, 30, Duration::from_secs(60), &mut model).await;
     assert_charts(&store, &model, "unknown for long").await;
-    store.stop().await;
-}
-
-/// Five minutes are kept for a month, hours for 400 days, days for ever: what is asked is told by what there is.
-#[tokio::test]
-async fn a_step_of_any_length_leaves_no_year_out() {
-    let mut place = Place::new();
-    place.config.keep = Duration::from_secs(30 * 86_400);
-    let store = place.start();
-    let mut model = Vec::new();
-    record(&place, &store, 0, 3_300, Duration::from_secs(8 * 3_600), &mut model).await;
-    let now = place.clock.timekeeper().now();
-    let days = |days: i64| now - TimeDelta::days(days);
-    for (since, until, step, length) in [
-        // 26.4 days, as for 1,100 days in 400 buckets.
-        (days(1_101), now, 2_280_960, 27 * 86_400),
-        (days(600), now, 12 * 3_600, 86_400),
-        (days(395), now, 23 * 3_600 + 300, 86_400),
-        (days(395), now, 7 * 3_600, 7 * 3_600),
-        (days(390), now, 8 * 3_600 + 1, 9 * 3_600),
-        (days(60), now, 3_000, 3_600),
-        (days(20), now, 3_000, 3_000),
-        (days(600), days(599), 60, 86_400),
-        (days(300), days(299), 60, 3_600),
-    ] {
-        let found = store.handle.history(since, until, Duration::from_secs(step)).await.unwrap();
-        assert_eq!(found[0].length, Duration::from_secs(length), "step {step}");
-        // The first and the last bucket are whole.
-        let whole = |time: DateTime<Utc>, more: i64| {
-            let length = i64::try_from(length).unwrap();
-            DateTime::from_timestamp((time.timestamp() + more).div_euclid(length) * length, 0).unwrap()
-        };
-        let until = whole(until, i64::try_from(length).unwrap() - 1);
-        let expected = expected(&model, whole(since, 0), until, length);
-        assert_same(&found, &expected, &format!("since {since}, step {step}"));
-    }
     store.stop().await;
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod charts;
+mod charts_kept;
 mod clock;
 mod damage;
 mod dates;

@@ -240,35 +240,6 @@ async fn max_size_holds_while_the_whole_file_is_checked() {
     store.stop().await;
 }
 
-/// In a small store the charts of a year would take all the room there is.
-#[tokio::test]
-async fn charts_leave_room_for_readings() {
-    let mut place = Place::new();
-    place.config.max_size = 1 << 20;
-    place.config.keep = Duration::from_secs(3_650 * 86_400);
-    let mut store = place.start();
-    for round in 1..=120 {
-        for _ in 0..100 {
-            store.send(1).await;
-            place.clock.advance(Duration::from_secs(3_600));
-        }
-        store.synced(round * 100).await;
-        store.handle.acknowledge(Position { generation: 1, row: round * 100 }).await.unwrap();
-    }
-    for _ in 0..500 {
-        store.send(1).await;
-        place.clock.advance(Duration::from_secs(60));
-    }
-    store.synced(12_500).await;
-    assert_eq!(sequences(&store.page().await), (12_001..=12_500).collect::<Vec<_>>());
-    assert_eq!(store.handle.pending_events(10).await.unwrap(), []);
-    // Hours go before days do.
-    let (since, until) = (date("2026-06-01T00:00:00Z"), place.clock.timekeeper().now());
-    let days = store.handle.history(since, until, Duration::from_secs(86_400)).await.unwrap();
-    assert_eq!(days.iter().map(|day| day.count).sum::<u32>(), 12_500);
-    store.stop().await;
-}
-
 /// A loose cable, and no hub that takes what is told of it.
 #[tokio::test]
 async fn events_leave_room_for_readings() {
