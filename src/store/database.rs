@@ -17,6 +17,7 @@ use super::rollups::{self, Current};
 use super::room::Sizes;
 use super::row::Row;
 use super::salvaged::Origins;
+use super::too_old::Walks;
 use super::watermark::Watermark;
 use super::{Position, StoreError, events, salvaged, schema};
 use crate::clock::Timekeeper;
@@ -74,6 +75,8 @@ pub(crate) struct Database {
     pub(super) salvaged_waits: bool,
     /// The last stop was an orderly one.
     pub(super) was_clean: bool,
+    /// Readings of unknown time that need not be walked over again to see whether they are old.
+    pub(super) walks: Walks,
     /// Of the files, where nothing was written since they were looked at.
     pub(super) sizes: Option<Sizes>,
     /// What is known of the file as a whole.
@@ -130,6 +133,7 @@ impl Database {
             salvaging: false,
             salvaged_waits: false,
             was_clean: progress.clean,
+            walks: Walks::default(),
             sizes: None,
             soundness: Soundness::Unknown,
             connection,

@@ -54,6 +54,7 @@ mod schema;
 mod snapshot;
 mod survey;
 mod task;
+mod too_old;
 mod transaction;
 mod trouble;
 mod values;

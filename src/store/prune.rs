@@ -5,16 +5,16 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::database::Database;
 use super::gaps::{Extendable, Gap, NO_ROOM};
 use super::prune_charts::{HOURS_KEPT, charts};
 use super::rollups::Level;
 use super::row::KNOWN_TIME;
-use super::{Event, StoreError, events, salvaged};
+use super::too_old::{READINGS, SALVAGED};
+use super::{Event, StoreError, events, salvaged, too_old};
 use crate::clock::ClockState;
-use crate::reading::TimeQuality;
 
 /// Rows in one transaction.
 pub(super) const STEP: i64 = 500;
@@ -30,17 +30,19 @@ impl Database {
             return Ok(false);
         }
         let oldest = oldest.timestamp_millis();
-        let old_salvaged = self.last_old(
-            "SELECT row, time, time_quality FROM salvaged",
-            "row",
+        let old_salvaged = too_old::last(
+            &self.connection,
+            SALVAGED,
             self.watermark.salvaged,
             oldest,
+            &mut self.walks.salvaged,
         )?;
-        let old = self.last_old(
-            "SELECT sequence, time, time_quality FROM reading",
-            "sequence",
+        let old = too_old::last(
+            &self.connection,
+            READINGS,
             self.watermark.acknowledged,
             oldest,
+            &mut self.walks.readings,
         )?;
         let fives = self.without_the_present(Level::Hour, oldest);
         let hours = self.without_the_present(Level::Day, (now - HOURS_KEPT.max(keep)).timestamp_millis());
@@ -61,45 +63,6 @@ impl Database {
             gone
         };
         Ok(gone > 0)
-    }
-
-    /// The last row of the oldest ones, a step long, that was sent and is too old. One of unknown time is judged by the
-    /// first one behind it whose time is known.
-    fn last_old(
-        &self,
-        select: &str,
-        order: &str,
-        acknowledged: u64,
-        oldest: i64,
-    ) -> Result<Option<u64>, StoreError> {
-        let read = || {
-            let sql = format!("{select} WHERE {order} <= ?1 ORDER BY {order} LIMIT ?2");
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(params![acknowledged.cast_signed(), STEP])?;
-            let (mut last, mut of_unknown_time, mut count) = (None, 0, 0);
-            while let Some(row) = rows.next()? {
-                let (number, time, quality): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                count += 1;
-                if quality == i64::from(TimeQuality::Unknown.code()) {
-                    of_unknown_time = number;
-                } else if time >= oldest {
-                    return Ok(last);
-                } else {
-                    last = Some(number.cast_unsigned());
-                }
-            }
-            if last.is_some() || count < STEP {
-                return Ok(last);
-            }
-            let sql = format!(
-                "{select} WHERE {order} > ?1 AND {order} <= ?2 AND time_quality < ?3 ORDER BY {order} LIMIT 1"
-            );
-            let bounds = params![of_unknown_time, acknowledged.cast_signed(), TimeQuality::Unknown.code()];
-            let known: Option<i64> =
-                self.connection.prepare_cached(&sql)?.query_row(bounds, |row| row.get(1)).optional()?;
-            Ok(known.filter(|time| *time < oldest).map(|_| of_unknown_time.cast_unsigned()))
-        };
-        read().map_err(StoreError::doing("look for old readings"))
     }
 
     /// Makes room by one step: of charts that have more than their share; else sent readings; pending ones only where
