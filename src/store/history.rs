@@ -15,8 +15,8 @@ use crate::reading::{Reading, TimeQuality};
 
 /// Rows read at a time.
 const STEP: usize = 1_000;
-/// Single readings that one chart may read: three days at one in five seconds.
-const MOST: i64 = 50_000;
+/// Rows among which one chart may look for single readings: three days at one in five seconds.
+const MOST: u64 = 50_000;
 
 impl Database {
     /// See [`super::StoreHandle::history`].
@@ -47,30 +47,35 @@ impl Database {
     /// it would take too many single readings to make it; of a longer one where what is finer has been let go.
     fn in_whole_buckets(&self, length: i64, since: i64, until: i64) -> Result<i64, StoreError> {
         let mut level = Level::ALL.into_iter().rfind(|level| level.length() <= length);
-        if level.is_none() {
-            let five = Level::FiveMinutes;
-            let mut readings = 0;
-            self.closed(five, five.start(since), until, &mut |_, fold| readings += fold.count)?;
-            level = (readings > MOST).then_some(five);
+        if level.is_none() && is_much(self.sequences(since, until)?) {
+            level = Some(Level::FiveMinutes);
         }
-        for (fine, coarse) in [(Level::FiveMinutes, Level::Hour), (Level::Hour, Level::Day)] {
-            if level <= Some(fine) && self.is_let_go(fine, coarse, since, until)? {
-                level = Some(coarse);
+        let shortest = level.unwrap_or(Level::FiveMinutes);
+        for fine in Level::ALL.into_iter().filter(|fine| *fine >= shortest) {
+            if !self.is_let_go(fine, since, until)? {
+                level = level.max((fine > shortest).then_some(fine));
+                break;
             }
         }
         Ok(level.map_or(length, |level| level.start(length.saturating_add(level.length() - 1))))
     }
 
-    /// Whether a part of `[since, until)` is told by buckets of `coarse` alone: those of `fine` have been let go there.
-    fn is_let_go(&self, fine: Level, coarse: Level, since: i64, until: i64) -> Result<bool, StoreError> {
+    /// Whether a part of `[since, until)` is told by longer buckets alone: those of this level have been let go there.
+    fn is_let_go(&self, level: Level, since: i64, until: i64) -> Result<bool, StoreError> {
         let here = self.current.map(|current| current.start);
-        let first = rollup_rows::first_start(&self.connection, fine, 0)?.or(here).unwrap_or(i64::MAX);
-        let told = rollup_rows::first_start(&self.connection, coarse, coarse.start(since))?;
-        Ok(told.is_some_and(|start| start < until && start < coarse.start(first)))
+        let first = rollup_rows::first_start(&self.connection, level, 0)?.or(here).unwrap_or(i64::MAX);
+        for longer in Level::ALL.into_iter().filter(|longer| *longer > level) {
+            let told = rollup_rows::first_start(&self.connection, longer, longer.start(since))?;
+            if told.is_some_and(|start| start < until.min(longer.start(first))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Least, mean and greatest of everything from `since` until now; none without a reading. The bucket
-    /// starts at `since`, which need be no round time.
+    /// starts at `since`, which need be no round time; where the readings of its first five minutes lie too far apart to
+    /// be read one by one, all of them count.
     pub fn report(&mut self, since: DateTime<Utc>) -> Result<Option<Bucket>, StoreError> {
         let now = self.timekeeper.now();
         let from = since.timestamp_millis().max(0);
@@ -144,14 +149,24 @@ impl Database {
         Ok(())
     }
 
-    /// Single readings with a time in `[since, until)`. The five-minute buckets say between which sequences they are.
-    fn each(&self, since: i64, until: i64, add: &mut impl FnMut(i64, &Fold)) -> Result<(), StoreError> {
+    /// The first and the last sequence between which the single readings of `[since, until)` are, as the five-minute
+    /// buckets say. Where the clock came to the same time twice there may be many others among them.
+    fn sequences(&self, since: i64, until: i64) -> Result<(u64, u64), StoreError> {
         let (mut first, mut last) = (u64::MAX, 0);
         self.parts(Level::FiveMinutes, Level::FiveMinutes.start(since), until, &mut |bucket| {
             if bucket.first > 0 {
                 (first, last) = (first.min(bucket.first), last.max(bucket.last));
             }
         })?;
+        Ok((first, last))
+    }
+
+    /// Single readings with a time in `[since, until)`; the whole five minutes where they lie too far apart.
+    fn each(&self, since: i64, until: i64, add: &mut impl FnMut(i64, &Fold)) -> Result<(), StoreError> {
+        let (first, last) = self.sequences(since, until)?;
+        if is_much((first, last)) {
+            return self.closed(Level::FiveMinutes, Level::FiveMinutes.start(since), until, add);
+        }
         let mut after = first.saturating_sub(1);
         while after < last {
             let rows = live(&self.connection, after, STEP, &self.run)?;
@@ -172,5 +187,45 @@ impl Database {
             }
         }
         Ok(())
+    }
+}
+
+/// Too much to be read for one chart.
+fn is_much((first, last): (u64, u64)) -> bool {
+    last.saturating_sub(first) >= MOST
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::TimeDelta;
+
+    use super::super::row::Row;
+    use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+
+    /// A clock that nobody sets came to the same time in two boots: between them lie millions of readings of other times.
+    #[test]
+    fn readings_that_lie_far_apart_are_told_by_their_five_minutes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let run = Arc::from("run");
+        let mut database =
+            Database::open(&folder.path().join("readings.db"), 1, "", &timekeeper, &run).expect("a database");
+        let at = |sequence, minute: i64| Row { time: minute * 60_000, ..Row::example(sequence) };
+        let rows = [at(1, 0), at(2, 3), at(3, 60), at(5_000_000, 4), at(5_000_001, 6)];
+        database.insert(&rows).expect("inserted");
+        let minute = |minute: i64| DateTime::UNIX_EPOCH + TimeDelta::minutes(minute);
+        let mut history = |until| {
+            let step = Duration::from_secs(60);
+            let found = database.history(minute(0), minute(until), step).expect("a history");
+            found.iter().map(|bucket| (bucket.length.as_secs(), bucket.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(history(5), [(300, 3)]);
+        assert_eq!(history(10), [(300, 3), (300, 1)]);
+        // Nor does a report look for the part of five minutes that it begins in.
+        let report = database.report(minute(1)).expect("a report").expect("readings");
+        assert_eq!(report.count, 5);
     }
 }
