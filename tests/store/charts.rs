@@ -1,8 +1,10 @@
 //! Charts: the rollups say what the readings say, whatever happened in between.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinSet;
 use weather_station::reading::FromSensor;
 use weather_station::store::Bucket;
 
@@ -248,6 +250,30 @@ async fn readings_of_unknown_time_are_passed_over_once() {
     );
     record(&place, &store, 50, 30, Duration::from_secs(60), &mut model).await;
     assert_charts(&store, &model, "unknown for long").await;
+    store.stop().await;
+}
+
+/// In between there is a turn for a sample, and one that the watchdog sees.
+#[tokio::test]
+async fn of_many_who_look_at_charts_one_is_answered_at_a_time() {
+    let place = Place::new();
+    let store = place.start();
+    let mut model = Vec::new();
+    record(&place, &store, 0, 10, Duration::from_secs(60), &mut model).await;
+    let before = store.turns.load(Ordering::Relaxed);
+    let mut visitors = JoinSet::new();
+    for _ in 0..30 {
+        let handle = store.handle.clone();
+        let (since, until) = (date("2026-06-01T12:00:00Z"), date("2026-06-01T13:00:00Z"));
+        visitors.spawn(async move { handle.history(since, until, Duration::from_secs(300)).await });
+    }
+    let expected = expected(&model, model[0].0, DateTime::<Utc>::MAX_UTC, 300);
+    while let Some(found) = visitors.join_next().await {
+        assert_same(&found.unwrap().unwrap(), &expected, "each");
+    }
+    let turns = store.turns.load(Ordering::Relaxed) - before;
+    // The first was answered in the turn before.
+    assert!(turns >= 29, "{turns} turns for 30 questions");
     store.stop().await;
 }
 

@@ -162,9 +162,9 @@ impl Place {
         let board = Arc::new(Board::default());
         let (settings, settings_rx) =
             watch::channel(Settings::from_file(&Config { store: self.config.clone(), ..Config::default() }));
-        let task =
-            tokio::spawn(task.run(samples_rx, board.clone(), settings_rx, Arc::new(AtomicU64::new(0))));
-        Ok(Running { samples, handle, board, _settings: settings, timekeeper, task, taken: 0 })
+        let turns = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(task.run(samples_rx, board.clone(), settings_rx, turns.clone()));
+        Ok(Running { samples, handle, board, turns, _settings: settings, timekeeper, task, taken: 0 })
     }
 }
 
@@ -173,6 +173,8 @@ pub struct Running {
     pub samples: mpsc::Sender<FromSensor>,
     pub handle: StoreHandle,
     pub board: Arc<Board>,
+    /// Of the task's loop.
+    pub turns: Arc<AtomicU64>,
     /// Settings end with their sender: it is kept while the store runs.
     _settings: watch::Sender<Settings>,
     pub timekeeper: Timekeeper,
