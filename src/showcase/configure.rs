@@ -1,6 +1,6 @@
 //! The TPM configuration form, as the predecessor's device portal had it: host name, device id, primary key,
 //! Save. Afterwards host and id can be read and the key cannot. For this machine only, with the setup code.
-//! Decides; `configure_page` words it, `identity` does it.
+//! Decides; `configure_page` words it, `identity` does it, `desk` has one visitor at a time do it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,51 +15,24 @@ use tokio::task::JoinSet;
 
 use super::configure_page::{self, Notice};
 use super::connection::Connection;
+use super::desk::{Desk, Turn};
 use super::origin;
 use super::routes::Shared;
 use super::secret_form::{self, FormError, SecretForm};
-use super::setup_code::{SetupCode, Verdict};
+use super::setup_code::Verdict;
 use crate::chain::chain;
 use crate::config;
-use crate::identity::IdentityError;
 use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
 use crate::status::Board;
 
 /// A form that is not whole by then is given up.
 const READING: Duration = Duration::from_secs(15);
-/// A discrete TPM may take half a minute to make its storage root key.
-const WORKING: Duration = Duration::from_secs(90);
-
 /// Where the browser is sent after Save: a reload sends no form again.
 const SAVED: &str = "saved";
-
-/// What the form works with. One visitor at a time: the TPM is one.
-pub struct Desk {
-    pub code: SetupCode,
-    identity: config::Identity,
-    turn: Arc<tokio::sync::Mutex<()>>,
-}
 
 /// What is being saved: it goes on without the browser that asked for it, and ends with the page. Locked to add one;
 /// nobody waits while holding it.
 pub type Saving = std::sync::Mutex<JoinSet<()>>;
-
-impl Desk {
-    pub fn new(code: SetupCode, identity: config::Identity) -> Self {
-        Self { code, identity, turn: Arc::default() }
-    }
-
-    /// What is in the slot, read from the TPM itself.
-    async fn look(&self) -> Result<Shown, String> {
-        let config::Identity { tcti, slot, .. } = self.identity.clone();
-        blocking(move || look(&tcti, slot)).await
-    }
-
-    async fn put(&self, request: ProvisionRequest, force: bool) -> Result<(), String> {
-        let config::Identity { tcti, slot, .. } = self.identity.clone();
-        blocking(move || provision(&tcti, slot, &request, force)).await
-    }
-}
 
 /// Shows the form, or why it is not for this visitor.
 pub async fn show(
@@ -71,9 +44,9 @@ pub async fn show(
     if let Err(refusal) = origin::check_place(&connection, &headers) {
         return configure_page::closed(&refusal);
     }
-    let _turn = shared.desk.turn.lock().await;
+    let Some(turn) = shared.desk.turn_soon().await else { return configure_page::busy() };
     let notice = if query.as_deref() == Some(SAVED) { Notice::Saved } else { Notice::None };
-    form(&shared.desk, StatusCode::OK, &notice, &SecretForm::default()).await
+    form(&shared.desk, turn, StatusCode::OK, &notice, &SecretForm::default()).await
 }
 
 /// Takes the form.
@@ -101,8 +74,8 @@ pub async fn save(
 
 async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) -> Response {
     let desk = shared.desk.clone();
-    let Ok(turn) = desk.turn.clone().try_lock_owned() else {
-        return (StatusCode::CONFLICT, "another form is being saved at this moment: try again\n")
+    let Some(turn) = desk.turn() else {
+        return (StatusCode::CONFLICT, "the TPM is busy for another visitor at this moment: try again\n")
             .into_response();
     };
     if let Err((status, pause, problem)) = let_in(&desk, connection, &filled.code) {
@@ -112,13 +85,13 @@ async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) ->
         }
         return response;
     }
-    // A browser that leaves takes the handler with it. What the TPM was told goes on all the same: the turn, the
-    // code and the rest of the station have to know how it ended.
+    // A browser that leaves takes the handler with it. What the TPM was told goes on all the same: the code and the
+    // rest of the station have to know how it ended.
     let (answer, answered) = oneshot::channel();
     let board = shared.board.clone();
     let saving = async move {
-        let response = save_and_tell(&desk, &board, &filled).await;
-        drop((filled, turn));
+        let response = save_and_tell(&desk, &board, turn, &filled).await;
+        drop(filled);
         // Nobody may be there any more to be told.
         let _gone = answer.send(response);
     };
@@ -130,14 +103,43 @@ async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) ->
     answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-async fn save_and_tell(desk: &Desk, board: &Board, filled: &SecretForm) -> Response {
-    match save_into_tpm(desk, filled).await {
-        Ok(()) => {
-            board.provisioned.send_modify(|times| *times += 1);
-            Redirect::to(&format!("/configuration?{SAVED}")).into_response()
-        }
-        Err((status, problem)) => form(desk, status, &Notice::Problem(problem), filled).await,
+async fn save_and_tell(desk: &Desk, board: &Board, turn: Turn, filled: &SecretForm) -> Response {
+    if desk.identity.source != config::IdentitySource::Tpm {
+        let text = "This station keeps its key in a file (identity.source = \"key-file\"), not in a TPM.";
+        return form(desk, turn, StatusCode::CONFLICT, &Notice::Problem(text.into()), filled).await;
     }
+    let request = match ProvisionRequest::new(&filled.host, &filled.device_id, &filled.key) {
+        Ok(request) => request,
+        Err(error) => {
+            let notice = Notice::Problem(chain(&error));
+            return form(desk, turn, StatusCode::UNPROCESSABLE_ENTITY, &notice, filled).await;
+        }
+    };
+    let (saved, replace) = (request.identity(), filled.replace);
+    // In one turn: a refusal is shown together with what is in the way.
+    let save = move |tcti: &str, slot| {
+        let refused = put(tcti, slot, &request, replace).err()?;
+        Some((refused, look(tcti, slot).map_err(|error| chain(&error))))
+    };
+    match desk.ask(turn, save).await {
+        Ok(None) => {}
+        Ok(Some(((status, problem), there))) => {
+            return configure_page::open(desk, status, &Notice::Problem(problem), &there, filled);
+        }
+        // The call may go on: the TPM is not asked again.
+        Err(problem) => {
+            tracing::warn!(error = problem, "the form's identity could not be put into the TPM");
+            let notice = Notice::Problem(problem);
+            return configure_page::without_tpm(desk, StatusCode::BAD_GATEWAY, &notice, filled);
+        }
+    }
+    tracing::info!(host = saved.host, device_id = saved.device_id, "the form put an identity into the TPM");
+    // A code works until something has been saved with it.
+    if let Err(error) = desk.code.renew() {
+        tracing::warn!(%error, "could not write a new setup code: the TPM form is closed");
+    }
+    board.provisioned.send_modify(|times| *times += 1);
+    Redirect::to(&format!("/configuration?{SAVED}")).into_response()
 }
 
 type Problem = (StatusCode, Option<Duration>, String);
@@ -163,17 +165,11 @@ fn let_in(desk: &Desk, connection: &Connection, code: &str) -> Result<(), Proble
     }
 }
 
-async fn save_into_tpm(desk: &Desk, filled: &SecretForm) -> Result<(), (StatusCode, String)> {
-    if desk.identity.source != config::IdentitySource::Tpm {
-        let text = "This station keeps its key in a file (identity.source = \"key-file\"), not in a TPM.";
-        return Err((StatusCode::CONFLICT, text.into()));
-    }
-    let request = ProvisionRequest::new(&filled.host, &filled.device_id, &filled.key)
-        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, chain(&error)))?;
-    let saved = request.identity();
-    if !filled.replace
-        && let Ok(Shown { identity: Some(occupant), .. }) = desk.look().await
-        && occupant != saved
+/// Blocks on the TPM. The texts are for people and hold no key (the errors of `identity` promise that).
+fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Result<(), (StatusCode, String)> {
+    if !replace
+        && let Ok(Shown { identity: Some(occupant), .. }) = look(tcti, slot)
+        && occupant != request.identity()
     {
         let text = format!("The TPM holds {} at {}.", occupant.device_id, occupant.host);
         return Err((
@@ -181,35 +177,19 @@ async fn save_into_tpm(desk: &Desk, filled: &SecretForm) -> Result<(), (StatusCo
             text + " Tick \u{201c}Replace\u{201d} to put this one in its place.",
         ));
     }
-    desk.put(request, filled.replace).await.map_err(|text| {
+    provision(tcti, slot, request, replace).map_err(|error| {
+        let text = chain(&error);
         tracing::warn!(error = text, "the form's identity could not be put into the TPM");
         (StatusCode::BAD_GATEWAY, text)
-    })?;
-    tracing::info!(host = saved.host, device_id = saved.device_id, "the form put an identity into the TPM");
-    // A code works until something has been saved with it.
-    if let Err(error) = desk.code.renew() {
-        tracing::warn!(%error, "could not write a new setup code: the TPM form is closed");
-    }
-    Ok(())
+    })
 }
 
-async fn form(desk: &Desk, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {
+async fn form(desk: &Desk, turn: Turn, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {
     if desk.identity.source != config::IdentitySource::Tpm {
         return configure_page::without_tpm(desk, status, notice, filled);
     }
-    configure_page::open(desk, status, notice, &desk.look().await, filled)
-}
-
-/// Runs what blocks on the TPM; the text of a failure is for people and holds no key (the errors of `identity`
-/// promise that).
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::time::timeout(WORKING, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(result)) => result.map_err(|error| chain(&error)),
-        Ok(Err(_)) => Err("Talking to the TPM failed in a way that nobody foresaw: see the log.".into()),
-        Err(_) => Err(format!("The TPM has not answered within {}.", seconds(WORKING))),
-    }
+    let asked = desk.ask(turn, |tcti, slot| look(tcti, slot).map_err(|error| chain(&error))).await;
+    configure_page::open(desk, status, notice, &asked.and_then(|shown| shown), filled)
 }
 
 fn unreadable(error: &FormError) -> Response {

@@ -1,9 +1,9 @@
 //! The words of the TPM configuration page. Knows HTML and that a key is never part of it.
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 
-use super::configure::Desk;
+use super::desk::Desk;
 use super::origin::Refusal;
 use super::secret_form::SecretForm;
 use crate::identity::Identity;
@@ -44,6 +44,13 @@ pub fn without_tpm(desk: &Desk, status: StatusCode, notice: &Notice, filled: &Se
 pub fn closed(refusal: &Refusal) -> Response {
     let text = format!("The TPM cannot be configured from here: {refusal}.");
     render(StatusCode::FORBIDDEN, &Notice::Problem(text), "")
+}
+
+/// The TPM is still asked for somebody else.
+pub fn busy() -> Response {
+    let text = "The TPM has not answered another visitor yet: try again in a while.".into();
+    let page = render(StatusCode::SERVICE_UNAVAILABLE, &Notice::Problem(text), "");
+    ([(header::RETRY_AFTER, "15")], page).into_response()
 }
 
 fn holds(shown: &Shown) -> String {

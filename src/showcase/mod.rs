@@ -7,6 +7,7 @@ mod assets;
 mod configure;
 mod configure_page;
 mod connection;
+mod desk;
 mod history;
 mod listener;
 mod live;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use self::configure::Desk;
+use self::desk::Desk;
 use self::setup_code::SetupCode;
 use crate::clock::Timekeeper;
 use crate::config::Config;

@@ -11,7 +11,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::configure::{self, Desk, Saving};
+use super::configure::{self, Saving};
+use super::desk::Desk;
 use super::pulse::Pulse;
 use super::{Task, assets, history, live, metrics, pulse, read_now};
 use crate::clock::Timekeeper;

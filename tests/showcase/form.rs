@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use crate::http::{get, post_form, post_form_and_leave};
 use crate::rig;
 use crate::support::memory::in_memory;
 use crate::support::station::Station;
-use crate::support::swtpm::Swtpm;
+use crate::support::swtpm::{MuteTpm, Swtpm};
 
 /// The station, with a TPM and no hub.
-async fn station(dir: &Path, tpm: &Swtpm) -> Station {
-    let config = rig::config(dir, 60.0) + &format!("[identity]\ntcti = \"{}\"\n", tpm.tcti());
+async fn station(dir: &Path, tcti: &str) -> Station {
+    let config = rig::config(dir, 60.0) + &format!("[identity]\ntcti = \"{tcti}\"\n");
     let station = Station::start(dir, &config);
     station.until("the page", Duration::from_secs(20), |_| true).await;
     station
@@ -32,7 +33,7 @@ fn encoded(key: &str) -> String {
 async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let tpm = Swtpm::new();
-    let station = station(dir.path(), &tpm).await;
+    let station = station(dir.path(), &tpm.tcti()).await;
     let page = station.page;
     let origin = format!("http://{page}");
     let key = STANDARD.encode([0xA5_u8; 32]);
@@ -120,7 +121,7 @@ async fn the_form_puts_an_identity_into_the_tpm_and_the_key_is_seen_nowhere() {
 async fn a_browser_that_leaves_at_once_has_used_the_code_and_the_station_takes_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let tpm = Swtpm::new();
-    let station = station(dir.path(), &tpm).await;
+    let station = station(dir.path(), &tpm.tcti()).await;
     let page = station.page;
     let origin = format!("http://{page}");
     let used = code(dir.path());
@@ -155,4 +156,31 @@ async fn without_a_tpm_the_form_says_what_is_missing() {
     let page = get(station.page, "/configuration").await;
     assert_eq!(page.status, 200);
     assert!(page.text().contains("role=\"alert\"") && page.text().contains("TPM"), "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_of_a_tpm_that_never_answers_take_no_thread_from_sensor_and_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let tpm = MuteTpm::new();
+    let station = station(dir.path(), &tpm.tcti()).await;
+    let page = station.page;
+    for _ in 0..20 {
+        // A browser that is reloaded: it leaves before the answer.
+        let visit = tokio::time::timeout(Duration::from_millis(50), get(page, "/configuration"));
+        assert!(visit.await.is_err(), "the TPM answered");
+    }
+    let count = |status: &Value, pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap();
+    let (taken, stored) = ("/sensor/taken", "/store/lastSequence");
+    let before = station.until("its status", Duration::from_secs(20), |_| true).await;
+    station
+        .until("it goes on sampling and storing", Duration::from_secs(20), |status| {
+            [taken, stored].iter().all(|pointer| count(status, pointer) >= count(&before, pointer) + 3)
+        })
+        .await;
+    let busy = get(page, "/configuration").await;
+    assert_eq!((busy.status, busy.header("retry-after")), (503, Some("15")), "{}", busy.text());
+    assert!(busy.text().contains("The TPM has not answered another visitor yet"), "{}", busy.text());
+    let form = format!("code={}&host=hub.example&device=roof&key=a2V5", code(dir.path()));
+    let refused = post_form(page, Some(&format!("http://{page}")), &form).await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -127,6 +127,40 @@ impl Swtpm {
 impl Drop for Swtpm {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A TPM that takes calls and never answers.
+pub struct MuteTpm {
+    listeners: [TcpListener; 2],
+    calls: Vec<TcpStream>,
+    port: u16,
+}
+
+impl MuteTpm {
+    pub fn new() -> Self {
+        loop {
+            let port = free_pair();
+            let listen = |port| {
+                let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
+                listener.set_nonblocking(true).ok()?;
+                Some(listener)
+            };
+            if let (Some(data), Some(control)) = (listen(port), listen(port + 1)) {
+                return Self { listeners: [data, control], calls: Vec::new(), port };
+            }
+        }
+    }
+
+    /// For `identity.tcti`.
+    pub fn tcti(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// Whether it was called so far; the calls stay open as long as it lives.
+    pub fn is_called(&mut self) -> bool {
+        self.calls.extend(self.listeners.iter().filter_map(|listener| Some(listener.accept().ok()?.0)));
+        !self.calls.is_empty()
     }
 }
 

@@ -2,7 +2,6 @@
 //! could show. Looked for with /proc/self/mem in a process of its own, which gets the key as the program does.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use weather_station::identity::Signer;
@@ -12,7 +11,7 @@ use weather_station::identity::tpm::TpmSigner;
 use crate::apart;
 use crate::support::memory::in_memory;
 use crate::support::station::binary;
-use crate::swtpm::{Swtpm, free_pair};
+use crate::swtpm::{MuteTpm, Swtpm};
 
 const CHUNK: usize = 64 * 1024;
 const TCTI: &str = "WEATHER_STATION_TEST_PROVISION_AND_LOOK";
@@ -97,18 +96,10 @@ fn provisioning_leaves_no_copy_of_the_key_in_memory() {
 /// the key as it goes into the TPM is still needed.
 #[test]
 fn a_connection_string_from_standard_input_is_not_left_in_a_buffer() {
-    // A TPM that takes calls and never answers.
-    let (port, data, control) = loop {
-        let port = free_pair();
-        if let (Ok(data), Ok(control)) =
-            (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)))
-        {
-            break (port, data, control);
-        }
-    };
+    let mut tpm = MuteTpm::new();
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("station.toml");
-    std::fs::write(&config, format!("[identity]\ntcti = \"swtpm:host=127.0.0.1,port={port}\"\n")).unwrap();
+    std::fs::write(&config, format!("[identity]\ntcti = \"{}\"\n", tpm.tcti())).unwrap();
     let mut child = binary()
         .arg("--config")
         .arg(&config)
@@ -121,15 +112,7 @@ fn a_connection_string_from_standard_input_is_not_left_in_a_buffer() {
     let key = "a2tra2tra2tra2trUniqueKeyOfThisTest5a2tra2s=";
     let text = format!("HostName=h.example;DeviceId=d;SharedAccessKey={key}\n");
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let calls = [data, control].map(|listener| {
-        listener.set_nonblocking(true).unwrap();
-        listener
-    });
-    let mut held = Vec::new();
-    crate::swtpm::wait_until("the program calls its TPM", || {
-        held.extend(calls.iter().filter_map(|listener| listener.accept().ok()));
-        !held.is_empty()
-    });
+    crate::swtpm::wait_until("the program calls its TPM", || tpm.is_called());
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(key).unwrap();
     let (as_text, as_bytes) = (in_memory(child.id(), key.as_bytes()), in_memory(child.id(), &bytes));
