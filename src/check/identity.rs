@@ -36,11 +36,17 @@ fn look(config: &Config) -> Finding {
                 "or provision it by hand: `weather-station provision --help`",
             )
         }
-        Err(error) => Finding::failed(
-            NAME,
-            chain(&error),
-            "readings are recorded meanwhile, none is sent; `weather-station provision --show` tells what the TPM holds",
-        ),
+        Err(error) => {
+            let remedy = match config.identity.source {
+                IdentitySource::Tpm => "`weather-station provision --show` tells what the TPM holds".into(),
+                IdentitySource::KeyFile => {
+                    let file = config.identity.key_file.display();
+                    format!("the device's connection string belongs into {file}, mode 0600")
+                }
+            };
+            let remedy = format!("readings are recorded meanwhile, none is sent; {remedy}");
+            Finding::failed(NAME, chain(&error), remedy)
+        }
     }
 }
 

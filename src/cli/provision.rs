@@ -16,7 +16,7 @@ use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
 use crate::identity::provision::{self, ProvisionRequest};
-use crate::identity::{Identity, dps};
+use crate::identity::{self, Identity, dps};
 use crate::station;
 
 /// One of five things to do.
@@ -61,16 +61,12 @@ pub struct Arguments {
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
-    let (tcti, slot) = (&config.identity.tcti, config.identity.slot);
-    let writes = !(arguments.show || arguments.clear || arguments.show_enrollment);
-    if writes && config.identity.source != IdentitySource::Tpm {
-        bail!(
-            "this station keeps its key in a file (identity.source = \"key-file\") and would go on with that one: \
-             put the connection string into {}, or set identity.source = \"tpm\" first",
-            config.identity.key_file.display()
-        );
-    }
     core_dumps::forbid();
+    // The enrollment is the TPM's own, whatever the station signs with.
+    if config.identity.source == IdentitySource::KeyFile && !arguments.show_enrollment {
+        return with_key_file(config, &arguments);
+    }
+    let (tcti, slot) = (&config.identity.tcti, config.identity.slot);
     if arguments.show {
         output::line(provision::show(tcti, slot)?)?;
     } else if arguments.clear {
@@ -87,6 +83,28 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
         output::line(format_args!("slot {slot} of the TPM is {device} at {host}"))?;
     }
     Ok(DONE)
+}
+
+/// On a station without a TPM. The file is its owner's: it is neither written nor removed here.
+fn with_key_file(config: &Config, arguments: &Arguments) -> anyhow::Result<u8> {
+    let file = config.identity.key_file.display();
+    if arguments.show {
+        let Identity { host, device_id } = identity::open(&config.identity)?.identity()?;
+        output::line(format_args!(
+            "host              {host}\ndevice id         {device_id}\nkey file          {file}"
+        ))?;
+        return Ok(DONE);
+    }
+    if arguments.clear {
+        bail!(
+            "this station keeps its key in a file (identity.source = \"key-file\"): delete {file}, or set \
+             identity.source = \"tpm\" first to clear a TPM"
+        );
+    }
+    bail!(
+        "this station keeps its key in a file (identity.source = \"key-file\") and would go on with that one: \
+         put the connection string into {file}, or set identity.source = \"tpm\" first"
+    );
 }
 
 /// Visits the Device Provisioning Service.

@@ -44,6 +44,9 @@ pub async fn show(
     if let Err(refusal) = origin::check_place(&connection, &headers) {
         return configure_page::closed(&refusal);
     }
+    if !has_tpm(&shared.desk) {
+        return configure_page::key_file(&shared.desk, StatusCode::OK);
+    }
     let Some(turn) = shared.desk.turn_soon().await else { return configure_page::busy() };
     let notice = if query.as_deref() == Some(SAVED) { Notice::Saved } else { Notice::None };
     form(&shared.desk, turn, StatusCode::OK, &notice, &SecretForm::default()).await
@@ -72,8 +75,15 @@ pub async fn save(
     response
 }
 
+fn has_tpm(desk: &Desk) -> bool {
+    desk.identity.source == config::IdentitySource::Tpm
+}
+
 async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) -> Response {
     let desk = shared.desk.clone();
+    if !has_tpm(&desk) {
+        return configure_page::key_file(&desk, StatusCode::CONFLICT);
+    }
     let Some(turn) = desk.turn() else {
         return (StatusCode::CONFLICT, "the TPM is busy for another visitor at this moment: try again\n")
             .into_response();
@@ -104,10 +114,6 @@ async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) ->
 }
 
 async fn save_and_tell(desk: &Desk, board: &Board, turn: Turn, filled: &SecretForm) -> Response {
-    if desk.identity.source != config::IdentitySource::Tpm {
-        let text = "This station keeps its key in a file (identity.source = \"key-file\"), not in a TPM.";
-        return form(desk, turn, StatusCode::CONFLICT, &Notice::Problem(text.into()), filled).await;
-    }
     let request = match ProvisionRequest::new(&filled.host, &filled.device_id, &filled.key) {
         Ok(request) => request,
         Err(error) => {
@@ -185,9 +191,6 @@ fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Resul
 }
 
 async fn form(desk: &Desk, turn: Turn, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {
-    if desk.identity.source != config::IdentitySource::Tpm {
-        return configure_page::without_tpm(desk, status, notice, filled);
-    }
     let asked = desk.ask(turn, |tcti, slot| look(tcti, slot).map_err(|error| chain(&error))).await;
     configure_page::open(desk, status, notice, &asked.and_then(|shown| shown), filled)
 }

@@ -46,6 +46,16 @@ pub fn closed(refusal: &Refusal) -> Response {
     render(StatusCode::FORBIDDEN, &Notice::Problem(text), "")
 }
 
+/// There is no TPM to be configured: what to do instead of the form.
+pub fn key_file(desk: &Desk, status: StatusCode) -> Response {
+    let text = format!(
+        "This station keeps its key in a file (identity.source = \"key-file\"), not in a TPM: put the device's \
+         connection string into {}.",
+        desk.identity.key_file.display()
+    );
+    render(status, &Notice::Problem(text), "")
+}
+
 /// The TPM is still asked for somebody else.
 pub fn busy() -> Response {
     let text = "The TPM has not answered another visitor yet: try again in a while.".into();

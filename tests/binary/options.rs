@@ -66,3 +66,30 @@ fn a_token_holds_for_an_hour_or_as_long_as_it_is_told() {
     let refused = command(dir.path(), &config, &["token", "--lifetime", "25h"]);
     assert_eq!(refused.status.code(), Some(64), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn show_tells_which_device_a_key_file_holds_and_not_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let config = with_key_file(dir.path(), &hub);
+    let shown = command(dir.path(), &config, &["provision", "--show"]);
+    let words = text(&shown.stdout);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    let file = dir.path().join("identity");
+    let lines: Vec<_> = words.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let wanted =
+        [&["host", "localhost"][..], &["device", "id", "roof"], &["key", "file", file.to_str().unwrap()]];
+    assert!(wanted.iter().all(|line| lines.iter().any(|found| found == line)), "{words}");
+    let string = std::fs::read_to_string(&file).unwrap();
+    let key = string.split("SharedAccessKey=").nth(1).unwrap().trim();
+    assert!(!words.contains(key), "{words}");
+
+    std::fs::remove_file(&file).unwrap();
+    for arguments in [&["provision", "--show"][..], &["check"]] {
+        let output = command(dir.path(), &config, arguments);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(&format!("reading the key file {}", file.display())), "{arguments:?}: {said}");
+        assert!(!said.contains("provision --show") && !said.contains("TPM holds"), "{arguments:?}: {said}");
+    }
+}

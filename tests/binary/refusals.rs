@@ -167,5 +167,7 @@ fn nothing_is_put_into_a_tpm_that_the_station_would_not_use() {
         assert!(said.contains("put the connection string into /etc/the-key"), "{arguments:?}: {said}");
     }
     let clear = command(dir.path(), config, &["provision", "--clear"]);
-    assert!(text(&clear.stderr).contains("/dev/no-tpm"), "it may be cleared: {}", text(&clear.stderr));
+    let said = text(&clear.stderr);
+    assert_eq!(clear.status.code(), Some(1), "{said}");
+    assert!(said.contains("delete /etc/the-key") && !said.contains("/dev/no-tpm"), "{said}");
 }

@@ -184,3 +184,21 @@ async fn visitors_of_a_tpm_that_never_answers_take_no_thread_from_sensor_and_sto
     let refused = post_form(page, Some(&format!("http://{page}")), &form).await;
     assert_eq!(refused.status, 409, "{}", refused.text());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_with_a_key_file_has_no_form_and_says_where_its_key_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let sections = "[identity]\nsource = \"key-file\"\nkey_file = \"/etc/the-key\"\n";
+    let station = Station::start(dir.path(), &(rig::config(dir.path(), 60.0) + sections));
+    station.until("the page", Duration::from_secs(20), |_| true).await;
+    let page = station.page;
+    let shown = get(page, "/configuration").await;
+    let form = format!("code={}&host=hub.example&device=roof&key=a2V5", code(dir.path()));
+    let saved = post_form(page, Some(&format!("http://{page}")), &form).await;
+    assert_eq!((shown.status, saved.status), (200, 409), "{}", saved.text());
+    for answer in [shown, saved] {
+        let text = answer.text();
+        assert!(text.contains("keeps its key in a file") && text.contains("/etc/the-key"), "{text}");
+        assert!(!text.contains("<form"), "{text}");
+    }
+}
