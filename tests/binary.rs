@@ -90,6 +90,8 @@ async fn the_readings_are_exported_beside_the_station_that_holds_the_store() {
     station.until("two readings are stored", Duration::from_secs(15), taken).await;
     let exported = command_of(&station, &["export", "--format", "json"]);
     assert_eq!(exported.status.code(), Some(0), "{}", text(&exported.stderr));
+    let said = text(&exported.stderr);
+    assert!(said.contains("without a device id") && said.contains("/dev/no-tpm"), "{said}");
     let readings = text(&exported.stdout);
     let sequences = readings
         .lines()

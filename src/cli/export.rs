@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::DONE;
-use super::output::{Moment, moment};
+use super::output::{self, Moment, moment};
 use crate::config::Config;
 use crate::store::export::{self, Selection};
 use crate::{identity, station};
@@ -51,6 +51,9 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     let exported = export::export(path, selection, out)
         .with_context(|| format!("could not export the readings of {}", path.display()))?;
+    if let Err(error) = name {
+        output::error(&anyhow::Error::new(error).context("the readings are written without a device id"));
+    }
     if exported.damaged > 0 {
         anyhow::bail!(
             "{} rows of {} are damaged and were left out; {} were written: the station salvages what it can when it starts",

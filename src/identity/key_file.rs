@@ -81,7 +81,9 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     if !metadata.is_file() {
         return Err(IdentityError::failed(doing(), "expected a plain file with a connection string in it"));
     }
-    if others_can_read(path, &metadata) {
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let owner = (metadata.uid(), metadata.gid());
+    if others_can_read(path, owner, metadata.mode(), handed.as_deref()) {
         return Err(IdentityError::failed(
             doing(),
             format!(
@@ -111,12 +113,15 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     })
 }
 
-/// A credential that systemd hands to a service belongs to root, with an access list for the service's user
-/// that shows in the group bits (0440), in a folder that only the service can enter (systemd.exec(5),
-/// `LoadCredential=`).
-fn others_can_read(path: &Path, metadata: &std::fs::Metadata) -> bool {
-    let mode = metadata.mode();
-    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
-    let to_root_and_us = metadata.uid() == 0 && metadata.gid() == 0 && mode & 0o037 == 0;
+/// Where systemd puts the credentials of its services, each in a folder of its own.
+const CREDENTIALS: &str = "/run/credentials";
+
+/// Whether this file of this owner (user, group) leaves its key to others. A credential that systemd hands to a service
+/// belongs to root, with an access list for the service's user that shows in the group bits (0440), in a folder that
+/// only the service can enter (systemd.exec(5), `LoadCredential=`). The service is told its folder (`handed`); a
+/// command beside it is not.
+pub(super) fn others_can_read(path: &Path, owner: (u32, u32), mode: u32, handed: Option<&Path>) -> bool {
+    let credential = path.starts_with(CREDENTIALS) || handed.is_some_and(|folder| path.starts_with(folder));
+    let to_root_and_us = owner == (0, 0) && mode & 0o037 == 0;
     mode & 0o077 != 0 && !(credential && to_root_and_us)
 }

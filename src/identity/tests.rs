@@ -1,13 +1,14 @@
 //! Text in, identity or a helpful refusal out; tokens against Microsoft's Node SDK. No TPM here.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 
-use super::key_file::KeyFileSigner;
+use super::key_file::{KeyFileSigner, others_can_read};
 use super::provision::{ProvisionRequest, parse_connection_string};
 use super::{Identity, IdentityError, Signer, sas_token};
 use crate::secret_text::could_be_a_key;
@@ -126,6 +127,32 @@ fn a_key_in_the_place_of_host_or_device_is_not_shown() {
         assert!(!error.contains(&key[..8]), "{error}");
     }
     assert!(!could_be_a_key(&"0123456789abcdef".repeat(2)), "a serial number may be shown");
+}
+
+#[test]
+fn a_credential_of_systemd_is_the_services_alone_whoever_looks_at_it() {
+    let credential = Path::new("/run/credentials/weather-station.service/hub");
+    for (path, owner, mode, exposed) in [
+        (credential, (0, 0), 0o440, false),
+        (credential, (0, 0), 0o400, false),
+        (credential, (0, 0), 0o640, false),
+        (credential, (0, 0), 0o460, true),
+        (credential, (0, 0), 0o444, true),
+        (credential, (1000, 0), 0o440, true),
+        (credential, (0, 1000), 0o440, true),
+        (Path::new("/etc/weather-station/hub"), (0, 0), 0o440, true),
+        (Path::new("/run/credentials-of-others/hub"), (0, 0), 0o440, true),
+        (Path::new("/etc/weather-station/hub"), (1000, 1000), 0o600, false),
+    ] {
+        assert_eq!(
+            others_can_read(path, owner, mode, None),
+            exposed,
+            "{} {owner:?} {mode:o}",
+            path.display()
+        );
+    }
+    let handed = Path::new("/somewhere/else");
+    assert!(!others_can_read(&handed.join("hub"), (0, 0), 0o440, Some(handed)));
 }
 
 #[test]
