@@ -15,6 +15,7 @@ use super::{DONE, core_dumps, output, runtime};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
+use crate::identity::key_file::BYTE_ORDER_MARK;
 use crate::identity::provision::{self, ProvisionRequest};
 use crate::identity::{self, Identity, dps};
 use crate::station;
@@ -177,5 +178,5 @@ fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let text = std::str::from_utf8(&bytes[..length]).with_context(|| {
         format!("{} is not text: expected a device connection string or a key in base64", file.display())
     })?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(Zeroizing::new(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()))
 }

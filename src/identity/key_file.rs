@@ -21,6 +21,9 @@ pub const WARNING: &str = "the device key is in a file: whoever reads the card c
 /// A connection string is a few hundred bytes; more is another file by mistake.
 const MAX_SIZE: usize = 4096;
 
+/// What Windows puts before a text that it saves as UTF-8; no part of the text.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Signs with the key in a file. Keeps the path, not the key.
 pub struct KeyFileSigner {
     path: PathBuf,
@@ -105,7 +108,7 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     let text = std::str::from_utf8(&bytes[..length]).ok().filter(|_| length < MAX_SIZE).ok_or_else(|| {
         IdentityError::failed(doing(), "expected one line of text, the device's connection string")
     })?;
-    parse_connection_string(text).map_err(|error| match error {
+    parse_connection_string(text.trim_start_matches(BYTE_ORDER_MARK)).map_err(|error| match error {
         IdentityError::Failed { doing: inner, remedy, source } => {
             IdentityError::Failed { doing: format!("{}: {inner}", doing()), remedy, source }
         }

@@ -181,6 +181,10 @@ fn a_key_file_signs_and_is_read_anew_and_nobody_else_may_read_it() {
     assert_eq!(signer.identity().unwrap(), Identity { host: "h".into(), device_id: "d".into() });
     let expected = Software(STANDARD.decode(KEY).unwrap()).sign(b"x").unwrap();
     assert_eq!(signer.sign(b"x").unwrap(), expected);
+    // As Windows saves UTF-8: with a mark before the first letter.
+    std::fs::write(&path, format!("\u{feff}HostName=h;DeviceId=d;SharedAccessKey={KEY}\r\n")).unwrap();
+    assert_eq!(signer.identity().unwrap().device_id, "d");
+    assert_eq!(signer.sign(b"x").unwrap(), expected);
     // Another device's string in the file: no signature for the old name with the new key.
     std::fs::write(&path, format!("HostName=h;DeviceId=e;SharedAccessKey={KEY}")).unwrap();
     assert!(refused(signer.sign(b"x").unwrap_err()).contains("it now holds another device's identity"));

@@ -128,10 +128,19 @@ fn a_missing_part_is_named_with_its_remedy_and_no_secret() {
     let not_base64 = write("not-base64", "this is no base64!");
     let long = write("long", &too_long);
     let good = write("good", &format!("HostName=h.example;DeviceId=roof;SharedAccessKey={key}"));
-    let cases: [(&[&str], &str); 7] = [
+    // As Windows saves UTF-8: with a mark before the first letter.
+    let marked =
+        write("marked", &format!("\u{feff}HostName=h.example;DeviceId=roof;SharedAccessKey={key}\r\n"));
+    let marked_key = write("marked-key", &format!("\u{feff}{key}\r\n"));
+    let cases: [(&[&str], &str); 9] = [
         (&["status"], "start it with `systemctl start weather-station`"),
         (&["token"], "/dev/no-tpm"),
         (&["provision", "--connection-string-file", &good], "/dev/no-tpm"),
+        (&["provision", "--connection-string-file", &marked], "/dev/no-tpm"),
+        (
+            &["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &marked_key],
+            "/dev/no-tpm",
+        ),
         (&["provision", "--connection-string-file", &no_device], "DeviceId"),
         (&["provision", "--connection-string-file", "/no/such/secret"], "/no/such/secret"),
         (&["provision", "--host", "h.example", "--device-id", "roof", "--key-file", &not_base64], "base64"),
