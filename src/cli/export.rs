@@ -9,7 +9,7 @@ use super::DONE;
 use super::output::{self, Moment, moment};
 use crate::config::Config;
 use crate::store::export::{self, Selection};
-use crate::{identity, station};
+use crate::{identity, settings, station};
 
 /// Which readings, and how.
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let now = timekeeper.now();
     // Readings belong to the store; where there is an identity, they are published under its name.
     let name = identity::open(&config.identity).and_then(|mut signer| signer.identity());
+    let path = &config.store.path;
+    let failed = || format!("could not export the readings of {}", path.display());
+    let settings = settings::beside_the_station(config, name.as_ref().ok()).with_context(failed)?;
     let selection = Selection {
         since: arguments.since.map(|moment| moment.resolve(now)),
         until: arguments.until.map(|moment| moment.resolve(now)),
@@ -45,12 +48,10 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
             Format::Json => export::Format::Json,
         },
         device_id: name.as_ref().map_or("", |name| &name.device_id),
-        altitude: config.station.altitude,
+        altitude: settings.altitude,
     };
-    let path = &config.store.path;
     let out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
-    let exported = export::export(path, selection, out)
-        .with_context(|| format!("could not export the readings of {}", path.display()))?;
+    let exported = export::export(path, selection, out).with_context(failed)?;
     if let Err(error) = name {
         output::error(&anyhow::Error::new(error).context("the readings are written without a device id"));
     }

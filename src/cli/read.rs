@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{DONE, daemon, output, runtime};
 use crate::config::Config;
 use crate::observation::Observation;
+use crate::settings::{self, Settings};
 use crate::{identity, sensor, station, store};
 
 /// A reading takes 113 ms at most. On a bus that hangs the station may first end the try of a sample (10 s, and the
@@ -16,6 +17,8 @@ use crate::{identity, sensor, station, store};
 const LIMIT: Duration = Duration::from_secs(20);
 
 const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";
+
+const UNREAD: &str = "the values of the twin could not be read from the store: the file's values hold";
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     let runtime = runtime::start()?;
@@ -81,20 +84,30 @@ fn unanswered(error: anyhow::Error) -> anyhow::Error {
 async fn measure(config: &Config) -> anyhow::Result<Value> {
     let timekeeper = station::timekeeper();
     let source = sensor::Source::new(config, &timekeeper)?;
+    let asked = config.clone();
+    // A reading needs neither: where there is an identity it is named, and where there is a store the values of the twin
+    // that are kept in it hold.
+    let (device_id, settings) = tokio::task::spawn_blocking(move || {
+        let name = identity::open(&asked.identity).and_then(|mut signer| signer.identity()).ok();
+        let settings = settings::beside_the_station(&asked, name.as_ref());
+        (name.map(|name| name.device_id).unwrap_or_default(), settings)
+    })
+    .await
+    .context("identity and store could not be asked")?;
+    let settings = settings.unwrap_or_else(|error| {
+        output::error(&anyhow::Error::new(error).context(UNREAD));
+        Settings::from_file(config)
+    });
+    let mut chip = config.sensor.clone();
+    (chip.oversampling, chip.offset) = (settings.oversampling, settings.offset);
     let (sample, _chip) =
-        sensor::read_once(source, &config.sensor, &timekeeper).await.map_err(|error| match error {
+        sensor::read_once(source, &chip, &timekeeper).await.map_err(|error| match error {
             sensor::SensorError::Locked { .. } => anyhow::Error::new(error).context(UNASKED),
             error => {
                 anyhow::Error::new(error).context("could not read the sensor: see `weather-station check`")
             }
         })?;
-    let (altitude, identity) = (config.station.altitude, config.identity.clone());
-    // A reading needs no identity; where there is one, it is named.
-    let name = tokio::task::spawn_blocking(move || identity::open(&identity)?.identity())
-        .await
-        .context("the identity could not be asked for")?;
-    let device_id = name.map(|name| name.device_id).unwrap_or_default();
-    Ok(serde_json::to_value(Observation::of_sample(&sample, &device_id, altitude))?)
+    Ok(serde_json::to_value(Observation::of_sample(&sample, &device_id, settings.altitude))?)
 }
 
 fn in_words(reading: &Value) -> String {

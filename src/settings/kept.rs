@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{Overlay, Property, Settings};
 use crate::config::{self, Config};
+use crate::identity::Identity;
 use crate::status::InForce;
-use crate::store::{StoreError, StoreHandle};
+use crate::store::{StoreError, StoreHandle, kept_value};
 
 /// Where the store keeps it.
 const KEY: &str = "twin.overlay";
@@ -26,11 +27,24 @@ pub async fn load(store: &StoreHandle) -> Option<Overlay> {
 }
 
 async fn read(store: &StoreHandle) -> Result<Overlay, StoreError> {
-    let Some(text) = store.value(KEY).await? else { return Ok(Overlay::default()) };
-    Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+    Ok(overlay(store.value(KEY).await?))
+}
+
+fn overlay(text: Option<String>) -> Overlay {
+    let Some(text) = text else { return Overlay::default() };
+    serde_json::from_str(&text).unwrap_or_else(|error| {
         tracing::warn!(%error, "the kept values of the twin are no text of ours: the file's values hold");
         Overlay::default()
-    }))
+    })
+}
+
+/// The settings for a command that does without the station: what the twin last asked for, laid over the file. The
+/// values of another identity's twin do not hold; where nobody knows the identity they do, as when a station starts.
+pub fn beside_the_station(config: &Config, identity: Option<&Identity>) -> Result<Settings, StoreError> {
+    let file = Settings::from_file(config);
+    let overlay = overlay(kept_value(&config.store.path, KEY)?);
+    let another = identity.is_some_and(|identity| !overlay.belongs_to(identity));
+    Ok(if another { file } else { overlay.settings(&file) })
 }
 
 /// Keeps the overlay, synced.
@@ -65,7 +79,6 @@ mod tests {
 
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
-    use crate::identity::Identity;
     use crate::status::Board;
 
     fn identity(device: &str) -> Identity {

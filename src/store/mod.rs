@@ -70,6 +70,7 @@ use chrono::{DateTime, Utc};
 pub use self::handle::StoreHandle;
 pub use self::lock::is_held;
 pub use self::task::{StoreTask, open};
+pub use self::values::kept_value;
 use crate::reading::{Celsius, Hectopascal, Percent, Reading};
 
 /// A place in the order in which readings are sent: those of older stores first, then by sequence. It names the store

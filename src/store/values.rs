@@ -1,10 +1,14 @@
 //! Small values that outlive a restart (the twin's settings). Knows keys and texts, not their meaning.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::database::Database;
 use super::row::text;
+use super::snapshot::Snapshot;
 
 /// Frozen, like the checksum of a row.
 pub(crate) fn checksum(key: &str, value: &str) -> i32 {
@@ -25,6 +29,15 @@ impl Database {
             }
             value => Ok(value),
         }
+    }
+}
+
+/// From beside the station, whether one runs or not; none too where there is no store.
+pub fn kept_value(path: &Path, key: &str) -> Result<Option<String>, StoreError> {
+    match Snapshot::new(path) {
+        Ok(mut snapshot) => snapshot.read(|connection| read(connection, key)),
+        Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -72,3 +72,22 @@ fn without_a_station_what_another_program_answers_on_its_port_keeps_nobody_from_
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("no answer at 0x76"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn read_needs_no_store_and_says_when_it_cannot_ask_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("{}[showcase]\nlisten = \"\"\n", lonely(dir.path()));
+    let read = || {
+        let output = command(dir.path(), &config, &["read", "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let reading: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(reading["currentTemperature"].is_number(), "{reading}");
+        text(&output.stderr)
+    };
+    assert_eq!(read(), "");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 1, "it made files of its own beside the configuration");
+    std::fs::write(dir.path().join("readings.db"), "no database").unwrap();
+    let said = read();
+    assert!(said.contains("the file's values hold"), "{said}");
+}

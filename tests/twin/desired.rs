@@ -60,6 +60,48 @@ async fn a_new_interval_takes_effect_at_once_and_holds_after_a_restart_without_a
     assert_eq!(bench.in_force("sensor.offset").await.1, json!("twin"));
 }
 
+/// What a command of this station prints as JSON: its last line.
+async fn last_line(bench: &Bench, arguments: &[&str]) -> Value {
+    let mut asking = tokio::process::Command::from(crate::support::station::binary());
+    asking.arg("--config").arg(&bench.station.config).args(arguments);
+    let output = asking.output().await.unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_need_no_station_go_by_the_twins_values() {
+    let mut bench = Bench::start(SENSOR).await;
+    bench.desire(&json!({"altitude": 120.5, "humidityOffset": -50}), "altitude").await;
+    bench
+        .until_reported("they are on disk", |reported| {
+            ["altitude", "humidityOffset"].iter().all(|name| reported[name]["ac"] == 200)
+        })
+        .await;
+    let count = bench.hub.messages_of(DEVICE).len() as u64;
+    assert_eq!(bench.call("readNow", &Value::Null).await.status, Some(200));
+    bench.hub.wait_for(count + 1, SOON).await.unwrap();
+    let sent = bench.hub.messages_of(DEVICE).last().unwrap().json();
+    assert!(sent["seaLevelPressure"].is_number(), "{sent}");
+    let export = ["export", "--format", "json"];
+    assert_eq!(last_line(&bench, &export).await, sent);
+    bench.station.terminate();
+    bench.station.wait(SOON).await;
+    assert_eq!(last_line(&bench, &export).await, sent);
+    let read = last_line(&bench, &["read", "--json"]).await;
+    assert!(read["seaLevelPressure"].is_number(), "{read}");
+    let humidity = |reading: &Value| reading["currentHumidity"].as_f64().unwrap();
+    let apart = (humidity(&read) - humidity(&sent)).abs();
+    assert!(apart < 25.0, "the offset is another one: {read} after {sent}");
+
+    // Another device has not got them.
+    bench.hub.add_device("cellar");
+    identify(bench.dir.path(), &bench.hub, "cellar");
+    let read = last_line(&bench, &["read", "--json"]).await;
+    assert_eq!((&read["deviceId"], &read["seaLevelPressure"]), (&json!("cellar"), &Value::Null));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
     let bench = Bench::start(SENSOR).await;
