@@ -22,6 +22,7 @@ use super::secret_form::{self, FormError, SecretForm};
 use super::setup_code::Verdict;
 use crate::chain::chain;
 use crate::config;
+use crate::identity::Identity;
 use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
 use crate::status::Board;
 
@@ -174,10 +175,10 @@ fn let_in(desk: &Desk, connection: &Connection, code: &str) -> Result<(), Proble
 /// Blocks on the TPM. The texts are for people and hold no key (the errors of `identity` promise that).
 fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Result<(), (StatusCode, String)> {
     if !replace
-        && let Ok(Shown { identity: Some(occupant), .. }) = look(tcti, slot)
-        && occupant != request.identity()
+        && let Ok(there) = look(tcti, slot)
+        && let Some(occupant) = in_the_way(&there, &request.identity())
     {
-        let text = format!("The TPM holds {} at {}.", occupant.device_id, occupant.host);
+        let text = format!("The TPM holds {occupant}.");
         return Err((
             StatusCode::CONFLICT,
             text + " Tick \u{201c}Replace\u{201d} to put this one in its place.",
@@ -188,6 +189,15 @@ fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Resul
         tracing::warn!(error = text, "the form's identity could not be put into the TPM");
         (StatusCode::BAD_GATEWAY, text)
     })
+}
+
+/// What would be lost.
+fn in_the_way(there: &Shown, wanted: &Identity) -> Option<String> {
+    if let Some(foreign) = there.foreign {
+        return Some(foreign.into());
+    }
+    let another = there.identity.as_ref().filter(|identity| *identity != wanted)?;
+    Some(format!("{} at {}", another.device_id, another.host))
 }
 
 async fn form(desk: &Desk, turn: Turn, status: StatusCode, notice: &Notice, filled: &SecretForm) -> Response {

@@ -29,7 +29,7 @@ pub fn open(
     filled: &SecretForm,
 ) -> Response {
     let (present, replace) = match shown {
-        Ok(shown) => (holds(shown), shown.identity.is_some() || shown.key.is_some()),
+        Ok(shown) => (holds(shown), shown.identity.is_some() || shown.foreign.is_some()),
         Err(problem) => (alert(problem), false),
     };
     render(status, notice, &format!("{present}{}", form(desk, replace, filled)))

@@ -202,3 +202,30 @@ async fn a_station_with_a_key_file_has_no_form_and_says_where_its_key_is() {
         assert!(!text.contains("<form"), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_was_left_without_its_key_can_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let tpm = Swtpm::new();
+    let name = "old-hub.example/old-roof";
+    std::fs::write(dir.path().join("name"), name).unwrap();
+    let (index, size) = ("0x1400100", name.len().to_string());
+    let define = [index, "-C", "o", "-s", &size, "-a", "authread|authwrite|no_da"];
+    tpm.tool_ok(dir.path(), "tpm2_nvdefine", &define);
+    tpm.tool_ok(dir.path(), "tpm2_nvwrite", &[index, "-C", index, "-i", "name"]);
+    let station = station(dir.path(), &tpm.tcti()).await;
+    let page = station.page;
+    let origin = format!("http://{page}");
+    let shown = get(page, "/configuration").await.text();
+    assert!(shown.contains("name=\"replace\""), "{shown}");
+    let key = encoded(&STANDARD.encode([0xA5_u8; 32]));
+    let form = format!("code={}&host=hub.example&device=roof&key={key}", code(dir.path()));
+    let kept = post_form(page, Some(&origin), &form).await;
+    assert_eq!(kept.status, 409, "{}", kept.text());
+    assert!(kept.text().contains("The TPM holds a name without a device key."), "{}", kept.text());
+    assert!(kept.text().contains("name=\"replace\"") && !kept.text().contains("--force"), "{}", kept.text());
+    let replaced = post_form(page, Some(&origin), &format!("{form}&replace=on")).await;
+    assert_eq!(replaced.status, 303, "{}", replaced.text());
+    let shown = get(page, "/configuration?saved").await.text();
+    assert!(shown.contains("<dd>hub.example</dd>") && shown.contains("<dd>roof</dd>"), "{shown}");
+}

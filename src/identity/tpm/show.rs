@@ -10,6 +10,7 @@ use tss_esapi::structures::Public;
 use tss_esapi::traits::Marshall;
 
 use super::context::Tpm;
+use super::provision::{Occupant, occupant};
 use super::{layout, sign};
 use crate::identity::{Identity, IdentityError};
 
@@ -29,6 +30,8 @@ pub struct Shown {
     pub vendor: String,
     /// As the vendor counts.
     pub firmware: String,
+    /// What is in the slot's place and is no identity: it has to be replaced.
+    pub foreign: Option<&'static str>,
     /// The slot's key, if there is one.
     pub key: Option<KeyShown>,
     /// SHA-256 over the public area, hexadecimal.
@@ -63,6 +66,10 @@ pub fn show(tcti: &str, slot: u8) -> Result<Shown, IdentityError> {
         (None, Ok(_)) => (None, Some(IdentityError::NotProvisioned { slot, what: "the device key" })),
         (_, Err(error)) => (None, Some(error)),
     };
+    let foreign = match occupant(&mut tpm, slot)? {
+        Occupant::Foreign(what) => Some(what),
+        Occupant::Nothing | Occupant::Identity(_) | Occupant::Unfinished => None,
+    };
     let marked = tpm.nv(layout::mark(slot))?.is_some();
     let (vendor, firmware) = vendor_and_firmware(&mut tpm)?;
     Ok(Shown {
@@ -72,6 +79,7 @@ pub fn show(tcti: &str, slot: u8) -> Result<Shown, IdentityError> {
             .map(|_| if marked { "by the provisioning service" } else { "by hand" }),
         identity,
         reason: reason.map(|error| error.to_string()),
+        foreign,
         vendor,
         firmware,
         key,
