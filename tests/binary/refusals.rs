@@ -180,3 +180,45 @@ fn nothing_is_put_into_a_tpm_that_the_station_would_not_use() {
     assert_eq!(clear.status.code(), Some(1), "{said}");
     assert!(said.contains("delete /etc/the-key") && !said.contains("/dev/no-tpm"), "{said}");
 }
+
+/// `verify` reads nothing but its files.
+#[test]
+fn a_wrong_configuration_ends_every_command_that_reads_it_with_78() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[identity]\nslot = 10\n";
+    let exported = dir.path().join("exported.jsonl");
+    std::fs::write(&exported, "").unwrap();
+    for arguments in [
+        &["run"][..],
+        &["read"],
+        &["check"],
+        &["status"],
+        &["token"],
+        &["export"],
+        &["provision", "--show"],
+        &["provision", "--clear"],
+        &["provision", "--dps"],
+        &["provision", "--show-enrollment"],
+        &["provision", "--connection-string-file", "/no/such/secret"],
+    ] {
+        let output = command(dir.path(), config, arguments);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+        assert!(said.contains("`identity.slot`"), "{arguments:?}: {said}");
+    }
+    let verify = command(dir.path(), config, &["verify", exported.to_str().unwrap()]);
+    assert_ne!(verify.status.code(), Some(78), "{}", text(&verify.stderr));
+}
+
+#[test]
+fn the_status_of_a_station_without_a_page_is_refused_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("{}[showcase]\nlisten = \"\"\n", lonely(dir.path()));
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let output = command(dir.path(), &config, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("`showcase.listen` is empty; set it to an address"), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    }
+}
