@@ -135,7 +135,7 @@ async fn a_grouped_reading_is_handed_out_only_when_it_is_on_disk() {
 }
 
 /// Runs one of the tests below in a mount namespace of its own, where it may mount.
-fn in_a_namespace(test: &str) {
+pub fn in_a_namespace(test: &str) {
     // Root needs no user namespace, and in a changed root the kernel gives none.
     let namespaces: &[&str] =
         if rustix::process::geteuid().is_root() { &["--mount"] } else { &["--map-root-user", "--mount"] };
@@ -153,13 +153,13 @@ fn in_a_namespace(test: &str) {
     );
 }
 
-fn mount(options: &str, at: &Path) {
+pub fn mount(options: &str, at: &Path) {
     let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).status().unwrap();
     assert!(status.success(), "mounting needs a user namespace, or root");
 }
 
 /// Uses up what the disk of the place has left.
-fn fill_up(place: &Place) -> std::path::PathBuf {
+pub fn fill_up(place: &Place) -> std::path::PathBuf {
     let path = place.folder.path().join("others");
     let mut chunk = 1 << 20;
     let mut file = std::fs::File::create(&path).unwrap();

@@ -15,5 +15,6 @@ mod replaced;
 mod room;
 mod scale;
 mod support;
+mod turns;
 mod verify;
 mod versions;

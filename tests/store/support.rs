@@ -173,7 +173,7 @@ pub struct Running {
     pub samples: mpsc::Sender<FromSensor>,
     pub handle: StoreHandle,
     pub board: Arc<Board>,
-    /// Of the task's loop.
+    /// What the watchdog goes by.
     pub turns: Arc<AtomicU64>,
     /// Settings end with their sender: it is kept while the store runs.
     _settings: watch::Sender<Settings>,
