@@ -1,0 +1,160 @@
+# shellcheck shell=bash
+# One host of a roll-out: is it healthy, the package and the configuration, and the way back. Only fleet.sh reads this; each host's
+# work runs in a process of its own, its output in HOST.log. Knows nothing of other hosts, canaries and batches.
+# shellcheck disable=SC2034,SC2154  # the options of fleet.sh, its `record` and `slot`, and what these read
+
+status_json() { root 'weather-station status --json' </dev/null 2>/dev/null; }
+
+no_reading='no new reading since it started' not_accepted='the hub has accepted no new reading'
+# healthy VERSION: waits until the station is; says in $why what is missing. $hub and $sensor: whether it is asked for these.
+healthy() {
+    local first now end=$((SECONDS + timeout)) first_sequence='' first_accepted='' longer=0
+    why='it does not answer "weather-station status --json"'
+    while true; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            # Once, and only for what takes its time in a well station: a fault is not waited for.
+            case "$why" in "$no_reading" | "$not_accepted") ;; *) return 1 ;; esac
+            [ "$longer" -gt 0 ] || return 1
+            say "well, but $why: its configuration takes up to $longer seconds more"
+            end=$((end + longer)) longer=0
+        fi
+        if now=$(status_json) && jq -e . >/dev/null 2>&1 <<<"$now"; then
+            if [ -z "$first_sequence" ]; then
+                first=$now
+                first_sequence=$(jq -r '.store.lastSequence' <<<"$first")
+                first_accepted=$(jq -r '.cloud.lastAcceptedSequence // 0' <<<"$first")
+                longer=$(patience "$hub" "$timeout" <<<"$first")
+            fi
+            why=$(jq -r --arg version "$1" --arg hub "$hub" --arg sensor "$sensor" --argjson sequence "$first_sequence" --argjson accepted "$first_accepted" \
+                --arg no_reading "$no_reading" --arg not_accepted "$not_accepted" '
+                if .version != $version then "it runs version \(.version), expected \($version)"
+                elif $sensor == "yes" and .sensor.state != "ok" then "sensor \(.sensor.state): \(.sensor.reason // "no reason given")"
+                elif $sensor == "yes" and .store.lastSequence <= $sequence then $no_reading
+                elif $hub == "yes" and .cloud.state != "online" then "hub: \(.cloud.state), \(.cloud.reason // "no reason given")"
+                elif $hub == "yes" and (.cloud.lastAcceptedSequence // 0) <= $accepted then $not_accepted
+                else "" end' <<<"$now")
+            [ -n "$why" ] || return 0
+        fi
+        sleep 2
+    done
+}
+
+one_host() {
+    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes file architecture wanted installed=0
+    target=$host
+    ssh_options+=(-o BatchMode=yes)
+    if ! (open_target) >/dev/null 2>&1; then
+        record "$host" failed "unreachable by ssh, or no root there"
+        return
+    fi
+    open_target
+    before=$(root 'dpkg -s weather-station 2>/dev/null' </dev/null | sed -n 's/^Status: .* installed$/installed/p; s/^Version: //p' | paste -sd' ' | sed -n 's/^installed //p' || true)
+    architecture=$(on_target 'dpkg --print-architecture' </dev/null || true)
+    file=$package
+    [ ! -d "$package" ] || file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    if [ -z "$file" ]; then
+        record "$host" failed "no package for ${architecture:-an unknown architecture}"
+        return
+    fi
+    wanted=$(dpkg-deb --field "$file" Version)
+    if [ "$dry_run" = yes ]; then
+        say "$host: ${before:-nothing} -> $wanted${config:+, configuration}"
+        return
+    fi
+    # The way back is made before anything is changed: the package that is installed, the configuration in force, and how the
+    # station was. An interrupted attempt has made it already, and must not overwrite it with what that attempt installed.
+    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name.
+    if ! root "
+        set -e
+        [ -d /etc/weather-station ] && [ ! -e /var/cache/weather-station/fleet-$rollout ] || exit 0
+        mkdir -p /var/cache/weather-station
+        cd /var/cache/weather-station
+        rm -rf fleet-*
+        mkdir fleet-new
+        [ ! -e /etc/weather-station/station.toml ] || cp -p /etc/weather-station/station.toml fleet-new/
+        [ ! -e current.deb ] || cp -p current.deb fleet-new/back.deb
+        weather-station status --json > fleet-new/status.json 2>/dev/null || true
+        sync -f fleet-new
+        mv fleet-new fleet-$rollout" </dev/null; then
+        record "$host" failed "could not keep the present state (disk full or read-only?)"
+        return
+    fi
+    if [ -n "$before" ]; then
+        if ! root "test -e /var/cache/weather-station/fleet-$rollout/back.deb" </dev/null; then
+            record "$host" failed "no way back: $before was not installed by install.sh or fleet.sh; run deploy/install.sh with that version first"
+            return
+        fi
+        # After an interrupted attempt dpkg may name the new version already.
+        before=$(root "dpkg-deb --field /var/cache/weather-station/fleet-$rollout/back.deb Version" </dev/null)
+    fi
+    record "$host" working "installing $wanted"
+
+    why=''
+    # Half an hour: a host that answers but hangs must not hold its batch for ever. `timeout` makes a process group of its own,
+    # which an interrupt of this host's group does not reach: it is passed on, and the installation's end waited for.
+    trap 'jobs -p | xargs -r kill -TERM; wait; exit 143' INT TERM
+    timeout --kill-after=20 1800 "$here/install.sh" --package "$file" ${config:+--config "$config"} "$host" &
+    wait $! || installed=$?
+    trap - INT TERM
+    if [ "$installed" != 0 ]; then
+        why="installation failed (see $(basename "$(slot "$host")").log)"
+    elif [ "$dps" = yes ] && ! "$here/provision.sh" --dps "$host"; then
+        why='provisioning by the service failed'
+    elif [ -n "$secrets" ] && [ -r "$secrets/$host" ] && ! provision_once "$host"; then
+        why='provisioning failed'
+    elif healthy "${wanted%-*}"; then
+        after=$wanted
+        record "$host" 'done' "healthy"
+        return
+    fi
+
+    # --- back ---
+    local first=$why
+    say "going back: $first"
+    if [ -z "$before" ]; then
+        if root 'DEBIAN_FRONTEND=noninteractive apt-get remove -y weather-station >/dev/null' </dev/null; then
+            record "$host" back "$first; removed again, as it was not installed before"
+        else
+            record "$host" lost "$first; and could not be removed again"
+        fi
+        return
+    fi
+    # Going back heals what the new version broke, not what was broken before: of a station whose sensor was dead no reading is
+    # asked, and of none that the hub accepts (a dead network). Where it is not known how the station was, its sensor counts.
+    hub=no
+    if root "cat /var/cache/weather-station/fleet-$rollout/status.json" </dev/null 2>/dev/null | jq -e '.sensor.state != "ok"' >/dev/null 2>&1; then sensor=no; fi
+    # What was kept has done its work then: a later attempt must not go back beyond what somebody repaired in between.
+    if ! root "
+        set -e
+        cd /var/cache/weather-station/fleet-$rollout
+        DEBIAN_FRONTEND=noninteractive dpkg --force-downgrade --force-confold -i back.deb
+        [ ! -e station.toml ] || cp -p station.toml /etc/weather-station/station.toml
+        cp -p back.deb ../back.deb
+        mv ../back.deb ../current.deb
+        systemctl restart weather-station.service
+        cd ..
+        rm -rf fleet-$rollout" </dev/null; then
+        record "$host" lost "$first; and the way back failed"
+        return
+    fi
+    after=$before
+    if ! healthy "${before%-*}"; then
+        record "$host" lost "$first; back on $before, but: $why"
+    elif [ "$sensor" = yes ]; then
+        record "$host" back "$first; back on $before and taking readings"
+    else
+        record "$host" back "$first; back on $before, with the sensor that was not well before either"
+    fi
+}
+
+# A station that already has this identity refuses another only with --force: an interrupted run must not fail on that.
+provision_once() {
+    local present wanted
+    present=$(root 'weather-station provision --show' </dev/null 2>/dev/null | sed -n 's/^\(host\|device id\)  *//p' | paste -sd/ || true)
+    wanted=$(sed -n 's/^\(.*;\)\{0,1\}HostName=\([^;]*\).*/\2/p' "$secrets/$1")/$(sed -n 's/^\(.*;\)\{0,1\}DeviceId=\([^;]*\).*/\2/p' "$secrets/$1")
+    if [ "$present" = "$wanted" ]; then
+        say "the identity is in place already"
+        return 0
+    fi
+    "$here/provision.sh" --connection-string-file "$secrets/$1" "$1"
+}
