@@ -40,7 +40,8 @@ healthy() {
 }
 
 one_host() {
-    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes file architecture wanted installed=0
+    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes present word back file architecture wanted installed=0
+    local kept=/var/cache/weather-station/fleet-$rollout
     target=$host
     ssh_options+=(-o BatchMode=yes)
     if ! (open_target) >/dev/null 2>&1; then
@@ -48,7 +49,17 @@ one_host() {
         return
     fi
     open_target
-    before=$(root 'dpkg -s weather-station 2>/dev/null' </dev/null | sed -n 's/^Status: .* installed$/installed/p; s/^Version: //p' | paste -sd' ' | sed -n 's/^installed //p' || true)
+    # A connection that breaks here must not look like a host without a station: that would be removed again.
+    if ! present=$(root 'dpkg -s weather-station 2>/dev/null || true' </dev/null); then
+        record "$host" failed "could not be asked what is installed there"
+        return
+    fi
+    word=$(sed -n 's/^Status: .* //p' <<<"$present")
+    case $word in
+    installed | triggers-*) word=installed before=$(sed -n 's/^Version: //p' <<<"$present") ;;
+    '' | not-installed | config-files) word=nothing ;;
+    *) ;; # unpacked, half-configured, half-installed: cut while dpkg worked. What there was before, only what was kept tells.
+    esac
     architecture=$(on_target 'dpkg --print-architecture' </dev/null || true)
     file=$package
     [ ! -d "$package" ] || file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
@@ -58,34 +69,47 @@ one_host() {
     fi
     wanted=$(dpkg-deb --field "$file" Version)
     if [ "$dry_run" = yes ]; then
-        say "$host: ${before:-nothing} -> $wanted${config:+, configuration}"
+        say "$host: ${before:-$word} -> $wanted${config:+, configuration}"
         return
     fi
     # The way back is made before anything is changed: the package that is installed, the configuration in force, and how the
     # station was. An interrupted attempt has made it already, and must not overwrite it with what that attempt installed.
-    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name.
+    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name. Without a package it
+    # says that none was installed, and what somebody has installed since is kept instead.
     if ! root "
         set -e
-        [ -d /etc/weather-station ] && [ ! -e /var/cache/weather-station/fleet-$rollout ] || exit 0
+        [ -d /etc/weather-station ] || exit 0
+        [ ! -e $kept ] || { [ $word = installed ] && [ ! -e $kept/back.deb ]; } || exit 0
         mkdir -p /var/cache/weather-station
         cd /var/cache/weather-station
         rm -rf fleet-*
         mkdir fleet-new
         [ ! -e /etc/weather-station/station.toml ] || cp -p /etc/weather-station/station.toml fleet-new/
-        [ ! -e current.deb ] || cp -p current.deb fleet-new/back.deb
+        # current.deb is what install.sh brought last. A version that came without it is another.
+        case $word in
+        nothing) ;;
+        installed) [ \"\$(dpkg-deb --field current.deb Version 2>/dev/null)\" != '$before' ] || cp -p current.deb fleet-new/back.deb ;;
+        *) [ ! -e current.deb ] || cp -p current.deb fleet-new/back.deb ;;
+        esac
         weather-station status --json > fleet-new/status.json 2>/dev/null || true
         sync -f fleet-new
-        mv fleet-new fleet-$rollout" </dev/null; then
+        mv fleet-new $kept" </dev/null; then
         record "$host" failed "could not keep the present state (disk full or read-only?)"
         return
     fi
-    if [ -n "$before" ]; then
-        if ! root "test -e /var/cache/weather-station/fleet-$rollout/back.deb" </dev/null; then
+    if [ "$word" != nothing ]; then
+        if ! back=$(root "[ ! -e $kept/back.deb ] || dpkg-deb --field $kept/back.deb Version" </dev/null); then
+            record "$host" failed "could not read what is kept for the way back"
+            return
+        fi
+        if [ -z "$back" ] && [ "$word" = installed ]; then
+            # The next attempt finds what that brings.
+            root "rm -rf $kept" </dev/null || true
             record "$host" failed "no way back: $before was not installed by install.sh or fleet.sh; run deploy/install.sh with that version first"
             return
         fi
         # After an interrupted attempt dpkg may name the new version already.
-        before=$(root "dpkg-deb --field /var/cache/weather-station/fleet-$rollout/back.deb Version" </dev/null)
+        before=$back
     fi
     record "$host" working "installing $wanted"
 
@@ -104,7 +128,12 @@ one_host() {
         why='provisioning failed'
     elif healthy "${wanted%-*}"; then
         after=$wanted
-        record "$host" 'done' "healthy"
+        # What was kept has done its work: what somebody changes there from now on, no later run may undo.
+        if root "rm -rf $kept" </dev/null; then
+            record "$host" 'done' "healthy"
+        else
+            record "$host" failed "healthy, but what was kept for the way back could not be removed; start again with the same arguments"
+        fi
         return
     fi
 
@@ -122,18 +151,18 @@ one_host() {
     # Going back heals what the new version broke, not what was broken before: of a station whose sensor was dead no reading is
     # asked, and of none that the hub accepts (a dead network). Where it is not known how the station was, its sensor counts.
     hub=no
-    if root "cat /var/cache/weather-station/fleet-$rollout/status.json" </dev/null 2>/dev/null | jq -e '.sensor.state != "ok"' >/dev/null 2>&1; then sensor=no; fi
+    if root "cat $kept/status.json" </dev/null 2>/dev/null | jq -e '.sensor.state != "ok"' >/dev/null 2>&1; then sensor=no; fi
     # What was kept has done its work then: a later attempt must not go back beyond what somebody repaired in between.
     if ! root "
         set -e
-        cd /var/cache/weather-station/fleet-$rollout
+        cd $kept
         DEBIAN_FRONTEND=noninteractive dpkg --force-downgrade --force-confold -i back.deb
         [ ! -e station.toml ] || cp -p station.toml /etc/weather-station/station.toml
         cp -p back.deb ../back.deb
         mv ../back.deb ../current.deb
         systemctl restart weather-station.service
         cd ..
-        rm -rf fleet-$rollout" </dev/null; then
+        rm -rf $kept" </dev/null; then
         record "$host" lost "$first; and the way back failed"
         return
     fi

@@ -24,30 +24,54 @@ SH
 cat >"$run/played/dpkg" <<'SH'
 #!/usr/bin/env bash
 case $1 in
---print-architecture) echo amd64 ;;
--s) [ -e "$HOST/version" ] && printf 'Status: install ok installed\nVersion: %s\n' "$(cat "$HOST/version")" ;;
+--print-architecture) cat "$HOST/architecture" 2>/dev/null || echo amd64 ;;
+-s) [ -e "$HOST/version" ] && printf 'Status: install ok %s\nVersion: %s\n' "$(cat "$HOST/word" 2>/dev/null || echo installed)" "$(cat "$HOST/version")" ;;
 --force-downgrade) dpkg-deb --contents "${*: -1}" >/dev/null && dpkg-deb --field "${*: -1}" Version >"$HOST/version" ;;
 esac
 SH
-# As apt: without --reinstall a package of the version that is there is not installed.
+# As apt: without --reinstall a package of the version that is there is not installed. What was called is in `log`.
 cat >"$run/played/apt-get" <<'SH'
 #!/usr/bin/env bash
+echo "apt-get $*" >>"$HOST/log"
+case $1 in
+update) exit 0 ;;
+remove | purge)
+    [ -e "$HOST/version" ] || { echo 'E: Unable to locate package weather-station' >&2; exit 100; }
+    rm -f "$HOST/version"
+    exit 0 ;;
+esac
+if [ -e "$HOST/goes-on" ]; then
+    # It fails here, and a part of it goes on over there.
+    rm "$HOST/goes-on"
+    (sleep 2; echo 'ended' >>"$HOST/log") >/dev/null 2>&1 </dev/null &
+    exit 100
+fi
+[ ! -e "$HOST/no-mirror" ] || exit 100
 if [ -e "$HOST/hang" ]; then
     echo $$ >"$HOST/hanging"
     exec sleep 300
 fi
-version=$(dpkg-deb --field "${*: -1}" Version)
+version=$(dpkg-deb --field "${*: -1}" Version) || exit 100
+rm -f "$HOST/word"
 case " $* " in *" --reinstall "*) ;; *) [ "$version" != "$(cat "$HOST/version" 2>/dev/null)" ] || exit 0 ;; esac
 echo "$version" >"$HOST/version"
 sha256sum <"${*: -1}" >"$HOST/installed"
 SH
 cat >"$run/played/systemctl" <<'SH'
 #!/bin/sh
+echo "systemctl $*" >>"$HOST/log"
+[ "$1" != restart ] || ! rm "$HOST/no-restart" 2>/dev/null || exit 1
 [ "$1" != is-active ] || [ ! -e "$HOST/dead" ]
 SH
 cat >"$run/played/weather-station" <<'SH'
 #!/usr/bin/env bash
+page_is_off() { [ -e "$HOST/page-off" ] || grep -qs 'listen = ""' "$HOST/etc/station.toml"; }
+if [ "${1:-}" = status ] && page_is_off; then
+    echo 'error: the running station cannot be asked: `showcase.listen` is empty; set it to an address' >&2
+    exit 1
+fi
 case "$*" in
+'--config '*' check') exit "$(cat "$HOST/check-status" 2>/dev/null || echo 0)" ;;
 'status --json')
     n=$(($(cat "$HOST/sequence" 2>/dev/null || echo 0) + 1))
     echo "$n" >"$HOST/sequence"
@@ -60,14 +84,10 @@ case "$*" in
         '{$version, sensor: {state: $sensor, reason: "played"}, store: {lastSequence: $n}, cloud: {state: "online", lastAcceptedSequence: $accepted},
           configuration: {"sensor.interval": {value: "2s"}, "telemetry.readings_per_message": {value: $readings}}}' ;;
 status)
-    if [ -e "$HOST/page-off" ]; then
-        echo 'error: the running station cannot be asked: `showcase.listen` is empty; set it to an address' >&2
-        exit 1
-    fi
     # Three answers under the old identity, as a running station that has not noticed the new one yet.
     left=$(cat "$HOST/old-answers" 2>/dev/null || echo 0)
     echo $((left - 1)) >"$HOST/old-answers"
-    printf 'identity      %s at hub (tpm)\ncloud         online since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)"
+    printf 'identity      %s at hub (tpm)\ncloud         %s since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)" "$([ -e "$HOST/no-hub" ] && echo offline || echo online)"
     echo 'setup code    AAAA-BBBB (for the TPM form on the page)' ;;
 provision*) cat >/dev/null && echo "slot 0 of the TPM is new at hub" ;;
 esac

@@ -110,6 +110,50 @@ prove "it leaves a report" jq -e '.complete | not' "$run/state/report.json"
 rm "$PLAY/ash/hang"
 prove "started again it completes" fleet
 
+# --- cut while dpkg worked ---
+anew ash beech cherry dogwood elder
+kept=fleet-$(sha256sum <"$run/new.deb" | cut -c1-16)
+for word in ash=unpacked beech=half-configured cherry=half-installed dogwood=config-files elder=unpacked; do
+    name=${word%=*}
+    touch "$PLAY/$name/deaf-2.0"
+    echo 2.0-1 >"$PLAY/$name/version"
+    echo "${word#*=}" >"$PLAY/$name/word"
+    # What the attempt that was cut has kept. On elder it was an install.sh, which keeps nothing but current.deb.
+    case $name in ash | beech | cherry)
+        mkdir "$PLAY/$name/cache/$kept"
+        cp "$PLAY/$name/cache/current.deb" "$PLAY/$name/cache/$kept/back.deb"
+        cp "$PLAY/$name/etc/station.toml" "$PLAY/$name/cache/$kept/" ;;
+    esac
+done
+refuse "the same command again, and the station does not become healthy" fleet --canaries 5
+for name in ash beech cherry elder; do
+    prove "$name went back" is "$name" back 'back on 1.0-1'
+    prove "$name runs its version" runs "$name" 1.0-1
+done
+prove "what was removed before is removed again" is dogwood back 'not installed before'
+
+# --- not too far back ---
+anew ash
+prove "a roll-out" fleet
+echo 'a change since' >"$PLAY/ash/etc/station.toml"
+rm -r "$run/state"
+echo 99999 >"$PLAY/ash/slow"
+refuse "the same from another folder, while the hub is away" fleet
+prove "undoes nothing of the first" is ash back 'back on 2.0-1'
+prove "nor what was changed since" grep -qx 'a change since' "$PLAY/ash/etc/station.toml"
+anew ash
+echo 1.5-1 >"$PLAY/ash/version"
+touch "$PLAY/ash/deaf-2.0"
+refuse "a version that came without install.sh" fleet
+prove "is not taken for the one before" is ash failed 'no way back: 1.5-1'
+prove "and stays" runs ash 1.5-1
+anew ash
+rm "$PLAY/ash/cache/current.deb"
+refuse "no package to go back to" fleet
+prove "says what helps" is ash failed 'run deploy/install.sh with that version first'
+prove "that" deploy/install.sh --package "$run/old.deb" ash
+prove "helps" fleet
+
 # --- install.sh and provision.sh ---
 host ash
 prove "install.sh" deploy/install.sh --package "$run/new.deb" ash
