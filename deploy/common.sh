@@ -64,7 +64,8 @@ without_setup_code() { sed '/^setup code /d' "$1"; }
 
 # patience HUB TIMEOUT: from the document of `status --json` the seconds beyond TIMEOUT in which a well station may still have
 # nothing new to show: a message that is not full waits readings_per_message intervals (HUB: "yes" where the hub's acceptance is
-# asked for), and the next reading may take an interval, which counts twice. A document of an older version has no such keys.
+# asked for), the next reading may take an interval, which counts twice, and it counts as stored after store.max_loss only. A
+# document of an older version has no such keys.
 patience() {
     jq --arg hub "$1" --argjson timeout "$2" '
         # "90s", "1m 30s 500ms", "1day": as humantime writes them.
@@ -72,7 +73,8 @@ patience() {
             (if .[1] == "ms" then 0.001 else {s: 1, m: 60, h: 3600, d: 86400}[.[1][:1]] // 0 end)] | add // 0;
         (.configuration["sensor.interval"].value // "0s" | seconds) as $interval
         | (.configuration["telemetry.readings_per_message"].value // 1) as $readings
-        | (if $hub == "yes" and $readings > 1 then $readings * $interval else 0 end)
+        | (.configuration["store.max_loss"].value // "0s" | seconds)
+            + (if $hub == "yes" and $readings > 1 then $readings * $interval else 0 end)
             + (if 2 * $interval > $timeout then 2 * $interval else 0 end)
         | ceil'
 }

@@ -21,8 +21,8 @@
 # package and configuration. At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 #
 # A station that is well when the timeout ends, and only has nothing new to show yet, is waited for longer: by
-# telemetry.readings_per_message (above 1) times sensor.interval, and by two intervals where these are longer than the timeout.
-# Its log in DIR says for how long.
+# telemetry.readings_per_message (above 1) times sensor.interval, by two intervals where these are longer than the timeout, and by
+# store.max_loss. Its log in DIR says for how long.
 set -euo pipefail
 # What the stations say, and how far they are, is nobody else's affair.
 umask 077

@@ -78,7 +78,9 @@ else
 fi
 
 # --- the configuration ---
-restart=no
+restart_due=/var/cache/weather-station/restart-due
+restart="[ ! -d /run/systemd/system ] || systemctl restart weather-station.service; rm -f $restart_due"
+not_restarted="the configuration is not in force on $(where), for the station could not be restarted (see above): run this again"
 if [ -n "$config" ]; then
     if root 'cmp -s - /etc/weather-station/station.toml' <"$config"; then
         say "the configuration is in place already"
@@ -88,18 +90,28 @@ if [ -n "$config" ]; then
             root 'umask 022; cat > /etc/weather-station/station.toml.new' <"$config"
             status=0
             root 'weather-station --config /etc/weather-station/station.toml.new check' </dev/null >"$work/check" 2>&1 || status=$?
-            if [ "$status" = 78 ]; then
-                root 'rm -f /etc/weather-station/station.toml.new' </dev/null
+            # 1: something else than the configuration is not well, a sensor for instance. Any other was no check (255: ssh).
+            if [ "$status" != 0 ] && [ "$status" != 1 ]; then
+                root 'rm -f /etc/weather-station/station.toml.new' </dev/null || true
                 cat "$work/check" >&2
-                fail "the station refuses $config; the old configuration stays"
+                [ "$status" != 78 ] || fail "the station refuses $config; the old configuration stays"
+                fail "$config could not be checked on $(where) (status $status); the old configuration stays"
             fi
         fi
-        change "put $config into place" '
+        # One command, which goes on over there when the connection breaks. Until the station has it, `restart-due` says so.
+        change "put $config into place and restart the station" "
+            set -e
+            trap '' HUP PIPE
+            mkdir -p ${restart_due%/*}
+            : >$restart_due
             cd /etc/weather-station
             [ ! -e station.toml ] || cp -p station.toml station.toml.previous
-            mv station.toml.new station.toml' </dev/null
-        restart=yes
+            mv station.toml.new station.toml
+            $restart" </dev/null || fail "$not_restarted"
     fi
+fi
+if root "test -e $restart_due" </dev/null; then
+    change "restart the station, as an earlier run did not" "set -e; $restart" </dev/null || fail "$not_restarted"
 fi
 
 # --- running ---
@@ -107,9 +119,7 @@ if ! root 'test -d /run/systemd/system' </dev/null; then
     say "no systemd runs on $(where): the station is installed, not started"
     exit 0
 fi
-if [ "$restart" = yes ]; then
-    change "restart the station" 'systemctl restart weather-station.service' </dev/null
-elif ! root 'systemctl is-active --quiet weather-station.service' </dev/null; then
+if ! root 'systemctl is-active --quiet weather-station.service' </dev/null; then
     change "start the station" 'systemctl enable --quiet --now weather-station.service' </dev/null
 fi
 [ "$dry_run" = no ] || exit 0

@@ -35,13 +35,14 @@ refuse "a canary that fails" fleet --failures 9
 prove "stops all" is beech 'not started'
 
 # --- how long a station may take ---
-patience() { # INTERVAL READINGS HUB TIMEOUT: what fleet.sh makes of these
-    jq -n --arg interval "$1" --argjson readings "$2" '{configuration: {"sensor.interval": {value: $interval}, "telemetry.readings_per_message": {value: $readings}}}' |
+patience() { # INTERVAL READINGS HUB TIMEOUT [MAX-LOSS]: what fleet.sh makes of these
+    jq -n --arg interval "$1" --argjson readings "$2" --arg loss "${5:-0s}" \
+        '{configuration: {"sensor.interval": {value: $interval}, "telemetry.readings_per_message": {value: $readings}, "store.max_loss": {value: $loss}}}' |
         (. deploy/common.sh && patience "$3" "$4")
 }
-added() { # SECONDS INTERVAL READINGS [HUB]: beyond a timeout of 180
+added() { # SECONDS INTERVAL READINGS [HUB [MAX-LOSS]]: beyond a timeout of 180
     local seconds
-    seconds=$(patience "$2" "$3" "${4:-yes}" 180)
+    seconds=$(patience "$2" "$3" "${4:-yes}" 180 "${5:-0s}")
     [ "$seconds" = "$1" ] || { echo "it is $seconds"; return 1; }
 }
 prove "a reading a minute, each sent at once: the timeout is enough" added 0 1m 1
@@ -51,6 +52,8 @@ prove "a reading every hour: two intervals more" added 7200 1h 1
 prove "both" added 25200 1h 5
 prove "a day" added 172800 1d 1
 prove "an interval in several parts" added 226 '1m 15s 250ms' 3
+prove "readings that may wait in memory: as long as they may" added 600 1m 1 no 10m
+prove "and then for a full message" added 1500 1m 20 yes 5m
 prove "a document of an older version" bash -c '[ "$(. deploy/common.sh && patience yes 180 <<<"{}")" = 0 ]'
 anew ash
 echo 5 >"$PLAY/ash/slow"
@@ -170,6 +173,28 @@ rm "$PLAY/ash/page-off"
 echo 3 >"$PLAY/ash/old-answers"
 prove "provision.sh over another identity" provision
 prove "waits for the new one" test "$(cat "$PLAY/ash/old-answers")" -lt 0
+
+# --- a configuration that is in place is in force ---
+host ash
+echo 'another configuration' >"$run/another.toml"
+configured() { deploy/install.sh --package "$run/old.deb" --config "$run/another.toml" ash; }
+restarts() { [ "$(grep -c 'systemctl restart' "$PLAY/ash/log")" = "$1" ]; }
+touch "$PLAY/ash/no-restart"
+refuse "a restart that fails" configured
+prove "is told" said 'not in force.*could not be restarted'
+prove "with the configuration in place, once more" configured
+prove "it is made up for" restarts 2
+prove "and again" configured
+prove "nothing is restarted" restarts 2
+for status in 255 64 78; do
+    host ash
+    echo "$status" >"$PLAY/ash/check-status"
+    refuse "a check that ends with $status" configured
+    prove "lets no configuration through" grep -qx 'the configuration' "$PLAY/ash/etc/station.toml"
+    refuse "and none lies beside it" test -e "$PLAY/ash/etc/station.toml.new"
+done
+echo 1 >"$PLAY/ash/check-status"
+prove "one that finds a fault of the station itself does" configured
 
 # --- the key in a file ---
 host ash
