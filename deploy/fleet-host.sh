@@ -122,7 +122,7 @@ one_host() {
     trap - INT TERM
     if [ "$installed" != 0 ]; then
         why="installation failed (see $(basename "$(slot "$host")").log)"
-    elif [ "$dps" = yes ] && ! "$here/provision.sh" --dps "$host"; then
+    elif [ "$dps" = yes ] && ! "$here/provision.sh" "${offline[@]}" --dps "$host"; then
         why='provisioning by the service failed'
     elif [ -n "$secrets" ] && [ -r "$secrets/$host" ] && ! provision_once "$host"; then
         why='provisioning failed'
@@ -185,5 +185,5 @@ provision_once() {
         say "the identity is in place already"
         return 0
     fi
-    "$here/provision.sh" --connection-string-file "$secrets/$1" "$1"
+    "$here/provision.sh" "${offline[@]}" --connection-string-file "$secrets/$1" "$1"
 }

@@ -30,7 +30,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=deploy/common.sh
 . "$here/common.sh"
 
-hosts_file='' package=$here/../target/package config='' secrets='' dps=no canaries=1 batch=10 failures=0 timeout=180 hub=yes state=fleet
+hosts_file='' package=$here/../target/package config='' secrets='' dps=no canaries=1 batch=10 failures=0 timeout=180 hub=yes offline=() state=fleet
 while [ $# -gt 0 ]; do
     case "$1" in
     --package) package=${2:?--package needs a path} && shift ;;
@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
     --batch) batch=${2:?--batch needs a number} && shift ;;
     --failures) failures=${2:?--failures needs a number} && shift ;;
     --timeout) timeout=${2:?--timeout needs seconds} && shift ;;
-    --offline) hub=no ;;
+    --offline) hub=no offline=(--offline) ;;
     --state) state=${2:?--state needs a folder} && shift ;;
     --dry-run) dry_run=yes ;;
     -h | --help) usage && exit 0 ;;

@@ -2,19 +2,20 @@
 # Gives the weather station its identity, here or on a host over ssh. The key travels over standard input only:
 # it is never an argument, an environment variable or a file on the way.
 #
-#   deploy/provision.sh [--force] HOST < connection-string
-#   deploy/provision.sh [--force] --connection-string-file FILE [HOST]
-#   deploy/provision.sh [--force] --host HUB --device-id DEVICE --key-file FILE [HOST]
+#   deploy/provision.sh [--force] [--offline] HOST < connection-string
+#   deploy/provision.sh [--force] [--offline] --connection-string-file FILE [HOST]
+#   deploy/provision.sh [--force] [--offline] --host HUB --device-id DEVICE --key-file FILE [HOST]
 #   deploy/provision.sh --dps [HOST]               by the Device Provisioning Service ([provisioning] id_scope is set)
 #   deploy/provision.sh --show-enrollment [HOST]   what the Device Provisioning Service wants to know of this TPM
 #   deploy/provision.sh --to-key-file [...]        a station without a TPM (identity.source = "key-file")
 #
-#   HOST     anything ssh takes; without it, or as `-`, this machine
-#   FILE     may be - for standard input (the default)
-#   --force  replaces another identity
+#   HOST       anything ssh takes; without it, or as `-`, this machine
+#   FILE       may be - for standard input (the default)
+#   --force    replaces another identity
+#   --offline  does not wait for the hub (a station that reaches it rarely)
 #
 # Needs root there, or sudo without a password. Then waits up to 90 seconds for the hub to accept the station
-# under this device and host.
+# under this device and host. Status 0: it has, or need not (--offline), or the station does not run or cannot be asked.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=deploy/common.sh
@@ -22,10 +23,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 mode=string
 secret=-
-hub='' device='' force='' key_file=no
+hub='' device='' force='' key_file=no offline=no
 while [ $# -gt 0 ]; do
     case "$1" in
     --force) force=' --force' ;;
+    --offline) offline=yes ;;
     --connection-string-file) secret=${2:?--connection-string-file needs a file} && shift ;;
     --key-file) mode=key secret=${2:?--key-file needs a file} && shift ;;
     --host) hub=${2:?--host needs a name} && shift ;;
@@ -114,6 +116,10 @@ as the portal shows it for the device (that of the hub has no DeviceId). Nothing
 esac
 exec 3<&-
 
+if [ "$offline" = yes ]; then
+    say "the identity is in place"
+    exit 0
+fi
 root 'test -d /run/systemd/system && systemctl is-active --quiet weather-station.service' || exit 0
 # A running station is online under its old identity for up to a minute: device and host must be the new ones as well.
 name=$(sed -n 's/^.* is \([^ ]* at [^ ]*\)$/\1/p' "$work/provisioned" | tail -n 1)

@@ -157,6 +157,14 @@ prove "says what helps" is ash failed 'run deploy/install.sh with that version f
 prove "that" deploy/install.sh --package "$run/old.deb" ash
 prove "helps" fleet
 
+# --- identities ---
+mkdir -p "$run/secrets"
+printf 'HostName=hub;DeviceId=new;SharedAccessKey=%s' "$(head -c 32 /dev/urandom | base64 -w0)" >"$run/secrets/ash"
+anew ash
+touch "$PLAY/ash/no-hub"
+prove "--offline: an identity that no hub accepts yet is in place" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" --offline --provision "$run/secrets" "$run/list"
+prove "and the host is done" is ash 'done'
+
 # --- install.sh and provision.sh ---
 host ash
 prove "install.sh" deploy/install.sh --package "$run/new.deb" ash
