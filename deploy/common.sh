@@ -79,6 +79,21 @@ patience() {
         | ceil'
 }
 
+# For a remote command that installs or removes: one at a time, until its end, for what has begun goes on over there when its
+# connection has broken. apt and dpkg are waited for as well, whoever runs them.
+# shellcheck disable=SC2034  # read by the scripts
+exclusive='mkdir -p /var/cache/weather-station || exit 1
+    exec 9>/var/cache/weather-station/lock
+    flock -n 9 || { echo "waiting for another installation that is at work there" >&2; flock -w 900 9; } ||
+        { echo "another installation is at work there" >&2; exit 1; }
+    export DEBIAN_FRONTEND=noninteractive'
+apt_waits='-o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0'
+# The configuration is dpkg's conffile: a changed one stays (confold), an unchanged one follows the package (confdef).
+# --reinstall: apt sees no difference in a rebuilt package of the version that is installed.
+# shellcheck disable=SC2034
+apt_install="apt-get install -y --reinstall --allow-downgrades --no-install-recommends $apt_waits \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o APT::Sandbox::User=root"
+
 # change WHAT COMMAND-LINE: a step that changes the target; a dry run only tells it.
 change() {
     if [ "$dry_run" = yes ]; then

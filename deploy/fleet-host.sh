@@ -141,8 +141,19 @@ one_host() {
     local first=$why
     say "going back: $first"
     if [ -z "$before" ]; then
-        if root 'DEBIAN_FRONTEND=noninteractive apt-get remove -y weather-station >/dev/null' </dev/null; then
-            record "$host" back "$first; removed again, as it was not installed before"
+        # Of a package that never came to be there apt says that it cannot find it.
+        if back=$(root "
+            set -e
+            $exclusive
+            case \$(dpkg -s weather-station 2>/dev/null | sed -n 's/^Status: .* //p') in
+            '' | not-installed | config-files) echo 'nothing was installed' ;;
+            *)
+                apt-get remove -y $apt_waits weather-station >&2
+                echo 'removed again, as it was not installed before'
+                ;;
+            esac
+            rm -rf $kept" </dev/null); then
+            record "$host" back "$first; $back"
         else
             record "$host" lost "$first; and could not be removed again"
         fi
@@ -155,8 +166,11 @@ one_host() {
     # What was kept has done its work then: a later attempt must not go back beyond what somebody repaired in between.
     if ! root "
         set -e
+        $exclusive
         cd $kept
-        DEBIAN_FRONTEND=noninteractive dpkg --force-downgrade --force-confold -i back.deb
+        dpkg --configure -a >/dev/null 2>&1 || true
+        # dpkg where apt has something else to complain of: it needs no other package.
+        $apt_install ./back.deb || dpkg --force-downgrade --force-confold -i back.deb
         [ ! -e station.toml ] || cp -p station.toml /etc/weather-station/station.toml
         cp -p back.deb ../back.deb
         mv ../back.deb ../current.deb

@@ -57,24 +57,20 @@ if [ "$wanted" = "$present" ]; then
     say "weather-station $version is installed already"
 else
     name=$(basename "$file")
-    change "copy $name to $(where)" \
-        'umask 077; mkdir -p /var/cache/weather-station && cat > /var/cache/weather-station/new.deb' <"$file"
-    # The configuration is dpkg's conffile: a changed one stays (confold), an unchanged one follows the package (confdef).
-    change "install weather-station $version" '
+    # One command, so that no other comes between copy and installation. A connection that breaks looks there like the end of the
+    # package: hence the sum.
+    change "install weather-station $version (copy $name to $(where))" "
+        $exclusive
         cd /var/cache/weather-station
+        cat >new.deb || exit 1
+        [ \"\$(sha256sum <new.deb)\" = '${wanted#* }' ] || { echo 'the package did not arrive whole' >&2; exit 1; }
         chmod 755 . && chmod 644 new.deb
-        export DEBIAN_FRONTEND=noninteractive
         # An installation that was interrupted (power, network) is finished first.
         dpkg --configure -a >/dev/null 2>&1 || true
-        install() {
-            # --reinstall: apt sees no difference in a rebuilt package of the version that is installed.
-            apt-get install -y --reinstall --allow-downgrades --no-install-recommends \
-                -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-                -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root ./new.deb
-        }
-        { install || { apt-get update && install; }; } > install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
+        install() { $apt_install ./new.deb; }
+        { install || { apt-get update && install; }; } >install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
         [ ! -e current.deb ] || mv current.deb previous.deb
-        mv new.deb current.deb' </dev/null || fail "the package could not be installed on $(where)"
+        mv new.deb current.deb" <"$file" || fail "the package could not be installed on $(where)"
 fi
 
 # --- the configuration ---

@@ -38,5 +38,5 @@ if [ "$action" = purge ]; then
     pending=$(root 'weather-station status --json 2>/dev/null' | tr -d ' \n' | sed -n 's/.*"pending":\([0-9]*\).*/\1/p' || true)
     [ "${pending:-0}" = 0 ] || say "warning: $pending readings were never accepted by the hub and are deleted now"
 fi
-change "$action weather-station" "DEBIAN_FRONTEND=noninteractive apt-get $action -y -o Dpkg::Use-Pty=0 weather-station >/dev/null"
+change "$action weather-station" "DEBIAN_FRONTEND=noninteractive apt-get $action -y $apt_waits weather-station >/dev/null"
 [ "$action" = purge ] || say "configuration and readings stay (/etc/weather-station, /var/lib/weather-station); --purge deletes them"

@@ -156,6 +156,11 @@ refuse "no package to go back to" fleet
 prove "says what helps" is ash failed 'run deploy/install.sh with that version first'
 prove "that" deploy/install.sh --package "$run/old.deb" ash
 prove "helps" fleet
+anew ash
+rm -r "$PLAY/ash/version" "$PLAY/ash/cache" "$PLAY/ash/etc"
+touch "$PLAY/ash/no-mirror"
+refuse "a fresh host that cannot install" fleet
+prove "has lost nothing" is ash back 'nothing was installed'
 
 # --- identities ---
 mkdir -p "$run/secrets"
@@ -164,6 +169,26 @@ anew ash
 touch "$PLAY/ash/no-hub"
 prove "--offline: an identity that no hub accepts yet is in place" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" --offline --provision "$run/secrets" "$run/list"
 prove "and the host is done" is ash 'done'
+
+# --- what goes on over there when the connection is gone ---
+anew ash
+touch "$PLAY/ash/goes-on" "$PLAY/ash/no-mirror"
+(until_true 20 grep -qs 'apt-get update' "$PLAY/ash/log" && rm "$PLAY/ash/no-mirror") &
+refuse "an installation that fails here, and goes on over there" fleet
+prove "the way back" is ash back 'back on 1.0-1'
+awaited() { sed -n '/^ended/,$p' "$PLAY/ash/log" | grep -q 'apt-get install.*/back.deb'; }
+prove "waits for its end" awaited
+impatient() { grep -v 'apt-get update' "$PLAY/ash/log" | grep '^apt-get' | grep -v -- '-o DPkg::Lock::Timeout='; }
+refuse "and every apt-get for the lock of dpkg" impatient
+host ash
+(flock 9; sleep 1; echo ended >"$PLAY/ash/log") 9>"$PLAY/ash/cache/lock" &
+until_true 20 sh -c '! flock -n "$1" true' sh "$PLAY/ash/cache/lock"
+prove "install.sh while another works there" deploy/install.sh --package "$run/new.deb" ash
+prove "waits as well" grep -q 'apt-get install' <(sed -n '/^ended/,$p' "$PLAY/ash/log")
+echo 30000 >"$PLAY/ash/cut"
+refuse "half a package" deploy/install.sh --package "$run/old.deb" ash
+prove "is told" said 'did not arrive whole'
+prove "and not installed" runs ash 2.0-1
 
 # --- install.sh and provision.sh ---
 host ash
