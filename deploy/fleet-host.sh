@@ -3,8 +3,9 @@
 # work runs in a process of its own, its output in HOST.log. Knows nothing of other hosts, canaries and batches.
 # shellcheck disable=SC2034,SC2154  # the options of fleet.sh, its `record` and `slot`, and what these read
 
-status_json() { root 'weather-station status --json' </dev/null 2>/dev/null; }
+status_json() { root 'weather-station status --json' </dev/null 2>"$work/asked"; }
 
+page_off='its page is off (showcase.listen), so nobody can ask whether it is healthy; turn it on, or use deploy/install.sh there'
 no_reading='no new reading since it started' not_accepted='the hub has accepted no new reading'
 # healthy VERSION: waits until the station is; says in $why what is missing. $hub and $sensor: whether it is asked for these.
 healthy() {
@@ -34,6 +35,9 @@ healthy() {
                 elif $hub == "yes" and (.cloud.lastAcceptedSequence // 0) <= $accepted then $not_accepted
                 else "" end' <<<"$now")
             [ -n "$why" ] || return 0
+        elif page_is_off "$work/asked"; then
+            why=$page_off
+            return 1
         fi
         sleep 2
     done
@@ -68,6 +72,10 @@ one_host() {
         return
     fi
     wanted=$(dpkg-deb --field "$file" Version)
+    if ! status_json >/dev/null && page_is_off "$work/asked"; then
+        record "$host" failed "$page_off"
+        return
+    fi
     if [ "$dry_run" = yes ]; then
         say "$host: ${before:-$word} -> $wanted${config:+, configuration}"
         return

@@ -17,8 +17,8 @@
 #
 # A station is healthy when it answers `status --json` with the version of the package, has taken a new reading since, and
 # the hub has accepted a message since. One that does not become healthy goes back to its previous package and configuration
-# and is checked again, for what was well before. Interrupted, it goes on where it stopped when started again with the same
-# package and configuration. At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
+# and is checked again, for what was well before. One whose page is off is left alone: nobody can ask it.
+# Interrupted, it goes on where it stopped when started again with the same package and configuration. At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 #
 # A station that is well when the timeout ends, and only has nothing new to show yet, is waited for longer: by
 # telemetry.readings_per_message (above 1) times sensor.interval, by two intervals where these are longer than the timeout, and by

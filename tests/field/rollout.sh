@@ -190,6 +190,17 @@ refuse "half a package" deploy/install.sh --package "$run/old.deb" ash
 prove "is told" said 'did not arrive whole'
 prove "and not installed" runs ash 2.0-1
 
+# --- a station that cannot be asked ---
+anew ash
+touch "$PLAY/ash/page-off"
+refuse "a station whose page is off" fleet
+prove "is left alone, with the reason" is ash failed 'its page is off'
+refuse "nothing was changed there" grep -q apt-get "$PLAY/ash/log"
+anew ash
+printf '[showcase]\nlisten = ""\n' >"$run/silent.toml"
+refuse "a configuration that turns the page off" fleet --config "$run/silent.toml"
+prove "is taken back" is ash back 'its page is off'
+
 # --- install.sh and provision.sh ---
 host ash
 prove "install.sh" deploy/install.sh --package "$run/new.deb" ash
