@@ -76,6 +76,11 @@ one_host() {
         record "$host" failed "$page_off"
         return
     fi
+    # Where all get a configuration, fleet.sh has looked into that.
+    if [ -z "$config" ] && provisioned "$host" && root "grep -Eqs '$key_file' /etc/weather-station/station.toml" </dev/null; then
+        record "$host" failed "$not_in_tpm"
+        return
+    fi
     if [ "$dry_run" = yes ]; then
         say "$host: ${before:-$word} -> $wanted${config:+, configuration}"
         return
@@ -197,6 +202,11 @@ one_host() {
         record "$host" back "$first; back on $before, with the sensor that was not well before either"
     fi
 }
+
+# What gets into the TPM is no identity for a station whose key is in a file.
+key_file='^[^#]*source *= *.key-file'
+not_in_tpm='its key is in a file (identity.source), and this provisions TPMs: use deploy/provision.sh --to-key-file'
+provisioned() { [ "$dps" = yes ] || { [ -n "$secrets" ] && [ -r "$secrets/$1" ]; }; }
 
 # A station that already has this identity refuses another only with --force: an interrupted run must not fail on that.
 provision_once() {

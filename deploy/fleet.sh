@@ -6,7 +6,7 @@
 #   HOSTS             a file: one ssh destination a line, the canary first; # begins a comment
 #   --package PATH    the package, or a folder with one per architecture; default: target/package
 #   --config FILE     configuration for all of them; default: each keeps its own
-#   --provision DIR   gives DIR/HOST (a connection string, if there is such a file) to each host; --dps: by the service
+#   --provision DIR   gives DIR/HOST (a connection string, if there is such a file) to each host's TPM; --dps: by the service
 #   --canaries N      hosts that go alone before all others (1)
 #   --batch N         hosts at the same time (10)
 #   --failures N      failed hosts after which no further batch starts (0); a failed canary always stops
@@ -18,7 +18,8 @@
 # A station is healthy when it answers `status --json` with the version of the package, has taken a new reading since, and
 # the hub has accepted a message since. One that does not become healthy goes back to its previous package and configuration
 # and is checked again, for what was well before. One whose page is off is left alone: nobody can ask it.
-# Interrupted, it goes on where it stopped when started again with the same package and configuration. At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
+# Interrupted, it goes on where it stopped when started again with the same package and configuration.
+# At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 #
 # A station that is well when the timeout ends, and only has nothing new to show yet, is waited for longer: by
 # telemetry.readings_per_message (above 1) times sensor.interval, by two intervals where these are longer than the timeout, and by
@@ -97,6 +98,9 @@ progress() {
 
 # shellcheck source=deploy/fleet-host.sh
 . "$here/fleet-host.sh"
+if [ -n "$config" ] && grep -Eq "$key_file" "$config"; then
+    for host in "${hosts[@]}"; do ! provisioned "$host" || fail "$host by $config: $not_in_tpm"; done
+fi
 
 # --- all hosts ---
 report() {

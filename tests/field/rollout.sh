@@ -169,6 +169,16 @@ anew ash
 touch "$PLAY/ash/no-hub"
 prove "--offline: an identity that no hub accepts yet is in place" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" --offline --provision "$run/secrets" "$run/list"
 prove "and the host is done" is ash 'done'
+anew ash beech
+touch "$PLAY/ash/no-hub"
+printf '[identity]\nsource = "key-file"\n' >"$PLAY/ash/etc/station.toml"
+prove "a station with its key in a file and no identity for it here" fleet --provision "$run/nothing"
+rm -r "$run/state"
+refuse "one for a TPM" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/old.deb" --provision "$run/secrets" "$run/list"
+prove "is refused" is ash failed 'provision.sh --to-key-file'
+prove "before anything was changed" runs ash 2.0-1
+refuse "and so it is where the new configuration says so" fleet --provision "$run/secrets" --config "$PLAY/ash/etc/station.toml"
+prove "at once" said 'provision.sh --to-key-file'
 
 # --- what goes on over there when the connection is gone ---
 anew ash
