@@ -37,6 +37,8 @@ done
 [ -r "$config" ] || fail "cannot read $config"
 if [ -d "$package" ]; then package=$(find "$package" -maxdepth 1 -name 'weather-station_*_arm64.deb' -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-); fi
 [ -r "$package" ] || fail "no arm64 package: build one with deploy/build.sh arm64"
+made_for=$(dpkg-deb --field "$package" Architecture) || fail "$package is no package"
+[ "$made_for" = arm64 ] || fail "$package is for $made_for, but the Pi needs arm64: build one with deploy/build.sh arm64"
 [ "$(wc -l <"$boot/cmdline.txt")" -le 1 ] || fail "$boot/cmdline.txt has more than one line: is this the boot partition of Raspberry Pi OS?"
 if grep -q 'systemd.run=' "$boot/cmdline.txt"; then
     fail "$boot/cmdline.txt runs something else at the first start already: let the card start once, then run this again"

@@ -22,13 +22,20 @@ network
 tpm pi 1
 printf '[sensor]\nsource = "simulated"\ninterval = "1s"\n[identity]\ntcti = "%s"\n[provisioning]\nid_scope = "0ne00TEST"\nendpoint = "%s:9"\n' \
     "$tcti" "$host_address" >"$run/station.toml"
-# The test machines are amd64: the package is renamed for card.sh, which looks for the Pi's.
-cp "$deb" "$run/package/weather-station_1.0.0-1_arm64.deb"
+# The test machines are amd64: for card.sh, which looks for the Pi's, the package says that it is that.
+dpkg-deb -R "$deb" "$run/for-arm64"
+sed -i 's/^Architecture: .*/Architecture: arm64/' "$run/for-arm64/DEBIAN/control"
+dpkg-deb --root-owner-group -b "$run/for-arm64" "$run/package/weather-station_1.0.0-1_arm64.deb" >/dev/null
 
+refuse "a package for another machine is refused" deploy/card.sh --package "$deb" --config "$run/station.toml" "$card"
+prove "with what it is for" said 'is for amd64'
+refuse "and nothing is on the card" test -e "$card/weather-station"
 refuse "a folder that is no boot partition is refused" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$run/package"
 prove "card.sh prepares the card" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
 prove "config.txt turns on I2C and the TPM for every model" bash -c "sed -n '/^\[all\]/,\$p' '$card/config.txt' | grep -c 'i2c_arm=on\|tpm-slb9670' | grep -qx 2"
 prove "the command line is still one line and runs firstrun.sh" bash -c "[ \$(wc -l < '$card/cmdline.txt') = 1 ] && grep -q 'rootwait quiet systemd.run=/boot/firmware/weather-station/firstrun.sh ' '$card/cmdline.txt'"
+prove "the package is on the card" cmp "$run/package/weather-station_1.0.0-1_arm64.deb" "$card/weather-station/weather-station.deb"
+cp "$deb" "$card/weather-station/weather-station.deb"
 contents() { (cd "$card" && find . -type f -exec sha256sum {} + | sort); }
 contents >"$run/contents.before"
 printf '# another configuration\n' | cat "$run/station.toml" - >"$run/another.toml"
