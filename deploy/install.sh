@@ -37,6 +37,10 @@ open_target
 architecture=$(on_target 'dpkg --print-architecture' </dev/null) || fail "$(where) has no dpkg: expected Debian or Raspberry Pi OS"
 if [ -d "$package" ]; then
     file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    case $architecture in
+    arm64 | amd64) ;;
+    *) [ -n "$file" ] || fail "$(where) is $architecture: the station needs a 64-bit system (arm64, or amd64), and there is no package for another" ;;
+    esac
     [ -n "$file" ] || fail "no package for $architecture in $package: build one with deploy/build.sh $architecture"
 else
     file=$package

@@ -3,7 +3,8 @@
 #
 #   deploy/uninstall.sh [--dry-run] [--purge] [HOST]
 #
-#   --purge  deletes the configuration and ALL READINGS as well; without it both stay for the next installation
+#   --purge  deletes the configuration and ALL READINGS as well; without it both stay for the next installation. Readings that
+#            [store] path puts outside of /var/lib/weather-station stay, and are named
 #
 # The identity in the TPM stays either way; remove it first with `weather-station provision --clear`.
 set -euo pipefail
@@ -36,7 +37,15 @@ case "$action:${state##* }" in
 esac
 if [ "$action" = purge ]; then
     pending=$(root 'weather-station status --json 2>/dev/null' | tr -d ' \n' | sed -n 's/.*"pending":\([0-9]*\).*/\1/p' || true)
-    [ "${pending:-0}" = 0 ] || say "warning: $pending readings were never accepted by the hub and are deleted now"
+    # As the running station says, or the configuration of one that does not run.
+    path=$(root 'weather-station status --json 2>/dev/null' | sed -n '/"store.path"/,/}/s/.*"value": *"\(.*\)".*/\1/p' || true)
+    [ -n "$path" ] || path=$(root 'cat /etc/weather-station/station.toml 2>/dev/null' |
+        sed -n "/^ *\[store\]/,/^ *\[/s/^[[:space:]]*path *= *[\"']\([^\"']*\)[\"'].*/\1/p" || true)
+    case $path in
+    '' | /var/lib/weather-station/*) what='are deleted now' ;;
+    *) what='stay there' && say "the readings in $path are outside of /var/lib/weather-station and stay, with what lies beside them: delete them yourself" ;;
+    esac
+    [ "${pending:-0}" = 0 ] || say "warning: $pending readings were never accepted by the hub and $what"
 fi
 change "$action weather-station" "DEBIAN_FRONTEND=noninteractive apt-get $action -y $apt_waits weather-station >/dev/null"
 [ "$action" = purge ] || say "configuration and readings stay (/etc/weather-station, /var/lib/weather-station); --purge deletes them"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fleet.sh, install.sh and provision.sh against hosts that are folders: ssh, dpkg, apt-get, systemctl and the station are played.
+# fleet.sh, install.sh, provision.sh and uninstall.sh against hosts that are folders: ssh, dpkg, apt-get, systemctl and the station are played.
 # What is tried is what the scripts decide; that the real ones behave so is fleet.sh's and ssh.sh's affair. Quick, needs no root.
 # shellcheck disable=SC2016,SC2119,SC2120  # what the other side shall expand is in single quotes on purpose
 set -euo pipefail
@@ -249,6 +249,20 @@ for status in 255 64 78; do
 done
 echo 1 >"$PLAY/ash/check-status"
 prove "one that finds a fault of the station itself does" configured
+
+host ash
+echo armhf >"$PLAY/ash/architecture"
+refuse "a 32-bit system" deploy/install.sh --package "$run" ash
+prove "is told that it needs another" said '64-bit'
+
+# --- uninstall.sh ---
+host ash
+prove "uninstall.sh --purge" deploy/uninstall.sh --purge ash
+refuse "says nothing of readings elsewhere where there are none" said 'stay'
+host ash
+printf '[sensor]\ninterval = "1m"\n[store]\n  path = "/srv/weather/readings.db" # a disk of its own\n' >"$PLAY/ash/etc/station.toml"
+prove "uninstall.sh --purge of a station with its store elsewhere" deploy/uninstall.sh --purge ash
+prove "names it" said '/srv/weather/readings.db.*stay'
 
 # --- the key in a file ---
 host ash

@@ -176,6 +176,8 @@ prove "the README has the lines for it" test "$(wc -l <"$run/drop-in")" = 2
 on weather "mkdir -p $dropin && cat >$dropin/override.conf && systemctl daemon-reload && systemctl restart weather-station" <"$run/drop-in"
 kept_there() { status '.store | select(.state == "ok" and .lastSequence > 0)' && on weather test -s /srv/weather/readings.db; }
 prove "with them the store is there" until_true 20 kept_there
+prove "what would be purged" deploy/uninstall.sh --dry-run --purge weather
+prove "is not what lies there, which is said" said '/srv/weather/readings.db are outside'
 on weather "rm -r $dropin && systemctl daemon-reload"
 prove "and back" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
 
