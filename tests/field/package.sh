@@ -96,6 +96,15 @@ for suite in bookworm trixie; do
     prove "purge: nothing of the package is left" inside sh -c '! find / -xdev -name "*weather-station*" -not -path "/proc/*" -not -path "/var/log/*" -not -name "*.deb" -not -path "/var/cache/*" | grep .'
     # A failed start must never make an installation fail: nothing here can run the unit.
     prove "installing after purge" apt_install /new.deb
+    # A folder that is a mount of its own cannot be removed.
+    inside touch /etc/weather-station/device.connection-string
+    mount -t tmpfs store "$root/var/lib/weather-station"
+    inside sh -c 'mkdir /var/lib/weather-station/a && touch /var/lib/weather-station/readings.db /var/lib/weather-station/a/b'
+    prove "purge of a store on a disk of its own" inside apt-get purge -y -q weather-station
+    refuse "purge of a store on a disk of its own: the key file is gone" inside test -e /etc/weather-station
+    refuse "purge of a store on a disk of its own: nothing is left on it" inside sh -c 'ls -A /var/lib/weather-station | grep .'
+    umount "$root/var/lib/weather-station"
+    prove "and installing after that" apt_install /new.deb
 done
 
 # --- a booted machine: the same package with a real systemd ---
@@ -135,6 +144,11 @@ prove "booted: killed, the station is started again" on package '
 prove "booted: remove" on package dpkg -r weather-station
 refuse "booted: removed and stopped" active
 prove "booted: the store survived" on package test -s /var/lib/weather-station/readings.db
+prove "booted: installed again" dpkg_i /root/new.deb
+prove "booted: it starts at once" until_true 20 active
+on package systemctl stop weather-station
+prove "booted: upgrade of a stopped station that was removed once" dpkg_i /root/next.deb
+refuse "booted: it stays stopped as well" active
 prove "booted: purge" on package dpkg -P weather-station
 refuse "booted: purge deleted the store" on package test -e /var/lib/weather-station
 finish
