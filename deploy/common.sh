@@ -80,13 +80,18 @@ patience() {
 }
 
 # For a remote command that installs or removes: one at a time, until its end, for what has begun goes on over there when its
-# connection has broken. apt and dpkg are waited for as well, whoever runs them.
+# connection has broken. `settled` is for one that looks, and changes nothing. apt_waits: for apt and dpkg, whoever runs them.
+alone='flock -n 9 || { echo "waiting for another installation that is at work there" >&2; flock -w 900 9; } ||
+        { echo "another installation is at work there" >&2; exit 1; }'
 # shellcheck disable=SC2034  # read by the scripts
-exclusive='mkdir -p /var/cache/weather-station || exit 1
+exclusive="mkdir -p /var/cache/weather-station || exit 1
     exec 9>/var/cache/weather-station/lock
-    flock -n 9 || { echo "waiting for another installation that is at work there" >&2; flock -w 900 9; } ||
-        { echo "another installation is at work there" >&2; exit 1; }
-    export DEBIAN_FRONTEND=noninteractive'
+    $alone
+    export DEBIAN_FRONTEND=noninteractive"
+# shellcheck disable=SC2034
+settled="[ -e /var/cache/weather-station/lock ] || exit 0
+    exec 9</var/cache/weather-station/lock
+    $alone"
 apt_waits='-o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0'
 # The configuration is dpkg's conffile: a changed one stays (confold), an unchanged one follows the package (confdef).
 # --reinstall: apt sees no difference in a rebuilt package of the version that is installed.

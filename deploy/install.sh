@@ -52,6 +52,7 @@ version=$(dpkg-deb --field "$file" Version)
 
 # --- the package: compared as a whole, so that a rebuilt package of the same version is noticed; current.deb is what the
 # last run installed, and it counts only while dpkg still has that version and finds its files unchanged ---
+root "$settled" </dev/null || fail "what is installed on $(where) changes at present"
 wanted="$version $(sha256sum <"$file")"
 # shellcheck disable=SC2016  # expanded there
 present=$(root 'dpkg -s weather-station 2>/dev/null | grep -q "^Status: .* installed" &&

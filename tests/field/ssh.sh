@@ -41,6 +41,24 @@ other_version "$deb" "$(dpkg-deb --field "$deb" Version)" "$run/rebuilt.deb" '$ 
 prove "a rebuilt package of the same version" deploy/install.sh --package "$run/rebuilt.deb" weather
 prove "is what lies on the disk then" on weather 'grep -q "Rebuilt" /usr/share/doc/weather-station/copyright'
 prove "and back" deploy/install.sh --package "$deb" weather
+# ssh dies while apt works over there, which goes on (held for as long as it takes). install.sh comes again, with another package.
+on weather 'touch /root/held; echo "DPkg::Pre-Invoke { \"while test -e /root/held; do sleep 0.2; done\"; };" >/etc/apt/apt.conf.d/held'
+held() { on weather pgrep -x apt-get; }
+set -m # process groups of their own, ssh in them
+deploy/install.sh --package "$run/rebuilt.deb" weather >"$run/first" 2>&1 </dev/null &
+first=$!
+set +m
+prove "apt works" until_true 60 held
+kill -TERM -- "-$first" || true # not there when it has ended too early
+wait "$first" || true
+deploy/install.sh --package "$deb" weather >"$run/second" 2>&1 </dev/null &
+second=$!
+prove "another installation waits, without a connection of the first" until_true 60 grep -q 'waiting for another installation' "$run/second"
+prove "for what goes on" held
+on weather 'rm /root/held /etc/apt/apt.conf.d/held'
+prove "and is done after it" wait "$second"
+prove "so it was the first that was there before" diff <(on weather 'sha256sum </var/cache/weather-station/previous.deb') <(sha256sum <"$run/rebuilt.deb")
+prove "and the other lies on the disk" on weather '! grep -q "Rebuilt" /usr/share/doc/weather-station/copyright'
 echo 'interval = 1' >"$run/wrong.toml"
 refuse "a wrong configuration is refused" deploy/install.sh --package "$deb" --config "$run/wrong.toml" weather
 prove "a wrong configuration is named by the station" said interval
