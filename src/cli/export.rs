@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use super::DONE;
 use super::output::{self, Moment, moment};
 use crate::config::Config;
+use crate::settings::{self, Settings};
 use crate::store::export::{self, Selection};
-use crate::{identity, settings, station};
+use crate::{identity, station};
 
 /// Which readings, and how.
 #[derive(Debug, Args)]
@@ -39,7 +40,11 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let name = identity::open(&config.identity).and_then(|mut signer| signer.identity());
     let path = &config.store.path;
     let failed = || format!("could not export the readings of {}", path.display());
-    let settings = settings::beside_the_station(config, name.as_ref().ok()).with_context(failed)?;
+    let kept = settings::beside_the_station(config, name.as_ref().ok());
+    let (settings, unread) = match kept {
+        Ok(settings) => (settings, None),
+        Err(error) => (Settings::from_file(config), Some(error)),
+    };
     let selection = Selection {
         since: arguments.since.map(|moment| moment.resolve(now)),
         until: arguments.until.map(|moment| moment.resolve(now)),
@@ -52,6 +57,9 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     };
     let out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     let exported = export::export(path, selection, out).with_context(failed)?;
+    if let Some(error) = unread {
+        output::error(&anyhow::Error::new(error).context(settings::UNREAD));
+    }
     if let Err(error) = name {
         output::error(&anyhow::Error::new(error).context("the readings are written without a device id"));
     }

@@ -18,8 +18,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";
 
-const UNREAD: &str = "the values of the twin could not be read from the store: the file's values hold";
-
 pub fn run(config: &Config, json: bool) -> anyhow::Result<u8> {
     let runtime = runtime::start()?;
     let reading = runtime.block_on(async {
@@ -95,7 +93,7 @@ async fn measure(config: &Config) -> anyhow::Result<Value> {
     .await
     .context("identity and store could not be asked")?;
     let settings = settings.unwrap_or_else(|error| {
-        output::error(&anyhow::Error::new(error).context(UNREAD));
+        output::error(&anyhow::Error::new(error).context(settings::UNREAD));
         Settings::from_file(config)
     });
     let mut chip = config.sensor.clone();

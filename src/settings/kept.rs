@@ -15,6 +15,9 @@ const KEY: &str = "twin.overlay";
 /// A disk that takes longer does not hold up the first sample.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Said where a command beside the station goes on without them.
+pub const UNREAD: &str = "the values of the twin could not be read from the store: the file's values hold";
+
 /// What the twin last asked for; empty where nothing was kept, or a text that is not ours. None: it could not be
 /// read, so that it has to be asked again before anything is written over it.
 pub async fn load(store: &StoreHandle) -> Option<Overlay> {

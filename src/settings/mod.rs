@@ -7,7 +7,7 @@ mod property;
 
 use std::time::Duration;
 
-pub use self::kept::{beside_the_station, in_force, keep, load};
+pub use self::kept::{UNREAD, beside_the_station, in_force, keep, load};
 pub(crate) use self::overlay::merge;
 pub use self::overlay::{Acknowledgement, Changes, Overlay};
 pub use self::property::{Property, brief};

@@ -42,6 +42,36 @@ async fn export_begins_at_since_and_ends_before_until() {
     assert!(exported(&station, &["--since", &tomorrow]).is_empty());
 }
 
+/// Only the page by which the twin's values are found is damaged.
+#[tokio::test]
+async fn export_gives_the_readings_of_a_store_whose_kept_values_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut station = Station::start(dir.path(), &lonely(dir.path()));
+    let stored =
+        |status: &Value| status["store"]["lastSequence"].as_u64().is_some_and(|sequence| sequence >= 2);
+    station.until("two readings", Duration::from_secs(20), stored).await;
+    station.terminate();
+    station.wait(Duration::from_secs(10)).await;
+    let all = exported(&station, &[]);
+    let path = dir.path().join("readings.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let number =
+        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned();
+    let page = number("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'value' AND type = 'index'");
+    let size = number("PRAGMA page_size");
+    drop(connection);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(
+        &file,
+        &vec![0xff; usize::try_from(size).unwrap()],
+        (page - 1) * size,
+    )
+    .unwrap();
+    assert_eq!(exported(&station, &[]), all);
+    let said = command_of(&station, &["export"]);
+    assert!(text(&said.stderr).contains("the file's values hold"), "{}", text(&said.stderr));
+}
+
 /// `token`: how long the token lives from now on.
 fn life(dir: &Path, config: &str, arguments: &[&str]) -> TimeDelta {
     let output = command(dir, config, &[&["token"], arguments].concat());
