@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use hub_emulator::{Emulator, Fault, HubError, LinkKind, Options};
+use hub_emulator::{Cut, Emulator, Fault, HubError, LinkKind, Options};
 use weather_station::status::CloudState;
 
 use crate::flow::{hub, seconds, still};
@@ -146,7 +146,9 @@ async fn events_go_out_once_however_many_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_attached_late_costs_no_connection() {
     let hub = hub();
-    let plan = Plan::new(&hub);
+    let mut plan = Plan::new(&hub);
+    // A machine that stands still for a while costs no connection either.
+    (plan.limits.outcome, plan.limits.write, plan.limits.idle) = (seconds(20), seconds(20), seconds(20));
     let late = plan.limits.attach + seconds(1);
     let millis = u64::try_from(late.as_millis()).unwrap();
     hub.fault(Fault::AttachLate { link: LinkKind::Twin, millis }.times(1));
@@ -158,4 +160,18 @@ async fn a_link_that_is_attached_late_costs_no_connection() {
     let account = rig.finish(&hub, seconds(5)).await;
     assert_eq!((account.missing.len(), account.duplicates), (0, 0));
     assert_eq!(hub.events_of("connect").len(), 1, "reconnected");
+}
+
+/// A group is waited for as long as a hub may be throttled: on the next connection the others do not wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_twin_without_an_answer_keeps_the_methods_from_no_second_connection() {
+    let hub = hub();
+    hub.fault(Fault::AttachLate { link: LinkKind::Twin, millis: 60_000 });
+    let rig = Rig::start(&hub, Plan::new(&hub));
+    rig.online(seconds(10)).await;
+    hub.fault(Fault::Drop { how: Cut::Rst });
+    let methods = |event: &hub_emulator::Event| event.kind == "attach" && event.detail["link"] == "methods";
+    hub.wait_for_events(2, seconds(20), methods).await.unwrap();
+    assert!(hub.events_of("connect").len() > 1, "it was dropped");
+    rig.finish(&hub, seconds(5)).await;
 }

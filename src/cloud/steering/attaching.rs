@@ -79,3 +79,37 @@ impl<'l> Attaching<'l> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn that_an_attach_is_slow_is_told_once_and_it_is_waited_for() {
+        let usual = Duration::from_secs(15);
+        let mut attaching = Attaching {
+            links: None,
+            running: Some(Running {
+                index: 1,
+                kind: Kind::Methods,
+                since: Instant::now(),
+                usual,
+                told: false,
+                work: Box::pin(std::future::pending()),
+            }),
+        };
+        let begun = Instant::now();
+        // Given up in between, as a loop does that has something else to do.
+        let early = tokio::time::timeout(usual / 2, attaching.progress()).await;
+        assert!(early.is_err(), "{early:?}");
+        let Progress::Slow(1, error) = attaching.progress().await else { panic!("it is slow") };
+        assert_eq!(begun.elapsed(), usual);
+        assert_eq!(
+            error.to_string(),
+            "could not attach the method links: the hub did not answer within 15 s"
+        );
+        let later = tokio::time::timeout(usual * 10, attaching.progress()).await;
+        assert!(later.is_err(), "{later:?}");
+        assert!(!attaching.is_free());
+    }
+}

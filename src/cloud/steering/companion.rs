@@ -18,7 +18,7 @@ use super::super::error::{Cause, CloudError};
 use super::attaching::{self, Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
-use super::links::{Attached, Group, Kind};
+use super::links::{self, Attached, Group, Kind};
 use super::twin::{Answer, Conversation, OWN};
 use super::{Steering, methods, wire};
 use crate::identity::Identity;
@@ -111,12 +111,13 @@ impl<'a> Companion<'a> {
         Ok(())
     }
 
-    /// Begins with the first group that is due.
+    /// Begins with a group that is due.
     fn attach(&mut self) {
-        let now = Instant::now();
-        let groups = &self.steering.groups;
-        let due = groups.iter().position(|group| group.due(now).is_some_and(|due| due <= now));
-        if let Some(index) = due.filter(|_| self.attaching.is_free()) {
+        let groups = &mut self.steering.groups;
+        if self.attaching.is_free()
+            && let Some(index) = links::next(groups, Instant::now())
+        {
+            groups[index].asked();
             self.attaching.begin(index, groups[index].kind, &self.identity.device_id);
         }
     }

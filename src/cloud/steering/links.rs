@@ -33,6 +33,8 @@ pub struct Attached {
     pub sender: Option<Bounded<Sender>>,
     pub receiver: Bounded<Receiver>,
     since: Instant,
+    /// It took longer than usual.
+    late: bool,
 }
 
 /// A group that is attached, or will be.
@@ -42,11 +44,15 @@ pub struct Group {
     pub attached: Option<Attached>,
     again_at: Option<Instant>,
     backoff: Backoff,
+    /// An attach was begun, and nothing is known of how it ended.
+    asked: bool,
+    /// The last attach took longer than usual, or still does.
+    slow: bool,
 }
 
 impl Group {
     pub fn new(kind: Kind, seed: u64) -> Self {
-        Self { kind, attached: None, again_at: None, backoff: Backoff::new(seed) }
+        Self { kind, attached: None, again_at: None, backoff: Backoff::new(seed), asked: false, slow: false }
     }
 
     /// When it has to be attached; none while it is.
@@ -54,11 +60,18 @@ impl Group {
         self.attached.is_none().then(|| self.again_at.unwrap_or(now))
     }
 
+    /// Its attach has begun.
+    pub fn asked(&mut self) {
+        self.asked = true;
+    }
+
     /// It is attached, or is not. An error is one that only another connection mends; others are waited out.
     pub fn attached(&mut self, attached: Result<Box<Attached>, CloudError>) -> Result<(), CloudError> {
+        self.asked = false;
         match attached {
             Ok(attached) => {
                 tracing::debug!(links = self.kind.name(), "attached");
+                self.slow = attached.late;
                 self.attached = Some(*attached);
                 Ok(())
             }
@@ -70,9 +83,15 @@ impl Group {
         }
     }
 
-    /// It takes longer than usual, and is waited for.
-    pub fn slow(&self, error: &CloudError) {
-        tracing::warn!(%error, links = self.kind.name(), "telemetry goes on, these links may come later");
+    /// It takes longer than usual, and is waited for. On a slow uplink that is so on each connection: told once.
+    pub fn slow(&mut self, error: &CloudError) {
+        let told = std::mem::replace(&mut self.slow, true) || self.backoff.failures() > 0;
+        let name = self.kind.name();
+        if told {
+            tracing::debug!(%error, links = name, "still later than usual");
+        } else {
+            tracing::warn!(%error, links = name, "telemetry goes on, these links may come later");
+        }
     }
 
     /// Its links are gone.
@@ -99,10 +118,19 @@ impl Group {
     }
 }
 
+/// The group that is attached next, if one is due. One at a time can be, and takes minutes where the hub says nothing
+/// about it: first come those that were answered, on the connections before too.
+pub fn next(groups: &[Group], now: Instant) -> Option<usize> {
+    let due = groups.iter().enumerate().filter(|(_, group)| group.due(now).is_some_and(|due| due <= now));
+    let next = due.min_by_key(|(_, group)| (group.asked || group.slow, group.backoff.failures()));
+    next.map(|(index, _)| index)
+}
+
 /// Attaches the links of a group.
 pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<Attached, CloudError> {
     let address = kind.address(device_id);
     let doing = kind.doing();
+    let begun = Instant::now();
     // The hub pairs the two links of a group by this word.
     let word = format!("{}:{}", kind.name(), Uuid::new_v4());
     let options = |for_sender: bool| {
@@ -127,7 +155,7 @@ pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<At
     };
     let accept = kind != Kind::Messages;
     let receiver = links.attach_receiver(doing, &address, accept, options(false)).await?;
-    Ok(Attached { sender, receiver, since: Instant::now() })
+    Ok(Attached { sender, receiver, since: Instant::now(), late: begun.elapsed() >= links.usual() })
 }
 
 /// How long to wait after this.
@@ -184,6 +212,30 @@ mod tests {
         }
         let now = Instant::now();
         group.due(now).unwrap_or(now) - now
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_group_that_has_no_answer_is_attached_last_on_the_next_connection_too() {
+        let kinds = [Kind::Twin, Kind::Methods, Kind::Messages];
+        let now = Instant::now();
+        for told in [false, true] {
+            let mut groups = kinds.map(|kind| Group::new(kind, 1));
+            assert_eq!(next(&groups, now), Some(0));
+            groups[0].asked();
+            if told {
+                groups[0].slow(&CloudError::new("attach the twin links", Cause::TooSlow(HEALTHY)));
+            }
+            groups.iter_mut().for_each(Group::disconnected);
+            assert_eq!(next(&groups, now), Some(1));
+            groups[1].asked();
+            groups.iter_mut().for_each(Group::disconnected);
+            assert_eq!(next(&groups, now), Some(2));
+        }
+        // One that fails waits behind one that does not, however long ago.
+        let mut groups = kinds.map(|kind| Group::new(kind, 1));
+        groups[0].lost(&CloudError::new("attach the twin links", Cause::IllegalState));
+        assert_eq!(next(&groups, now + AGAIN.cap), Some(1));
+        assert_eq!(next(&groups[..1], now), None, "not due");
     }
 
     fn told(condition: &str, retry_after: Option<Duration>) -> Cause {
