@@ -32,8 +32,9 @@ impl Gate {
         Self { permit: Semaphore::new(1), wanted: AtomicBool::new(false) }
     }
 
-    /// Waits for the permit. It is held for a window (each outcome has a deadline) or for one request (the same),
-    /// so the wait ends.
+    /// Waits for the permit. It is held for a window or for one request, so the wait ends: the clock of each outcome
+    /// begins when none is in front of it, and a window that is asked to end has a few left, or one where a transfer
+    /// takes long.
     pub async fn acquire(&self) -> SemaphorePermit<'_> {
         self.permit.acquire().await.expect("the semaphore is never closed")
     }

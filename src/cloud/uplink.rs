@@ -1,5 +1,6 @@
-//! How much goes at a time over an uplink that is slow: half of what had no answer in time, one transfer after the
-//! other, and twice as much again where that would be answered in good time. Pure.
+//! How much goes at a time over an uplink that is slow: one transfer after the other where a full one takes long, for
+//! all else on the connection waits behind what is on its way; half of what had no answer in time, and twice as much
+//! again where that would be answered in good time. Pure.
 
 use std::time::Duration;
 
@@ -8,7 +9,12 @@ use std::time::Duration;
 pub struct Uplink {
     /// Items in a transfer at most, while the usual number is too much.
     items: Option<usize>,
+    /// A full transfer takes long, although it is answered in time.
+    busy: bool,
 }
+
+/// A transfer takes long from this part of the time that one may wait: 7.5 s in the field.
+const LONG: u32 = 8;
 
 impl Uplink {
     /// How many items the next transfer may carry.
@@ -16,23 +22,30 @@ impl Uplink {
         self.items.map_or(usual, |items| items.min(usual))
     }
 
-    /// While the usual number is too much, one transfer goes at a time.
+    /// Whether one transfer goes at a time.
     pub fn is_slow(&self) -> bool {
-        self.items.is_some()
+        self.items.is_some() || self.busy
     }
 
     /// A transfer of so many items had no answer in time.
     pub fn too_slow(&mut self, items: usize) {
         self.items = Some((items / 2).max(1));
+        self.busy = true;
     }
 
     /// A transfer of so many items was accepted after it had waited so long; `limit` is how long one may.
     pub fn accepted(&mut self, items: usize, waited: Duration, limit: Duration, usual: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
+        let expected = |number: usize| waited.mul_f64(number as f64 / items.max(1) as f64);
+        // One that is not full and is answered soon says little of a full one.
+        if waited > limit / LONG {
+            self.busy = true;
+        } else if expected(usual) <= limit / LONG {
+            self.busy = false;
+        }
         let Some(most) = self.items else { return };
         let grown = most.saturating_mul(2);
-        #[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
-        let expected = waited.mul_f64(grown as f64 / items.max(1) as f64);
-        if expected <= limit * 2 / 3 {
+        if expected(grown) <= limit * 2 / 3 {
             self.items = (grown < usual).then_some(grown);
         }
     }
@@ -67,7 +80,8 @@ mod tests {
         for (milliseconds, failures) in [(1, 0), (119, 0), (121, 1), (300, 2), (3_000, 5), (59_000, 8)] {
             let mut uplink = Uplink::default();
             assert_eq!(play(&mut uplink, 10_000, Duration::from_millis(milliseconds)), failures);
-            assert_eq!(uplink.is_slow(), failures > 0, "{milliseconds} ms a reading");
+            assert_eq!(uplink.limit(USUAL) < USUAL, failures > 0, "{milliseconds} ms a reading");
+            assert_eq!(uplink.is_slow(), milliseconds > 1, "{milliseconds} ms a reading");
         }
     }
 
@@ -78,6 +92,25 @@ mod tests {
         assert!(uplink.limit(USUAL) <= 2);
         assert_eq!(play(&mut uplink, 1_000, Duration::from_millis(10)), 0);
         assert!(!uplink.is_slow());
+    }
+
+    #[test]
+    fn one_transfer_goes_at_a_time_while_a_full_one_takes_long() {
+        let mut uplink = Uplink::default();
+        let mut is_slow_after = |items, milliseconds| {
+            uplink.accepted(items, Duration::from_millis(milliseconds), LIMIT, USUAL);
+            assert_eq!(uplink.limit(USUAL), USUAL, "of the same size");
+            uplink.is_slow()
+        };
+        assert!(!is_slow_after(500, 7_500));
+        assert!(is_slow_after(500, 7_600));
+        // A reading that goes out alone after the backlog.
+        assert!(is_slow_after(1, 100));
+        assert!(is_slow_after(500, 59_000));
+        assert!(!is_slow_after(500, 7_500));
+        assert!(!is_slow_after(1, 100), "nor does it make a fast one slow");
+        assert!(is_slow_after(1, 8_000));
+        assert!(!is_slow_after(100, 1_500));
     }
 
     #[test]

@@ -32,6 +32,30 @@ async fn a_backlog_drains_over_an_uplink_that_moves_no_full_transfer_in_time() {
     uplink.abort();
 }
 
+/// Each full transfer takes one and a half seconds and has its answer in time: four of them on their way would keep the
+/// twin's answers, and all else of the session, for six.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_twin_is_read_while_a_backlog_drains_over_a_slow_uplink() {
+    let hub = hub();
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 100;
+    plan.limits.twin = seconds(4);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
+    let uplink = tokio::spawn(uplink(listener, open, 25_000));
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(1500).await;
+    // What is reported differs from what the hub has: it was read.
+    let reported = |event: &hub_emulator::Event| event.kind == "twin" && event.detail["operation"] == "PATCH";
+    hub.wait_for_events(1, seconds(30), reported).await.unwrap();
+    let pending = rig.board.store.borrow().pending;
+    say(format_args!("the twin is read with {pending} pending"));
+    assert!(pending > 0, "only when all was sent");
+    assert_eq!(hub.events_of("connect").len(), 1, "reconnected");
+    rig.stop_cloud().await;
+    uplink.abort();
+}
+
 /// What comes to the listener goes to the port `to`, so many bytes a second; what comes back is not held up.
 async fn uplink(listener: TcpListener, to: u16, bytes_per_second: u32) {
     let mut connections = JoinSet::new();
