@@ -23,10 +23,16 @@ async fn a_backlog_drains_over_an_uplink_that_moves_no_full_transfer_in_time() {
     let mut rig = Rig::start(&hub, plan);
     rig.append(600).await;
     let took = rig.all_accepted(seconds(45)).await;
-    // The links beside telemetry were attached behind what was on its way: later than usual, at no cost.
-    let attached = |event: &hub_emulator::Event| event.kind == "attach" && event.detail["link"] == "methods";
+    // The links beside telemetry were attached behind what was on its way, later than usual: that ended no session.
+    let connects = hub.events_of("connect");
+    say(format_args!("a slow uplink: {took:?}, {} connections", connects.len()));
+    let last = connects.last().unwrap().connection;
+    let attached = |event: &hub_emulator::Event| {
+        event.kind == "attach" && event.detail["link"] == "methods" && event.connection == last
+    };
     hub.wait_for_events(2, seconds(20), attached).await.unwrap();
-    say(format_args!("a slow uplink: {took:?}, {} connections", hub.events_of("connect").len()));
+    // One for each transfer that was too large, on a busy machine a smaller one too.
+    assert!((2..=4).contains(&hub.events_of("connect").len()), "{:?}", hub.events_of("connect"));
     let account = rig.finish(&hub, seconds(5)).await;
     assert_eq!((account.readings, account.missing.len()), (600, 0));
     uplink.abort();
