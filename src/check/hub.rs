@@ -111,8 +111,9 @@ fn ask(document: &Value) -> Finding {
         state => {
             let state = state.unwrap_or("unknown");
             let Some(reason) = text(document, "/cloud/reason") else {
+                // It was waited for: this is no word of one that can reach its hub.
                 let detail = format!("{host} is {state}: the running station has just begun to sign in");
-                return Finding::warning(NAME, detail, Station::BEGINS);
+                return Finding::failed(NAME, detail, Station::BEGINS);
             };
             let named = !document.pointer("/identity/host").is_none_or(Value::is_null);
             let failure = document.pointer("/cloud/failure").and_then(|word| Failure::deserialize(word).ok());
@@ -141,13 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn a_running_station_that_has_just_begun_is_a_warning() {
+    fn a_running_station_that_is_not_online_and_does_not_say_why_has_failed_so_far() {
         for state in ["offline", "connecting"] {
             let document = serde_json::json!({
                 "identity": {"host": null},
                 "cloud": {"state": state, "reason": null},
             });
-            assert_eq!(ask(&document).status, Status::Warning, "{state}");
+            let finding = ask(&document);
+            assert_eq!(finding.status, Status::Failed, "{state}");
+            assert_eq!(finding.remedy.as_deref(), Some("check again in a minute"), "{state}");
         }
     }
 

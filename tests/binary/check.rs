@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hub_emulator::dps::{Dps, DpsOptions};
-use hub_emulator::{Emulator, Fault, Options};
+use hub_emulator::{Emulator, Fault, LinkKind, Options};
 use serde_json::Value;
 
 use super::support::station::{Station, binary, free_port};
@@ -226,4 +226,20 @@ async fn a_station_that_still_signs_in_is_asked_again() {
     let (ended, checks) = check(dir.path(), &listening);
     assert_eq!(ended, Some(0), "{checks}");
     assert_says(&checks, "hub", "ok", "localhost is online, says the running station");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_has_no_reason_yet_and_is_not_online_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Emulator::start(Options::default()).unwrap();
+    let config = with_key_file(dir.path(), &hub);
+    // Each step has its own limit: the first reason comes when `check` waits no longer.
+    hub.fault(Fault::PutTokenLate { millis: 10_000 });
+    hub.fault(Fault::AttachLate { link: LinkKind::Telemetry, millis: 60_000 });
+    let station = Station::start(dir.path(), &config);
+    station.until("it signs in", Duration::from_secs(20), |s| s["cloud"]["state"] == "connecting").await;
+    let listening = format!("{config}[showcase]\nlisten = \"{}\"\n", station.page);
+    let (ended, checks) = check(dir.path(), &listening);
+    assert_eq!(ended, Some(1), "{checks}");
+    assert_says(&checks, "hub", "failed", "localhost is ");
 }
