@@ -147,7 +147,7 @@ pub enum Failure {
     Station,
     /// The clock is not the world's.
     Clock,
-    /// The name of the hub is not found.
+    /// The name of the hub, or of the proxy, is not found.
     Name,
     /// The port does not answer, or what was connected is not any more.
     Network,

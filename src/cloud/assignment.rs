@@ -14,7 +14,7 @@ use super::hub_time::{self, Compared};
 use super::tls::Tls;
 use crate::clock::{ClockState, Timekeeper};
 use crate::config;
-use crate::identity::dps::{self, ReturnPolicy, Service};
+use crate::identity::dps::{self, ReturnPolicy, Service, Trouble};
 use crate::identity::tpm::attest;
 use crate::identity::{Identity, IdentityError};
 
@@ -23,7 +23,7 @@ pub struct Assignment {
     identity: config::Identity,
     provisioning: config::Provisioning,
     policy: ReturnPolicy,
-    trouble: watch::Sender<String>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 impl Assignment {
@@ -32,7 +32,7 @@ impl Assignment {
     }
 
     /// Why a visit takes its time; changes while one is on its way.
-    pub fn trouble(&self) -> watch::Receiver<String> {
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.trouble.subscribe()
     }
 

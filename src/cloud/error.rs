@@ -156,6 +156,8 @@ impl CloudError {
     pub fn failure(&self, class: Class) -> Failure {
         match (class, &self.cause) {
             (Class::Here, Cause::Clock(_)) => Failure::Clock,
+            // The station has ended the connection itself, and makes another one.
+            (Class::Here, Cause::Replaced(_)) => Failure::Network,
             (Class::Here, _) | (_, Cause::Unassigned(_)) => Failure::Station,
             (Class::Renew | Class::Identity, _) => Failure::Identity,
             (Class::Stolen, _) => Failure::Stolen,
@@ -211,6 +213,47 @@ mod tests {
         assert_eq!(class(401), Class::Renew);
         assert_eq!(class(404), Class::Identity);
         assert_eq!(class(500), Class::Soon);
+    }
+
+    #[test]
+    fn each_error_is_a_failure_of_one_kind() {
+        let io = |doing| CloudError::new(doing, std::io::Error::other("it broke"));
+        let told = |condition: &str| {
+            Cause::Told(Refusal {
+                condition: condition.into(),
+                description: String::new(),
+                retry_after: None,
+            })
+        };
+        let token = |status| Cause::Token { status, description: String::new() };
+        let limit = Duration::from_secs(15);
+        let new = |cause: Cause| CloudError::new("sign in", cause);
+        let tls = std::io::Error::other(tokio_rustls::rustls::Error::DecryptError);
+        let unassigned = IdentityError::NotProvisioned { slot: 0, what: "an identity" };
+        for (error, failure) in [
+            (new(Cause::Clock("is wrong".into())), Failure::Clock),
+            (new(Cause::SignerStuck(limit)), Failure::Station),
+            (new(Cause::Unassigned(Box::new(Unassigned::from(unassigned)))), Failure::Station),
+            (new(Cause::Replaced("the AMQP port is open again".into())), Failure::Network),
+            (new(token(401)), Failure::Identity),
+            (new(token(404)), Failure::Identity),
+            (new(token(429)), Failure::Hub),
+            (new(token(500)), Failure::Hub),
+            (new(told("amqp:not-found")), Failure::Identity),
+            (new(told("amqp:resource-limit-exceeded")), Failure::Hub),
+            (new(told("amqp:internal-error")), Failure::Hub),
+            (new(tls.into()), Failure::Tls),
+            (io(dial::UPGRADE), Failure::Websocket),
+            (io("connect to the hub"), Failure::Network),
+            (new(Cause::TooSlow(limit)), Failure::Network),
+            (new(Cause::Lost("closed".into())), Failure::Network),
+            (new(Cause::IllegalState), Failure::Network),
+        ] {
+            assert_eq!(error.failure(error.class()), failure, "{error}");
+        }
+        let refused = new(token(401));
+        assert_eq!(refused.failure(Class::Identity), Failure::Identity, "when it was refused again");
+        assert_eq!(refused.failure(Class::Stolen), Failure::Stolen);
     }
 
     #[test]

@@ -68,10 +68,8 @@ impl Proxy {
             return tls::tcp(host, port, limit).await;
         };
         let through = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("through the proxy {}:{}: {error}", server.host, server.port),
-            )
+            let text = format!("through the proxy {}:{}: {error}", server.host, server.port);
+            tls::reworded(&error, text)
         };
         let mut stream = tls::tcp(&server.host, server.port, limit).await.map_err(through)?;
         let asking = tokio::time::timeout(limit, server.ask(&mut stream, host, port));
@@ -215,6 +213,19 @@ mod tests {
             let (connected, head) = tokio::join!(proxy.connect(host, 443, Duration::from_secs(5)), answering);
             connected.unwrap();
             assert_eq!(head, format!("CONNECT {named}:443 HTTP/1.1\r\nHost: {named}:443\r\n\r\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_found_is_a_matter_of_its_name() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        for (address, is_name) in [("no-such-proxy.invalid:3128", true), (closed.as_str(), false)] {
+            let proxy = Proxy::parse(Some(address), None).unwrap();
+            let error = proxy.connect("hub", 443, Duration::from_secs(5)).await.unwrap_err();
+            assert_eq!(tls::is_about_the_name(&error), is_name, "{error}");
+            assert!(error.to_string().starts_with(&format!("through the proxy {address}: ")), "{error}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::error::{Cause, Class, CloudError};
 use super::window::Accepted;
 use crate::clock::Timekeeper;
 use crate::identity::Identity;
+use crate::identity::dps::Trouble;
 use crate::identity::sas_token::SasToken;
 use crate::status::{Board, CloudState, Failure};
 
@@ -73,9 +74,9 @@ impl Reporter {
 
     /// Connected, and yet nothing can be sent at the moment.
     pub fn held_up(&self, error: &CloudError) {
-        self.trouble(explain(error, error.class()));
+        let why = explain(error, error.class());
         // When it goes on nobody knows.
-        self.board.cloud.send_modify(|status| status.eta = None);
+        self.board.cloud.send_modify(|status| (status.reason, status.eta) = (Some(why), None));
     }
 
     /// Not connected, and what the failure was found to mean.
@@ -104,9 +105,9 @@ impl Reporter {
         self.state(CloudState::Offline, Some(reason), Some(failure), None);
     }
 
-    /// The station does not go on for this reason, and tries again by itself.
-    pub fn trouble(&self, why: String) {
-        self.board.cloud.send_modify(|status| status.reason = Some(why));
+    /// A visit to the provisioning service does not go on for this reason, and tries again by itself.
+    pub fn trouble(&self, Trouble { why, failure }: Trouble) {
+        self.board.cloud.send_modify(|status| (status.reason, status.failure) = (Some(why), Some(failure)));
     }
 
     pub fn stopped(&self) {

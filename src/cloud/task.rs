@@ -258,8 +258,9 @@ impl Running {
             tokio::select! {
                 identity = &mut visit => return identity,
                 Ok(()) = trouble.changed() => {
-                    let why = trouble.borrow_and_update().clone();
-                    self.shared.report.trouble(why);
+                    if let Some(trouble) = trouble.borrow_and_update().clone() {
+                        self.shared.report.trouble(trouble);
+                    }
                 }
                 () = tokio::time::sleep(self.task.limits.turn) => {}
                 () = stopped(&mut self.shared.stop) => {

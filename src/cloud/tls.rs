@@ -171,6 +171,14 @@ pub fn is_about_the_name(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NoName>())
 }
 
+/// The same in other words; it is still about the name where it was.
+pub fn reworded(error: &io::Error, text: String) -> io::Error {
+    if is_about_the_name(error) {
+        return io::Error::new(error.kind(), NoName(text));
+    }
+    io::Error::new(error.kind(), text)
+}
+
 /// What the resolver says, or that it says nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

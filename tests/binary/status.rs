@@ -43,7 +43,7 @@ const KEYS: [&str; 29] = [
 ];
 
 /// Those that say what is wrong, and are there with null where nothing is.
-const REASONS: [&str; 3] = ["/cloud/reason", "/clock/reason", "/store/reason"];
+const REASONS: [&str; 4] = ["/cloud/reason", "/cloud/failure", "/clock/reason", "/store/reason"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_json_has_every_key_of_the_document_on_a_station_that_catches_up() {
@@ -82,6 +82,7 @@ async fn status_json_has_every_key_of_the_document_on_a_station_that_catches_up(
         assert!(document.pointer(pointer).is_some(), "{pointer} is not in {document:#}");
     }
     assert_eq!(document["cloud"]["state"], "online");
+    assert_eq!(document["cloud"]["failure"], Value::Null);
     assert_eq!(document["cloud"]["transport"], "amqp");
     assert_eq!(document["identity"]["source"], "key-file");
     assert_eq!(document["configuration"]["sensor.interval"]["from"], "file");

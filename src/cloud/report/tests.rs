@@ -100,3 +100,26 @@ fn the_advice_is_about_what_the_hub_says() {
         assert_eq!(explain(&error, error.class()), format!("{error}{advice}"));
     }
 }
+
+#[test]
+fn what_keeps_a_visit_has_a_reason_and_a_failure_that_fit_each_other() {
+    let board = Arc::new(Board::default());
+    let clock = Late { begun: Instant::now(), shows: "2026-06-01T12:00:00Z", set: AtomicBool::new(true) };
+    let timekeeper = Timekeeper::new(Arc::new(clock), "2026-01-01T00:00:00Z".parse().unwrap());
+    let report = Reporter::new(board.clone(), timekeeper, None);
+    let said = || {
+        let status = board.cloud.borrow().clone();
+        (status.reason.unwrap(), status.failure)
+    };
+    let unknown = Cause::Token { status: 404, description: "device not found".into() };
+    let unknown = CloudError::new("have the token accepted", unknown);
+    report.offline(&unknown, unknown.class());
+    assert_eq!(said().1, Some(Failure::Identity));
+    let why = "asking the provisioning service: its name is not found; it is asked again".to_owned();
+    report.trouble(Trouble { why: why.clone(), failure: Failure::Name });
+    assert_eq!(said(), (why, Some(Failure::Name)));
+    // Online is no failure, whatever the hub does not take.
+    report.state(CloudState::Online, None, None, Some("amqp"));
+    report.held_up(&CloudError::new("have readings accepted", Cause::Lost("given back".into())));
+    assert_eq!(said(), ("could not have readings accepted: given back".into(), None));
+}

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::cloud::tls::{self, Tls};
+use crate::status::Failure;
 
 /// The service's answers are a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -57,6 +58,15 @@ impl HttpsError {
     pub fn is_about_the_time(&self) -> bool {
         matches!(self, Self::Io(error) if tls::is_about_the_time(error))
     }
+
+    /// What kind of thing it is, for the status.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Io(error) if tls::is_about_the_name(error) => Failure::Name,
+            Self::Io(error) if tls::is_about_tls(error) => Failure::Tls,
+            _ => Failure::Network,
+        }
+    }
 }
 
 /// Asks, and waits at most `limit` for the whole of it.
@@ -94,5 +104,22 @@ async fn exchange(tls: &Tls, ask: Ask<'_>, limit: Duration) -> Result<Answer, Ht
     tokio::select! {
         answer = &mut answer => answer,
         _ended = connection => answer.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_keeps_the_answer_away_is_told_apart() {
+        let limit = Duration::from_secs(5);
+        let nameless = tls::look_up("no-such-service.invalid", 443, limit).await.unwrap_err();
+        assert_eq!(HttpsError::from(nameless).failure(), Failure::Name);
+        let untrusted = std::io::Error::other(tokio_rustls::rustls::Error::DecryptError);
+        assert_eq!(HttpsError::from(untrusted).failure(), Failure::Tls);
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(HttpsError::from(refused).failure(), Failure::Network);
+        assert_eq!(HttpsError::TooSlow(limit).failure(), Failure::Network);
     }
 }

@@ -16,6 +16,6 @@ mod return_policy;
 mod unassigned;
 
 pub use self::enrollment::{Enrollment, enrollment};
-pub use self::register::{Limits, Service};
+pub use self::register::{Limits, Service, Trouble};
 pub use self::return_policy::ReturnPolicy;
 pub use self::unassigned::Unassigned;

@@ -23,6 +23,7 @@ use crate::identity::provision::checked_identity;
 use crate::identity::sas_token::{self, RESERVED};
 use crate::identity::tpm::attest::{self, ServiceKey};
 use crate::identity::{Identity, IdentityError, Signer};
+use crate::status::Failure;
 
 /// What IoT Edge and the C SDK speak as well.
 const API_VERSION: &str = "2021-06-01";
@@ -60,7 +61,15 @@ pub struct Service {
     pub timekeeper: Timekeeper,
     pub limits: Limits,
     /// Told why a question is asked again, for whoever watches.
-    pub trouble: watch::Sender<String>,
+    pub trouble: watch::Sender<Option<Trouble>>,
+}
+
+/// Why a question is asked again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    pub why: String,
+    /// What kind of thing that is, for the status.
+    pub failure: Failure,
 }
 
 impl Service {
@@ -170,9 +179,11 @@ impl Service {
         loop {
             let (method, body) = (method.clone(), body.to_owned());
             let ask = Ask { host, port, method, path, authorization: token, body };
-            let (why, after) = match https::ask(&self.tls, ask, self.limits.request).await {
+            let (why, after, failure) = match https::ask(&self.tls, ask, self.limits.request).await {
                 Ok(answer) => match meaning(&answer) {
-                    Meaning::Later { after, why } => (format!("the service is in trouble: {why}"), after),
+                    Meaning::Later { after, why } => {
+                        (format!("the service is in trouble: {why}"), after, Failure::Hub)
+                    }
                     other => return Ok(other),
                 },
                 // Asking again makes no clock right; the visitor compares it.
@@ -182,7 +193,7 @@ impl Service {
                     let text = format!("{error}; is the station's clock right?");
                     return Err(Unassigned::about_the_time(self.failed(text)));
                 }
-                Err(error) => (error.to_string(), None),
+                Err(error) => (error.to_string(), None, error.failure()),
             };
             failures += 1;
             if let Some(after) = after {
@@ -197,7 +208,8 @@ impl Service {
                     .into());
             }
             tracing::debug!(%why, failures, "asking the provisioning service again");
-            self.trouble.send_replace(self.failed(format!("{why}; it is asked again")).to_string());
+            let why = self.failed(format!("{why}; it is asked again")).to_string();
+            self.trouble.send_replace(Some(Trouble { why, failure }));
             self.pause(after.or(Some(self.limits.pause * 2_u32.pow(failures)))).await;
         }
     }
