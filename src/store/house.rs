@@ -96,6 +96,9 @@ impl Keeper {
         if let Some(salvage) = &mut self.salvage {
             // Before the disk is full: to let go of anything takes room as well.
             let (full, short) = (database.is_nearly_full(limits)?, room::is_short(&path));
+            if full && database.evict_charts_over_their_share()? {
+                return Ok(true);
+            }
             if (full || short) && salvage.make_room(database, full)? {
                 return Ok(true);
             }
@@ -148,8 +151,8 @@ impl Keeper {
         cured
     }
 
-    /// By `max_size`: sent readings, then pending ones. On a disk that others have filled: copies of damaged stores, the
-    /// ballast, sent readings, and pending ones only when the memory is full too.
+    /// By `max_size`: charts over their share, sent readings, then pending ones. On a disk that others have filled: copies
+    /// of damaged stores, the ballast, sent readings, and pending ones only when the memory is full too.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let limits = self.limits();
         let full_memory = self.memory.is_full();
@@ -157,6 +160,9 @@ impl Keeper {
         let Some(database) = &mut self.database else { return Ok(false) };
         let by_size = database.is_nearly_full(limits)?;
         if !by_size && replace::give_up_oldest(&path) {
+            return Ok(true);
+        }
+        if by_size && database.evict_charts_over_their_share()? {
             return Ok(true);
         }
         if let Some(salvage) = &mut self.salvage

@@ -38,8 +38,14 @@ impl Database {
             .map_err(StoreError::doing("look for old charts"))
     }
 
+    /// Where they take more room than is theirs they go before any reading does. False: they do not, or there was
+    /// nothing to let go.
+    pub(super) fn evict_charts_over_their_share(&mut self) -> Result<bool, StoreError> {
+        Ok(self.charts_have_more_than_their_share()? && self.evict_charts()?)
+    }
+
     /// Hours and days; the five minutes go with the readings.
-    pub(super) fn charts_have_more_than_their_share(&self) -> Result<bool, StoreError> {
+    fn charts_have_more_than_their_share(&self) -> Result<bool, StoreError> {
         let share = self.number("max_page_count")? / SHARE * IN_A_PAGE;
         self.connection
             .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM rollup WHERE id >= ?1 LIMIT ?2)")

@@ -99,3 +99,38 @@ async fn charts_leave_room_for_readings() {
     assert_eq!(days.iter().map(|day| day.count).sum::<u32>(), 12_500);
     store.stop().await;
 }
+
+/// Those of a damaged store too: what they take is not taken from readings that nobody has.
+#[tokio::test(start_paused = true)]
+async fn charts_leave_room_for_readings_that_are_salvaged() {
+    let mut place = Place::new();
+    place.config.keep = Duration::from_secs(86_400);
+    let mut store = place.start();
+    for round in 1..=60 {
+        for _ in 0..100 {
+            store.send(1).await;
+            place.clock.advance(Duration::from_secs(3_600));
+        }
+        store.synced(round * 100).await;
+    }
+    store.handle.acknowledge(Position { generation: 1, row: 6_000 }).await.unwrap();
+    store.append(6_000).await;
+    // What was sent goes by its age, and the five minutes with it.
+    tokio::time::sleep(MINUTE).await;
+    let left = store.handle.newest(10_000).await.unwrap().len();
+    assert!(left < 6_100, "{left} are there");
+    store.stop().await;
+    place.be_of_a_later_version();
+    // What SQLite has freed keeps the five minutes that went.
+    rusqlite::Connection::open(place.path()).unwrap().execute_batch("VACUUM").unwrap();
+    place.config.max_size = 1 << 20;
+
+    let mut store = place.start_as("second").unwrap();
+    store.append(1).await;
+    let events = store.events().await;
+    let kinds: Vec<_> = events.iter().map(|event| &*event.kind).collect();
+    assert_eq!(kinds, ["storeReplaced"], "{events:?}");
+    let page = store.handle.pending(None, 10_000).await.unwrap();
+    assert_eq!(sequences(&page), (6_001..=12_000).chain([1]).collect::<Vec<_>>());
+    store.stop().await;
+}
