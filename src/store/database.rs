@@ -204,15 +204,17 @@ impl Database {
         Ok(())
     }
 
-    /// Above the newest stored row: what the journal had lost. Returns how many readings were put back.
+    /// What the journal had lost: readings above the newest stored one, and events that wait. Returns how many readings
+    /// were put back.
     pub fn put_back(&mut self, lost: Lost) -> Result<usize, StoreError> {
         let Lost { rows, events, watermark } = lost;
         let rows: Vec<Row> = rows.into_values().filter(|row| row.sequence > self.last_sequence).collect();
         self.insert(&rows)?;
         for event in events.into_values() {
-            if event.event_sequence > self.last_event {
-                self.transaction("record an event", |connection| events::write(connection, &event))?;
-                self.last_event = event.event_sequence;
+            // Also one that is there: it may have been written anew since.
+            if event.event_sequence > self.watermark.events {
+                self.transaction("record an event", |connection| events::keep(connection, &event))?;
+                self.last_event = self.last_event.max(event.event_sequence);
             }
         }
         if let Some(lost) = watermark.filter(|lost| lost.store_id == self.watermark.store_id) {

@@ -57,7 +57,7 @@ pub(crate) fn write(connection: &Connection, event: &Event) -> Result<(), StoreE
     Ok(())
 }
 
-/// Keeps a salvaged one. Of two versions the later one, in whatever order they are found, and never in the place of
+/// Keeps one that was found. Of two versions the later one, in whatever order they are found, and never in the place of
 /// another event: what has happened since the damage has its number in the new store.
 pub(crate) fn keep(connection: &Connection, event: &Event) -> Result<(), StoreError> {
     match stored(connection, event.event_sequence)? {
@@ -66,11 +66,11 @@ pub(crate) fn keep(connection: &Connection, event: &Event) -> Result<(), StoreEr
     }
 }
 
-/// Of two versions: a gap only grows, and an event that was given its time keeps it.
-fn is_later(old: &Event, new: &Event) -> bool {
+/// Of two versions: a gap only grows, as do missed samples, and an event that was given its time keeps it.
+pub(crate) fn is_later(old: &Event, new: &Event) -> bool {
     let name = |event: &Event| (event.store_id.clone(), event.run.clone(), event.kind.clone());
     let age =
-        |event: &Event| (event.fields.get("last").and_then(Value::as_u64), !event_time::is_undated(event));
+        |event: &Event| (event.fields.get("count").and_then(Value::as_u64), !event_time::is_undated(event));
     name(old) == name(new) && age(old) < age(new)
 }
 

@@ -10,11 +10,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Event;
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
 use super::watermark::Watermark;
+use super::{Event, events};
 
 pub(crate) const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -65,7 +65,10 @@ impl Lost {
                 self.rows.insert(row.sequence, row);
             }
             Cell::Event(event) if finished => {
-                self.events.insert(event.event_sequence, event);
+                let there = self.events.get(&event.event_sequence);
+                if there.is_none_or(|there| !events::is_later(&event, there)) {
+                    self.events.insert(event.event_sequence, event);
+                }
             }
             Cell::Watermark(found) if finished => {
                 let further = |old: &Watermark| {
@@ -249,6 +252,24 @@ mod tests {
         let damaged = lost_of(&journal);
         assert!(damaged.watermark.is_some_and(|watermark| watermark.salvaged > 0));
         assert_eq!((damaged.events.len(), damaged.rows.len()), (1, 1));
+    }
+
+    /// A page that was split keeps what it had behind its rows, and may be written after the one that has it now.
+    #[test]
+    fn an_old_version_of_an_event_is_not_put_back_in_the_place_of_a_later_one() {
+        let event = |count: u64| Event {
+            event_sequence: 7,
+            run: Arc::from("run"),
+            store_id: Arc::from("store"),
+            time: DateTime::UNIX_EPOCH,
+            kind: "missedSamples".into(),
+            fields: serde_json::Map::from_iter([("count".to_owned(), count.into())]),
+        };
+        let mut lost = Lost::default();
+        for count in [5, 9, 5] {
+            lost.note(Cell::Event(event(count)), true);
+        }
+        assert_eq!(lost.events.get(&7), Some(&event(9)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
+use super::super::event_time;
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config;
@@ -62,6 +63,33 @@ fn a_number_that_the_file_has_lost_is_not_given_again_by_the_same_run() {
     keeper.reopen().unwrap();
     append(&mut keeper, 4.0);
     assert_eq!(keeper.last_sequence(), 4);
+}
+
+/// Where many events wait one takes all of them in: the file has it with what had been counted until then.
+#[test]
+fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
+    let (folder, damaged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut before = keeper(folder.path());
+    let now = before.timekeeper.stamp();
+    let miss = |keeper: &mut Keeper| {
+        let fields = event_time::missed(1, &now, &now, "no answer", &now);
+        keeper.ask(|database| database.record_event("missedSamples", fields, now.time)).unwrap();
+    };
+    (0..1_000).for_each(|_| miss(&mut before));
+    before.ask(|database| database.empty_journal()).unwrap();
+    (0..20).for_each(|_| miss(&mut before));
+    for ending in ["", "-wal"] {
+        let file = |folder: &Path| beside(&folder.join("readings.db"), ending);
+        std::fs::copy(file(folder.path()), file(damaged.path())).unwrap();
+    }
+    let journal = beside(&damaged.path().join("readings.db"), "-wal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[journal::HEADER + 500] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let mut after = keeper(damaged.path());
+    let events = after.ask(|database| database.pending_events(2_000)).unwrap();
+    let told: u64 = events.iter().map(|event| event.fields["count"].as_u64().unwrap()).sum();
+    assert_eq!((events.len(), told), (1_000, 1_020));
 }
 
 /// Its commit failed, and is in the damaged file all the same.

@@ -102,6 +102,13 @@ fn gap(event_sequence: u64, last: u64, undated: bool) -> Event {
     Event { event_sequence, run, store_id, time: DateTime::UNIX_EPOCH, kind: "gap".into(), fields }
 }
 
+fn missed(event_sequence: u64, count: u64, undated: bool) -> Event {
+    let mut event = Event { kind: "missedSamples".into(), ..gap(event_sequence, 1, undated) };
+    event.fields.retain(|key, _| key == "undated");
+    event.fields.insert("count".into(), count.into());
+    event
+}
+
 /// One is in the database still, the other in the journal.
 #[test]
 fn of_two_versions_of_an_event_the_later_one_is_salvaged() {
@@ -133,11 +140,14 @@ fn of_two_versions_of_an_event_the_later_one_is_salvaged() {
 fn the_order_in_which_versions_are_found_does_not_matter_and_another_event_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let new = open(&folder.path().join("readings.db"), 2);
-    let versions = [gap(1, 500, false), gap(1, 1_000, true), gap(1, 1_000, false)];
-    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
-        events::forget(&new.connection, 1).unwrap();
-        order.iter().for_each(|which| events::keep(&new.connection, &versions[*which]).unwrap());
-        assert_eq!(events::stored(&new.connection, 1).unwrap().as_ref(), Some(&versions[2]), "{order:?}");
+    let gaps = [gap(1, 500, false), gap(1, 1_000, true), gap(1, 1_000, false)];
+    let missed = [missed(1, 5, false), missed(1, 9, true), missed(1, 9, false)];
+    for versions in [gaps, missed] {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+            events::forget(&new.connection, 1).unwrap();
+            order.iter().for_each(|which| events::keep(&new.connection, &versions[*which]).unwrap());
+            assert_eq!(events::stored(&new.connection, 1).unwrap().as_ref(), Some(&versions[2]), "{order:?}");
+        }
     }
     let own = Event { store_id: Arc::from("new"), ..gap(2, 7, true) };
     events::write(&new.connection, &own).unwrap();
