@@ -48,7 +48,8 @@ impl Database {
 
     /// Needs no disk. False: it has moved so far, or over so much, that it has to be written.
     fn acknowledge_in_memory(&mut self, upto: Position) -> bool {
-        if !self.watermark.is_of_this_store(upto) || self.salvaged_pending > 0 {
+        let may_have_salvaged = self.salvaged_pending > 0 || self.salvaged_counted.is_some();
+        if !self.watermark.is_of_this_store(upto) || may_have_salvaged {
             return false;
         }
         let further = upto.row.saturating_sub(self.watermark.acknowledged);

@@ -83,7 +83,7 @@ impl Database {
             oldest(connection, "reading", "sequence", acknowledged.min(newest))
         })?;
         if sent == 0 && pending {
-            let told = (self.salvaged_pending > 0 && !self.salvaging && self.evict_salvaged()?)
+            let told = (!self.salvaging && self.has_salvaged()? && self.evict_salvaged()?)
                 || self.evict_pending(newest)?;
             self.forget_fine_charts()?;
             return Ok(told || self.evict_charts()?);

@@ -198,6 +198,26 @@ fn a_salvaged_reading_that_is_lost_before_it_was_counted_is_not_counted() {
     assert_eq!(page.readings.first().map(|(position, _)| *position), Some(position(501)));
 }
 
+/// Those that were counted are gone, and the others wait to be counted.
+#[test]
+fn salvaged_readings_come_first_before_they_are_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("readings.db");
+    full_of_salvaged(&path);
+    let mut database = open(&path, 2);
+    database.salvaging = false;
+    database.insert(&(1..=10).map(Row::example).collect::<Vec<_>>()).unwrap();
+    (database.salvaged_pending, database.salvaged_counted) = (0, Some(0));
+    assert!(database.evict(true).unwrap());
+    let own: i64 =
+        database.connection.query_row("SELECT count(*) FROM reading", [], |row| row.get(0)).unwrap();
+    assert_eq!((count(&database), own), (24_500, 10));
+    // Nor is one of this store accepted before those that come before it.
+    (database.salvaged_pending, database.salvaged_counted) = (0, Some(salvaged::key(1, 500)));
+    database.acknowledge(database.watermark.position(1)).unwrap();
+    assert_eq!(database.watermark.salvaged, salvaged::key(1, 25_000));
+}
+
 /// A store that is closed.
 fn full_of_salvaged(path: &Path) {
     let mut database = open(path, 2);
