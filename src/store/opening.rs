@@ -77,10 +77,6 @@ impl Keeper {
         // Versions before had the index of the journal in a file; nobody has it open now.
         std::fs::remove_file(beside(path, "-shm")).ok();
         database.last_event = database.last_event.max(newest_event);
-        if let Some((_, last)) = self.went_on.as_ref().filter(|(store_id, _)| *store_id == database.store_id)
-        {
-            database.last_sequence = database.last_sequence.max(*last);
-        }
         if self.distrusted {
             database.empty_journal()?;
             self.distrusted = false;
@@ -88,6 +84,11 @@ impl Keeper {
         let put_back = database.put_back(lost)?;
         if put_back > 0 {
             tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
+        }
+        // Not before that: what is put back is above the newest in the file.
+        if let Some((_, last)) = self.went_on.as_ref().filter(|(store_id, _)| *store_id == database.store_id)
+        {
+            database.last_sequence = database.last_sequence.max(*last);
         }
         let limits = self.limits();
         database.limit(limits)?;

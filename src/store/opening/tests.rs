@@ -65,6 +65,32 @@ fn a_number_that_the_file_has_lost_is_not_given_again_by_the_same_run() {
     assert_eq!(keeper.last_sequence(), 4);
 }
 
+/// It is opened again after a read has failed, and its journal was damaged meanwhile.
+#[test]
+fn what_the_journal_had_lost_is_put_back_within_the_same_run_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    append(&mut keeper, 1.0);
+    keeper.ask(|database| database.empty_journal()).unwrap();
+    for number in 2..=4 {
+        append(&mut keeper, f64::from(number));
+    }
+    keeper.keep_event("missedSamples", serde_json::Map::new());
+    let files = ["", "-wal"].map(|ending| beside(&keeper.config.path, ending));
+    let [database, mut journal] = files.each_ref().map(|file| std::fs::read(file).unwrap());
+    journal[journal::HEADER + 10] ^= 1;
+    drop(keeper.take_database());
+    for (file, bytes) in files.iter().zip([database, journal]) {
+        std::fs::write(file, bytes).unwrap();
+    }
+    keeper.reopen().unwrap();
+    append(&mut keeper, 5.0);
+    let page = keeper.ask(|database| database.pending(None, 100)).unwrap();
+    let sequences: Vec<u64> = page.readings.iter().map(|(_, reading)| reading.sequence).collect();
+    assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    assert_eq!(keeper.ask(|database| database.pending_events(10)).unwrap().len(), 1);
+}
+
 /// Where many events wait one takes all of them in: the file has it with what had been counted until then.
 #[test]
 fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
