@@ -185,6 +185,9 @@ impl Database {
         if let Some(since_boot) = self.found_wrong()? {
             self.timekeeper.raise_floor(self.timekeeper.floor(), since_boot);
         }
+        if let Some((since_boot, time)) = self.found_wrong_before()? {
+            self.timekeeper.raise_floor(time, since_boot);
+        }
         Ok(())
     }
 

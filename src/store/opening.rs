@@ -110,7 +110,7 @@ impl Keeper {
                 .found_wrong(database.boot)
                 .zip(DateTime::from_timestamp_millis(survey.newest_synchronised()))
             {
-                self.timekeeper.raise_floor(time, since_boot);
+                database.take_on_found_wrong(since_boot, time)?;
             }
             database.salvaging = true;
             database.last_event = database.last_event.max(survey.last_event);

@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 
 use super::database::Database;
 use super::dating::dated;
 use super::pending::{Found, live};
 use super::progress::Progress;
 use super::row::Row;
-use super::{StoreError, rollups, salvaged};
+use super::{StoreError, rollups, salvaged, values};
 use crate::reading::{BootId, TimeQuality};
 
 /// Rows in one transaction.
 const STEP: usize = 500;
+/// Among the kept values.
+const FOUND_WRONG: &str = "clockFoundWrong";
 
 impl Database {
     /// The first sequence whose time may still be found.
@@ -57,6 +59,37 @@ impl Database {
             }
             _ => None,
         })
+    }
+
+    /// The same of the store before this one, which is salvaged: at `since_boot` a right clock of this boot did not show
+    /// less than `time`. Kept, for that store will be looked at no more.
+    pub fn take_on_found_wrong(
+        &mut self,
+        since_boot: Duration,
+        time: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.timekeeper.raise_floor(time, since_boot);
+        let value = format!("{:032x} {} {}", self.boot.0, since_boot.as_millis(), time.timestamp_millis());
+        if values::read(&self.connection, FOUND_WRONG)?.as_ref() == Some(&value) {
+            return Ok(());
+        }
+        self.transaction("keep what is known of the clock", |connection| {
+            values::write(connection, FOUND_WRONG, Some(&value))
+        })
+    }
+
+    /// What was kept so: the time since boot, and the time then. It stays true for as long as the boot lasts, but where
+    /// the kernel has taken that time back.
+    pub(super) fn found_wrong_before(&self) -> Result<Option<(Duration, DateTime<Utc>)>, StoreError> {
+        let kept = values::read(&self.connection, FOUND_WRONG)?.unwrap_or_default();
+        let mut words = kept.split(' ');
+        if words.next() != Some(format!("{:032x}", self.boot.0).as_str()) {
+            return Ok(None);
+        }
+        let since_boot = words.next().and_then(|word| word.parse().ok()).map(Duration::from_millis);
+        let time = words.next().and_then(|word| word.parse().ok());
+        let time = time.filter(|time| *time <= self.progress.newest_synchronised);
+        Ok(since_boot.zip(time.and_then(DateTime::from_timestamp_millis)))
     }
 
     /// One step, if the clock can be trusted now. Returns true while there is more to do.

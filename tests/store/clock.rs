@@ -66,6 +66,18 @@ async fn that_the_clock_of_this_boot_was_found_wrong_is_known_after_a_damage_too
     store.status(|status| status.pending == 4).await;
     assert_eq!(sequences(&store.page().await), [1], "a reading of unknown time went out");
     store.stop().await;
+    // All is salvaged: the file that knew it is looked at no more.
+    place.clock.advance(5 * MINUTE);
+    let mut store = place.start_as("fourth").unwrap();
+    assert_eq!(store.timekeeper.state(), ClockState::Wrong, "{:?}", store.timekeeper.status());
+    place.clock.synchronise("2026-06-01T14:00:00Z");
+    store.append(1).await;
+    store.stop().await;
+    // It was wrong then, which says nothing against it now.
+    place.clock.lose_synchronisation();
+    let store = place.start_as("fifth").unwrap();
+    assert_eq!(store.timekeeper.state(), ClockState::Plausible, "{:?}", store.timekeeper.status());
+    store.stop().await;
 }
 
 /// Power and network are away; the clock starts where it was last saved, a few minutes before the newest reading.
