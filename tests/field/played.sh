@@ -40,13 +40,16 @@ remove | purge)
     rm -f "$HOST/version"
     exit 0 ;;
 esac
-if [ -e "$HOST/goes-on" ]; then
-    # It fails here, and a part of it goes on over there.
-    rm "$HOST/goes-on"
+if rm "$HOST/goes-on" 2>/dev/null; then
+    # A part of it goes on over there, also when it fails here.
     (sleep 2; echo 'ended' >>"$HOST/log") >/dev/null 2>&1 </dev/null &
+fi
+# So many times it fails.
+fails=$(cat "$HOST/fails" 2>/dev/null || echo 0)
+if [ "$fails" -gt 0 ]; then
+    echo $((fails - 1)) >"$HOST/fails"
     exit 100
 fi
-[ ! -e "$HOST/no-mirror" ] || exit 100
 if [ -e "$HOST/hang" ]; then
     echo $$ >"$HOST/hanging"
     exec sleep 300
