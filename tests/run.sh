@@ -104,6 +104,7 @@ if [ -z "$all" ]; then
   run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
   run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
   run "roll-outs over played hosts" tests/field/rollout.sh
+  run "one played host" tests/field/one-host.sh
   run "the demo, 20 seconds" deploy/demo.sh --seconds 20
   run "figures, generous margins" tests/bench.sh --gate
   echo
