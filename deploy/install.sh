@@ -62,13 +62,18 @@ if [ "$wanted" = "$present" ]; then
     say "weather-station $version is installed already"
 else
     name=$(basename "$file")
-    # One command, so that no other comes between copy and installation. A connection that breaks looks there like the end of the
-    # package: hence the sum.
+    # The package arrives under a name of its own, and nobody waits for it: where this machine is gone in the middle, sshd over there
+    # learns of that after hours. A connection that breaks looks there like the end of the package: hence the sum. From new.deb to
+    # current.deb no other installation comes between. What is a day old is of a power cut.
     change "install weather-station $version (copy $name to $(where))" "
+        mkdir -p /var/cache/weather-station && cd /var/cache/weather-station || exit 1
+        find . -maxdepth 1 -name 'arriving.*' -mmin +1440 -delete
+        arriving=\$(mktemp arriving.XXXXXX) || exit 1
+        trap 'rm -f \"\$arriving\"' EXIT
+        cat >\"\$arriving\" || exit 1
+        [ \"\$(sha256sum <\"\$arriving\")\" = '${wanted#* }' ] || { echo 'the package did not arrive whole' >&2; exit 1; }
         $exclusive
-        cd /var/cache/weather-station
-        cat >new.deb || exit 1
-        [ \"\$(sha256sum <new.deb)\" = '${wanted#* }' ] || { echo 'the package did not arrive whole' >&2; exit 1; }
+        mv \"\$arriving\" new.deb || exit 1
         chmod 755 . && chmod 644 new.deb
         # An installation that was interrupted (power, network) is finished first.
         dpkg --configure -a >/dev/null 2>&1 || true

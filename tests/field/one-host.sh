@@ -21,6 +21,26 @@ echo 30000 >"$PLAY/ash/cut"
 refuse "half a package" deploy/install.sh --package "$run/old.deb" ash
 prove "is told" said 'did not arrive whole'
 prove "and not installed" runs ash 2.0-1
+host ash
+echo 30000 >"$PLAY/ash/lost"
+deploy/install.sh --package "$run/new.deb" ash >"$run/first" 2>&1 </dev/null &
+first=$!
+prove "a connection is lost within a package, and over there it is waited for" until_true 20 test -s "$PLAY/ash/waits"
+# This side alone: what was begun over there goes on.
+pkill -KILL -P "$first"
+kill -KILL "$first"
+wait "$first" 2>/dev/null || true
+prove "another installation does not wait for it" timeout 60 deploy/install.sh --package "$run/new.deb" ash
+prove "and is done" runs ash 2.0-1
+halves() { find "$PLAY/ash/cache" -name 'arriving.*'; }
+prove "half a package lies there meanwhile" test -n "$(halves)"
+kill "$(cat "$PLAY/ash/waits")"
+none_left() { [ -z "$(halves)" ]; }
+prove "and goes with its connection" until_true 20 none_left
+touch -d '2 days ago' "$PLAY/ash/cache/arriving.old"
+touch "$PLAY/ash/cache/arriving.new"
+prove "the next installation" deploy/install.sh --package "$run/old.deb" ash
+prove "takes away what a power cut has left of an old one, and nothing that may still arrive" diff <(halves) <(echo "$PLAY/ash/cache/arriving.new")
 
 # --- install.sh and provision.sh ---
 host ash
