@@ -163,6 +163,31 @@ prove "and the file is as it was" holds garden
 on weather "rm $kept; systemctl start weather-station"
 prove "the station is online again" until_true 60 status '.cloud.state | select(. == "online")'
 
+# --- the key as a credential of systemd, as the README has it ---
+on weather 'mount --make-rshared /' # as the first systemd of a machine has it; a credential is mounted from another namespace
+credential=$(sed -n '/^\*\*Without a TPM/,/^\*\*What a TPM/p' README.md)
+encrypt() { on weather "$(sed -n "s/^ssh pi@weather '\(.*\)' < connection-string$/\1/p" <<<"$credential" | sed 's/sudo //g')" <"$run/garden.string"; }
+prove "the README's line encrypts a connection string" encrypt
+sed "/^\[identity\]/ a source = \"key-file\"\n$(sed -n 's/.*\(key_file = "\/run[^"]*"\).*/\1/p' <<<"$credential")" "$run/station.toml" >"$run/credential.toml"
+dropin=/etc/systemd/system/weather-station.service.d
+sed -n '/^```ini/,/^```$/{/^```/!p}' <<<"$credential" >"$run/drop-in"
+prove "the README has the lines that hand it over" test "$(wc -l <"$run/drop-in")" = 2
+# As `systemctl edit` puts them there; an editor is not played.
+on weather "mkdir -p $dropin && cat >$dropin/override.conf && systemctl daemon-reload" <"$run/drop-in"
+prove "a configuration that goes by them" deploy/install.sh --package "$deb" --config "$run/credential.toml" weather
+as_garden() { status '.identity.deviceId | select(. == "garden")' && status '.cloud.state | select(. == "online")'; }
+prove "the station is online with the key that was handed over" until_true 60 as_garden
+# The path is the README's, where it says how to take the identity away.
+on weather "rm '$(grep -o '/etc/credstore[^`]*' <<<"$credential" | tail -n 1)'; systemctl restart weather-station || true"
+prove "without the file the unit is active" on weather 'systemctl is-active --quiet weather-station && ! ls /run/credentials/weather-station.service/hub'
+until_true 20 status .version || true # the page answers a moment after the start
+restarted=$(status .store.lastSequence || echo 999999999)
+takes_readings() { status ".store.lastSequence | select(. > $restarted)" && status '.cloud.state | select(. != "online")'; }
+prove "and takes readings" until_true 20 takes_readings
+on weather "rm -r $dropin && systemctl daemon-reload"
+prove "back to the TPM" deploy/install.sh --package "$deb" --config "$run/station.toml" weather
+prove "and online" until_true 60 as_other
+
 # --- the operator's pages: each line of their marked blocks, word for word ---
 operated=0
 # As with a station that has no TPM.
