@@ -68,6 +68,7 @@ case $text in
 end") ;;
 *) echo "the connection string did not arrive whole" >&2 && exit 1 ;;
 esac
+text=${text#"$(printf '\357\273\277')"} # Windows marks a file as UTF-8 there
 text=$(printf '%s\n' "$text" | sed '$d' | sed '/^[[:space:]]*$/d')
 parts() { printf '%s\n' "$text" | tr ';' '\n' | sed 's/^[[:space:]]*//; s/[[:space:]]*$//; s/ *= */=/; /^$/d'; }
 one() { [ "$(parts | grep -icE "^$1\$")" = 1 ]; }
