@@ -72,7 +72,8 @@ one_host() {
         return
     fi
     wanted=$(dpkg-deb --field "$file" Version)
-    if ! status_json >/dev/null && page_is_off "$work/asked"; then
+    # A configuration may turn it on, and what this roll-out itself has turned off before it was cut has to go back.
+    if [ -z "$config" ] && ! status_json >/dev/null && page_is_off "$work/asked" && root "[ ! -e $kept ]" </dev/null; then
         record "$host" failed "$page_off"
         return
     fi
@@ -195,7 +196,12 @@ one_host() {
     fi
     after=$before
     if ! healthy "${before%-*}"; then
-        record "$host" lost "$first; back on $before, but: $why"
+        # With the configuration of before, so it was off then as well.
+        if [ "$why" = "$page_off" ] && root 'systemctl is-active --quiet weather-station.service' </dev/null; then
+            record "$host" back "$first; back on $before, with its page off as before"
+        else
+            record "$host" lost "$first; back on $before, but: $why"
+        fi
     elif [ "$sensor" = yes ]; then
         record "$host" back "$first; back on $before and taking readings"
     else

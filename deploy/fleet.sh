@@ -17,7 +17,7 @@
 #
 # A station is healthy when it answers `status --json` with the version of the package, has taken a new reading since, and
 # the hub has accepted a message since. One that does not become healthy goes back to its previous package and configuration
-# and is checked again, for what was well before. One whose page is off is left alone: nobody can ask it.
+# and is checked again, for what was well before. One whose page is off is left alone without --config: nobody can ask it.
 # Interrupted, it goes on where it stopped when started again with the same package and configuration.
 # At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 #

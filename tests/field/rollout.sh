@@ -201,5 +201,24 @@ anew ash
 printf '[showcase]\nlisten = ""\n' >"$run/silent.toml"
 refuse "a configuration that turns the page off" fleet --config "$run/silent.toml"
 prove "is taken back" is ash back 'its page is off'
+anew ash
+kept=$PLAY/ash/cache/fleet-$(cat "$run/new.deb" "$run/silent.toml" | sha256sum | cut -c1-16)
+mkdir "$kept"
+cp "$PLAY/ash/cache/current.deb" "$kept/back.deb"
+cp "$PLAY/ash/etc/station.toml" "$kept/"
+cp "$run/new.deb" "$PLAY/ash/cache/current.deb"
+cp "$run/silent.toml" "$PLAY/ash/etc/station.toml"
+echo 2.0-1 >"$PLAY/ash/version"
+refuse "the same, cut when it was in force and started again" fleet --config "$run/silent.toml"
+prove "is taken back as well" is ash back 'back on 1.0-1 and taking readings'
+prove "with its configuration" grep -qx 'the configuration' "$PLAY/ash/etc/station.toml"
+printf '[showcase]\nlisten = "127.0.0.1:8080"\n' >"$run/open.toml"
+anew ash beech
+for name in ash beech; do cp "$run/silent.toml" "$PLAY/$name/etc/station.toml"; done
+touch "$PLAY/beech/deaf-2.0"
+refuse "a configuration that turns the page on" fleet --canaries 2 --config "$run/open.toml"
+prove "is let through" is ash 'done'
+prove "and where it does no good, what was there before is back" is beech back 'back on 1.0-1, with its page off as before'
+prove "as it was" grep -q 'listen = ""' "$PLAY/beech/etc/station.toml"
 
 finish
