@@ -88,12 +88,14 @@ one_host() {
     fi
     # The way back is made before anything is changed: the package that is installed, the configuration in force, and how the
     # station was. An interrupted attempt has made it already, and must not overwrite it with what that attempt installed.
-    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name. Without a package it
-    # says that none was installed, and what somebody has installed since is kept instead.
+    # It counts only when all of it is on the disk: a full disk must not leave half a package under that name. `none` in it says that
+    # no package was installed: what is installed since is this roll-out's, and another version is somebody's, and kept instead.
     if ! root "
         set -e
-        [ -d /etc/weather-station ] || exit 0
-        [ ! -e $kept ] || { [ $word = installed ] && [ ! -e $kept/back.deb ]; } || exit 0
+        if [ -e $kept ]; then
+            [ $word = installed ] && [ ! -e $kept/back.deb ] || exit 0
+            [ ! -e $kept/none ] || [ '$before' != '$wanted' ] || exit 0
+        fi
         mkdir -p /var/cache/weather-station
         cd /var/cache/weather-station
         rm -rf fleet-*
@@ -101,7 +103,7 @@ one_host() {
         [ ! -e /etc/weather-station/station.toml ] || cp -p /etc/weather-station/station.toml fleet-new/
         # current.deb is what install.sh brought last. A version that came without it is another.
         case $word in
-        nothing) ;;
+        nothing) : >fleet-new/none ;;
         installed) [ \"\$(dpkg-deb --field current.deb Version 2>/dev/null)\" != '$before' ] || cp -p current.deb fleet-new/back.deb ;;
         *) [ ! -e current.deb ] || cp -p current.deb fleet-new/back.deb ;;
         esac
@@ -112,7 +114,7 @@ one_host() {
         return
     fi
     if [ "$word" != nothing ]; then
-        if ! back=$(root "[ ! -e $kept/back.deb ] || dpkg-deb --field $kept/back.deb Version" </dev/null); then
+        if ! back=$(root "if [ -e $kept/none ]; then echo none; elif [ -e $kept/back.deb ]; then dpkg-deb --field $kept/back.deb Version; fi" </dev/null); then
             record "$host" failed "could not read what is kept for the way back"
             return
         fi
@@ -123,7 +125,7 @@ one_host() {
             return
         fi
         # After an interrupted attempt dpkg may name the new version already.
-        before=$back
+        before=${back#none}
     fi
     record "$host" working "installing $wanted"
 

@@ -63,6 +63,8 @@ fi
 version=$(dpkg-deb --field "${*: -1}" Version) || exit 100
 rm -f "$HOST/word"
 case " $* " in *" --reinstall "*) ;; *) [ "$version" != "$(cat "$HOST/version" 2>/dev/null)" ] || exit 0 ;; esac
+mkdir -p "$HOST/etc"
+[ -e "$HOST/etc/station.toml" ] || echo "that of $version" >"$HOST/etc/station.toml"
 echo "$version" >"$HOST/version"
 sha256sum <"${*: -1}" >"$HOST/installed"
 SH

@@ -135,6 +135,38 @@ for name in ash beech cherry elder; do
 done
 prove "what was removed before is removed again" is dogwood back 'not installed before'
 
+# --- a fresh host, cut after its installation ---
+fresh() { # NAME...
+    anew "$@"
+    local name
+    for name in "$@"; do rm -r "${PLAY:?}/$name/version" "$PLAY/$name/cache" "${PLAY:?}/$name/etc"; touch "$PLAY/$name/deaf-2.0"; done
+}
+fresh ash beech
+deploy/fleet.sh --state "$run/state" --canaries 2 --timeout 60 --package "$run/new.deb" "$run/list" >"$run/interrupted" 2>&1 &
+roller=$!
+prove "both have the package" until_true 20 test -s "$PLAY/ash/cache/current.deb" -a -s "$PLAY/beech/cache/current.deb"
+kill -TERM "$roller"
+wait "$roller" || true
+# On beech the power went before it was noted which package that is.
+mv "$PLAY/beech/cache/current.deb" "$PLAY/beech/cache/new.deb"
+refuse "the same command again, and the stations do not become healthy" fleet --canaries 2
+for name in ash beech; do
+    prove "$name is as fresh as it was" is "$name" back 'not installed before'
+    refuse "$name has no package" test -e "$PLAY/$name/version"
+done
+fresh ash
+prove "somebody installs another version" deploy/install.sh --package "$run/old.deb" ash
+mkdir -p "$PLAY/ash/cache/$kept"
+touch "$PLAY/ash/cache/$kept/none"
+refuse "on a host that was fresh when it was cut" fleet
+prove "that is what it goes back to" is ash back 'back on 1.0-1'
+anew ash
+echo 2.0-1 >"$PLAY/ash/version"
+rm "$PLAY/ash/cache/current.deb"
+mkdir "$PLAY/ash/cache/$kept"
+refuse "the package was there before, without install.sh" fleet
+prove "and is not removed" is ash failed 'no way back: 2.0-1'
+
 # --- not too far back ---
 anew ash
 prove "a roll-out" fleet
