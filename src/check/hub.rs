@@ -61,7 +61,7 @@ fn remedy(failure: Failure) -> &'static str {
         Failure::Clock => "see the clock above",
         Failure::Name => {
             "readings are kept and sent later; see whether there is a network and a resolver (`resolvectl status`), \
-             and whether this is the name of the hub"
+             and whether the name is right"
         }
         Failure::Network => "readings are kept and sent later; let TCP 5671 or 443 out to the hub",
         Failure::Tls => {
