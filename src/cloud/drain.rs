@@ -3,6 +3,7 @@
 //! the connection dies under them. Knows store and link; knows no token and no socket.
 
 mod flight;
+mod next;
 mod refused;
 
 use fe2o3_amqp::{Sendable, Sender};
@@ -13,11 +14,11 @@ use tokio::time::Instant;
 
 use self::flight::{Flight, Settled};
 use self::refused::Rewind;
-use super::batch::{self, Bounds, MOST_BYTES, Packed};
+use super::batch::{MOST_BYTES, Packed};
 use super::deadline::{self, Bounded};
 use super::encode::Encoder;
 use super::error::{Cause, CloudError, Refusal};
-use super::feed::{EVENTS, Feed};
+use super::feed::Feed;
 use super::link::{Gate, Shared, stopped};
 use super::poison::EventSuspicion;
 use super::window::Window;
@@ -25,12 +26,6 @@ use crate::backoff::HEALTHY;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
 const BATCH_FORMAT: u32 = 0x8001_3700;
-
-/// Transfers in flight at most: together with [`MOST_BYTES`] this bounds what a dead peer can hold in memory.
-const MOST_IN_FLIGHT: usize = 4;
-
-/// Encoded bytes in flight at most.
-const MOST_BYTES_IN_FLIGHT: usize = 4 * MOST_BYTES;
 
 /// The store's name for the messages on their way that are not of the usual size.
 pub const PARTIAL: &str = "cloud.partial-message";
@@ -152,65 +147,6 @@ impl<'a> Drain<'a> {
             }
         }
         Ok(())
-    }
-
-    fn may_send(&self) -> bool {
-        let renewal = self.gate.is_wanted() && !self.flight.is_empty();
-        let one_by_one = self.shared.suspicion.is_careful() || self.shared.uplink.is_slow();
-        let room = if one_by_one {
-            self.flight.is_empty()
-        } else {
-            self.flight.len() < MOST_IN_FLIGHT && self.window.bytes() + MOST_BYTES <= MOST_BYTES_IN_FLIGHT
-        };
-        self.halt.is_none() && self.rewind.is_none() && !renewal && room && self.shared.pace.wait().is_none()
-    }
-
-    fn has_work(&self) -> bool {
-        self.reading_is_due()
-            || (!self.feed.events.is_empty() && !self.shared.event_suspicion.waits_for_readings())
-    }
-
-    /// What went together before has waited already.
-    fn reading_is_due(&self) -> bool {
-        let promised = self.feed.queue.front().and_then(|(first, _)| self.shared.promises.length(*first));
-        promised.is_some_and(|length| length <= self.feed.queue.len())
-            || self.feed.message_is_due(&self.shared.settings.borrow())
-    }
-
-    fn pack(&mut self) -> Option<Packed> {
-        if !self.may_send() || self.permit.is_none() {
-            return None;
-        }
-        let due = self.reading_is_due();
-        let shared = &mut *self.shared;
-        if !self.feed.events.is_empty() && !shared.event_suspicion.waits_for_readings() {
-            let most = shared.event_suspicion.limit(EVENTS).min(shared.uplink.limit(EVENTS));
-            let most = most.min(shared.pace.most());
-            let packed = batch::pack_events(&self.feed.events, &mut self.encoder, most, shared.most_bytes);
-            self.feed.events.clear();
-            return packed;
-        }
-        let settings = shared.settings.borrow().clone();
-        if !due {
-            return None;
-        }
-        self.encoder.set_altitude(settings.altitude);
-        let usual = shared.usual();
-        // A slow uplink cuts no message: it would cost its group, and each message is metered.
-        let items = shared.uplink.limit(usual).max(settings.readings_per_message);
-        let items = shared.suspicion.limit(usual).min(items);
-        let bounds = Bounds {
-            messages: shared.batch.min(shared.pace.most()),
-            items,
-            bytes: shared.most_bytes,
-            per_message: settings.readings_per_message,
-            flush: (self.feed.queue.len() < settings.readings_per_message
-                && self.feed.message_is_due(&settings))
-                || shared.suspicion.is_careful(),
-        };
-        let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.promises);
-        self.feed.packed();
-        packed
     }
 
     async fn send(&mut self, sender: &mut Bounded<Sender>, packed: Packed) -> Result<(), CloudError> {
