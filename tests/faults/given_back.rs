@@ -168,7 +168,7 @@ async fn a_twin_without_an_answer_keeps_the_methods_from_no_second_connection() 
     let hub = hub();
     hub.fault(Fault::AttachLate { link: LinkKind::Twin, millis: 60_000 });
     let rig = Rig::start(&hub, Plan::new(&hub));
-    rig.online(seconds(10)).await;
+    hub.wait_for_events(1, seconds(10), |event| event.kind == "attach-held").await.unwrap();
     hub.fault(Fault::Drop { how: Cut::Rst });
     let methods = |event: &hub_emulator::Event| event.kind == "attach" && event.detail["link"] == "methods";
     hub.wait_for_events(2, seconds(20), methods).await.unwrap();

@@ -123,6 +123,9 @@ impl<'a> Companion<'a> {
     }
 
     fn attached(&mut self, index: usize, attached: attaching::Outcome) -> Result<(), CloudError> {
+        if matches!(&attached, Err(CloudError { cause: Cause::Lost(_), .. })) {
+            self.steering.groups.iter_mut().for_each(Group::rest);
+        }
         let group = &mut self.steering.groups[index];
         group.attached(attached)?;
         if group.kind == Kind::Messages {

@@ -2,6 +2,8 @@
 //! of them, and a group that is refused or lost is attached again later, while everything else goes on.
 //! Knows addresses and settle modes, not what travels over them.
 
+use std::time::Duration;
+
 use fe2o3_amqp::{Receiver, Sender};
 use fe2o3_amqp_types::definitions::{ReceiverSettleMode, SenderSettleMode};
 use tokio::time::Instant;
@@ -17,6 +19,8 @@ use crate::backoff::{Backoff, HEALTHY, Range};
 const API_VERSION: &str = "2021-04-12";
 /// Between two attempts to attach a group that the hub has not got, or says nothing about: it will go on so.
 const AGAIN: Range = Range::seconds(2, 10, 3_600);
+/// By then it is told that a connection has ended.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What a group is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,10 +114,19 @@ impl Group {
         }
     }
 
-    /// The connection has ended with everything on it; the waiting goes on.
+    /// Another group's attach was lost without a word, perhaps with the connection, which is told in a moment: this one
+    /// does not fail for it as well.
+    pub fn rest(&mut self) {
+        self.again_at = self.again_at.max(Some(Instant::now() + MOMENT));
+    }
+
+    /// The connection has ended with everything on it; the waiting after a failure goes on.
     pub fn disconnected(&mut self) {
         if let Some(attached) = self.attached.take() {
             self.backoff.after_connection(attached.since.elapsed());
+        }
+        if self.backoff.failures() == 0 {
+            self.again_at = None;
         }
     }
 }
@@ -199,8 +212,6 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::super::error::Refusal;
     use super::*;
 
@@ -236,6 +247,20 @@ mod tests {
         groups[0].lost(&CloudError::new("attach the twin links", Cause::IllegalState));
         assert_eq!(next(&groups, now + AGAIN.cap), Some(1));
         assert_eq!(next(&groups[..1], now), None, "not due");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attach_that_the_connection_takes_along_counts_for_its_own_group_alone() {
+        let mut groups = [Kind::Twin, Kind::Methods, Kind::Messages].map(|kind| Group::new(kind, 1));
+        groups[0].asked();
+        let broken = CloudError::new("attach the twin links", Cause::Lost("the connection broke".into()));
+        groups.iter_mut().for_each(Group::rest);
+        groups[0].attached(Err(broken)).unwrap();
+        assert_eq!(next(&groups[1..], Instant::now()), None, "the end of the connection is about to be told");
+        groups.iter_mut().for_each(Group::disconnected);
+        let longest = Instant::now() + AGAIN.cap;
+        assert_eq!(next(&groups, Instant::now()), Some(1));
+        assert_eq!(next(&groups, longest), Some(1), "the twin comes last");
     }
 
     fn told(condition: &str, retry_after: Option<Duration>) -> Cause {

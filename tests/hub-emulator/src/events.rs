@@ -21,8 +21,9 @@ pub struct Event {
     pub connection: Option<u64>,
     pub device: Option<String>,
     /// `connect`, `tls-failed`, `http`, `open`, `open-failed`, `sasl-plain`, `put-token`, `expired`, `attach`,
-    /// `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `given-back`, `undecodable`, `twin`,
-    /// `method-answer`, `c2d`, `fault`. `first-credit` comes after the `attach` of a telemetry link.
+    /// `attach-held` (late), `attach-refused`, `detach`, `stolen`, `session-end`, `close`, `rejected`, `given-back`,
+    /// `undecodable`, `twin`, `method-answer`, `c2d`, `fault`. `first-credit` comes after the `attach` of a telemetry
+    /// link.
     pub kind: &'static str,
     pub detail: serde_json::Value,
 }

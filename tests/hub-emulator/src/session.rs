@@ -124,6 +124,7 @@ async fn on_attach(
         _ => None,
     });
     if let Some(late) = late {
+        hub.event(Some(conn), device.as_deref(), "attach-held", detail.clone());
         tokio::time::sleep(late).await;
     }
     let endpoint = acceptor.accept_incoming_attach(attach, session).await;
