@@ -35,7 +35,7 @@ for file in cmdline.txt config.txt; do
     [ -w "$boot/$file" ] || fail "$boot has no writable $file: expected the boot partition of Raspberry Pi OS"
 done
 [ -r "$config" ] || fail "cannot read $config"
-if [ -d "$package" ]; then package=$(find "$package" -maxdepth 1 -name 'weather-station_*_arm64.deb' -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-); fi
+if [ -d "$package" ]; then package=$(newest_package "$package" arm64); fi
 [ -r "$package" ] || fail "no arm64 package: build one with deploy/build.sh arm64"
 made_for=$(dpkg-deb --field "$package" Architecture) || fail "$package is no package"
 [ "$made_for" = arm64 ] || fail "$package is for $made_for, but the Pi needs arm64: build one with deploy/build.sh arm64"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# What install.sh, provision.sh, uninstall.sh and fleet.sh share: running a command on the target, which is this machine
-# or a host over ssh, as root there. Knows of weather stations only how to read what they say in `status`.
+# What install.sh, provision.sh, uninstall.sh, fleet.sh and card.sh share: running a command on the target, which is this
+# machine or a host over ssh, as root there. Knows of weather stations only how to read what they say in `status`, and how their
+# packages are called.
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {
@@ -54,6 +55,9 @@ close_target() {
 
 # root COMMAND-LINE: as root, with the caller's standard input. Looks, never changes: runs in a dry run as well.
 root() { on_target "${as_root}sh -c $(quote "$1")"; }
+
+# newest_package FOLDER ARCHITECTURE: the one that was built last, or nothing.
+newest_package() { find "$1" -maxdepth 1 -name "weather-station_*_$2.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-; }
 
 # page_is_off FILE: what `weather-station status` said there is that nobody can ask it, by configuration. The unit is then all
 # that can be looked at.

@@ -66,7 +66,7 @@ one_host() {
     esac
     architecture=$(on_target 'dpkg --print-architecture' </dev/null || true)
     file=$package
-    [ ! -d "$package" ] || file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    [ ! -d "$package" ] || file=$(newest_package "$package" "$architecture")
     if [ -z "$file" ]; then
         record "$host" failed "no package for ${architecture:-an unknown architecture}"
         return

@@ -36,7 +36,7 @@ open_target
 # --- which package ---
 architecture=$(on_target 'dpkg --print-architecture' </dev/null) || fail "$(where) has no dpkg: expected Debian or Raspberry Pi OS"
 if [ -d "$package" ]; then
-    file=$(find "$package" -maxdepth 1 -name "weather-station_*_$architecture.deb" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+    file=$(newest_package "$package" "$architecture")
     case $architecture in
     arm64 | amd64) ;;
     *) [ -n "$file" ] || fail "$(where) is $architecture: the station needs a 64-bit system (arm64, or amd64), and there is no package for another" ;;

@@ -36,9 +36,10 @@ case "$action:${state##* }" in
     ;;
 esac
 if [ "$action" = purge ]; then
-    pending=$(root 'weather-station status --json 2>/dev/null' | tr -d ' \n' | sed -n 's/.*"pending":\([0-9]*\).*/\1/p' || true)
+    said=$(root 'weather-station status --json 2>/dev/null' || true)
+    pending=$(tr -d ' \n' <<<"$said" | sed -n 's/.*"pending":\([0-9]*\).*/\1/p')
     # As the running station says, or the configuration of one that does not run.
-    path=$(root 'weather-station status --json 2>/dev/null' | sed -n '/"store.path"/,/}/s/.*"value": *"\(.*\)".*/\1/p' || true)
+    path=$(sed -n '/"store.path"/,/}/s/.*"value": *"\(.*\)".*/\1/p' <<<"$said")
     [ -n "$path" ] || path=$(root 'cat /etc/weather-station/station.toml 2>/dev/null' |
         sed -n "/^ *\[store\]/,/^ *\[/s/^[[:space:]]*path *= *[\"']\([^\"']*\)[\"'].*/\1/p" || true)
     case $path in
