@@ -44,27 +44,8 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::Stopped;
     use crate::config::IdentitySource;
-    use crate::reading::BootId;
-
-    /// A clock that nobody synchronises, ten minutes after boot.
-    struct Unsynchronised(DateTime<Utc>);
-
-    impl Clock for Unsynchronised {
-        fn wall(&self) -> DateTime<Utc> {
-            self.0
-        }
-        fn since_boot(&self) -> Duration {
-            Duration::from_secs(600)
-        }
-        fn boot(&self) -> BootId {
-            BootId(1)
-        }
-        fn synchronised(&self) -> bool {
-            false
-        }
-    }
 
     #[test]
     fn no_token_is_made_while_the_clock_is_wrong() {
@@ -76,7 +57,8 @@ mod tests {
         (config.identity.source, config.identity.key_file) = (IdentitySource::KeyFile, key_file);
         let built: DateTime<Utc> = "2026-06-01T12:00:00Z".parse().unwrap();
         let at = |wall: DateTime<Utc>| {
-            let timekeeper = Timekeeper::new(Arc::new(Unsynchronised(wall)), built);
+            let clock = Stopped { wall, since_boot: Duration::from_secs(600), synchronised: false };
+            let timekeeper = Timekeeper::new(Arc::new(clock), built);
             make(&config, Duration::from_secs(3600), &timekeeper)
         };
         let day = chrono::TimeDelta::days(1);

@@ -3,6 +3,8 @@
 //! It never sets the machine's clock.
 
 mod adjtimex;
+#[cfg(test)]
+mod stopped;
 mod system;
 mod timekeeper;
 mod turns;
@@ -11,6 +13,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+#[cfg(test)]
+pub use self::stopped::Stopped;
 pub use self::system::SystemClock;
 pub(crate) use self::timekeeper::SET_BACK;
 pub use self::timekeeper::{ClockState, ClockStatus, Timekeeper};

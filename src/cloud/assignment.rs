@@ -150,12 +150,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use chrono::{DateTime, Utc};
+    use chrono::DateTime;
     use hub_emulator::dps::{Dps, DpsOptions};
 
     use super::super::error::Refusal;
     use super::*;
-    use crate::clock::{Clock, SystemClock};
+    use crate::clock::{Clock as _, Stopped, SystemClock};
 
     fn token(description: &str) -> CloudError {
         CloudError::new("put the token", Cause::Token { status: 401, description: description.into() })
@@ -180,33 +180,15 @@ mod tests {
         assignment.policy.is_due(Instant::now())
     }
 
-    /// A machine without a clock of its own, just started.
-    struct JustStarted;
-
-    impl Clock for JustStarted {
-        fn wall(&self) -> DateTime<Utc> {
-            DateTime::UNIX_EPOCH
-        }
-
-        fn since_boot(&self) -> Duration {
-            Duration::from_secs(5)
-        }
-
-        fn boot(&self) -> crate::reading::BootId {
-            SystemClock::new().boot()
-        }
-
-        fn synchronised(&self) -> bool {
-            false
-        }
-    }
-
     #[tokio::test]
     async fn a_wrong_clock_is_put_right_by_the_services_date() {
         let folder = tempfile::tempdir().unwrap();
         let dps = Dps::start(DpsOptions { dir: folder.path().into(), ..DpsOptions::default() }).unwrap();
         let build_date = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000);
-        let timekeeper = Timekeeper::new(Arc::new(JustStarted), build_date);
+        // A machine without a clock of its own, just started.
+        let clock =
+            Stopped { wall: DateTime::UNIX_EPOCH, since_boot: Duration::from_secs(5), synchronised: false };
+        let timekeeper = Timekeeper::new(Arc::new(clock), build_date);
         assert_eq!(timekeeper.state(), ClockState::Wrong);
         let identity = config::Identity { tcti: "device:/nonexistent/tpm".into(), ..Default::default() };
         let provisioning = config::Provisioning {

@@ -33,8 +33,9 @@ impl Database {
         let mut current = self.current;
         for row in rows {
             progress.note_time(row);
-            let undated = row.time_quality == TimeQuality::Unknown.code() && row.boot == self.boot.0;
-            if undated && (progress.undated_from == 0 || progress.undated_boot != self.boot.0) {
+            if row.is_undated(self.boot)
+                && (progress.undated_from == 0 || progress.undated_boot != self.boot.0)
+            {
                 progress.undated_boot = self.boot.0;
                 progress.undated_from = row.sequence;
             }

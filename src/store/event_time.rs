@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::Event;
+use super::events::MISSED;
 use crate::observation::rfc3339;
 use crate::reading::{Stamp, TimeQuality};
 
@@ -89,7 +90,7 @@ pub(crate) fn date(event: &mut Event, now: &Stamp) {
     let off = right - event.time;
     event.time = right;
     // Those of missed samples were read from the same clock; those of a gap are the readings' own.
-    if event.kind == "missedSamples" {
+    if event.kind == MISSED {
         for key in ["from", "until"] {
             let text = event.fields.get(key).and_then(Value::as_str);
             if let Some(time) = text.and_then(|text| text.parse::<DateTime<Utc>>().ok()) {

@@ -19,7 +19,7 @@ const LONGEST_TEXT: usize = 300;
 const MANY: u64 = 1_000;
 
 /// Samples that were due and not taken.
-const MISSED: &str = "missedSamples";
+pub(crate) const MISSED: &str = "missedSamples";
 
 /// Frozen, like the checksum of a row.
 pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &str, fields: &str) -> i32 {
@@ -186,8 +186,7 @@ impl Database {
         if self.last_event - self.watermark.events < MANY || newest <= self.events_offered {
             return Ok(None);
         }
-        let (events, _) = after(&self.connection, newest - 1, 1)?;
-        Ok(events.into_iter().next().filter(|event| event.event_sequence == newest))
+        stored(&self.connection, newest)
     }
 
     /// No event waits for the hub.

@@ -1,10 +1,10 @@
 //! What a salvage came to: how many readings it found, and the sequences of the damaged store that were not sent and
 //! that it did not find. Knows what was found and what was told before, not how it was got out of the file.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::gaps::{Gap, Known};
-use super::row::KNOWN_TIME;
+use super::row::SALVAGED;
 use super::salvaged::STEP;
 use super::{StoreError, events, salvaged};
 
@@ -41,16 +41,9 @@ impl Walk {
 
     /// Returns true while there may be more to look at.
     pub fn step(&mut self, connection: &Connection) -> Result<bool, StoreError> {
-        let read = || {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT row, {KNOWN_TIME} FROM salvaged WHERE row > ?1 ORDER BY row LIMIT ?2"
-            ))?;
-            let rows = statement.query_map(params![self.at.cast_signed(), STEP.cast_signed()], |row| {
-                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let rows = read().map_err(StoreError::doing("look for missing readings"))?;
+        let rows = SALVAGED
+            .stretch(connection, self.at, i64::MAX.cast_unsigned(), STEP.cast_signed())
+            .map_err(StoreError::doing("look for missing readings"))?;
         for &(row, time) in &rows {
             self.note(row, time);
         }

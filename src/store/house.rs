@@ -162,11 +162,10 @@ impl Keeper {
         if !by_size && replace::give_up_oldest(&path) {
             return Ok(true);
         }
-        if by_size && database.evict_charts_over_their_share()? {
-            return Ok(true);
-        }
+        // Without a salvage it is `evict` that looks at the charts first.
         if let Some(salvage) = &mut self.salvage
-            && salvage.make_room(database, by_size || full_memory)?
+            && ((by_size && database.evict_charts_over_their_share()?)
+                || salvage.make_room(database, by_size || full_memory)?)
         {
             return Ok(true);
         }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::event_time;
+use super::events::MISSED;
 use crate::reading::{Sample, Stamp};
 
 /// Readings at most: a week at one a minute.
@@ -72,7 +73,7 @@ impl Memory {
         if let Some((count, from, until)) = self.lost.take() {
             let reason = "there was no room on the disk for longer than the memory lasted";
             let fields = event_time::missed(count, &from, &until, reason, now);
-            self.keep_event("missedSamples", fields, now);
+            self.keep_event(MISSED, fields, now);
         }
     }
 }

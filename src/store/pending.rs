@@ -9,7 +9,6 @@ use super::database::Database;
 use super::gaps::{DAMAGED, Gap};
 use super::row::Row;
 use super::{Event, Page, Position, StoreError, events, salvaged};
-use crate::reading::TimeQuality;
 
 /// The columns of a row, in the order in which [`row`] reads them; `reading` has a sequence before them.
 pub(super) const COLUMNS: &str =
@@ -204,9 +203,7 @@ impl Database {
 
     /// A reading of this boot without a time waits until the clock can be trusted.
     fn may_get_a_time(&self, row: &Row) -> bool {
-        row.time_quality == TimeQuality::Unknown.code()
-            && row.boot == self.boot.0
-            && self.undated_from().is_some()
+        row.is_undated(self.boot) && self.undated_from().is_some()
     }
 
     fn tell_of(&mut self, missing: Vec<Gap>, damaged: &[Gap]) -> Result<(), StoreError> {

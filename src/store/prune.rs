@@ -11,8 +11,7 @@ use super::database::Database;
 use super::gaps::{Extendable, Gap, NO_ROOM};
 use super::prune_charts::{HOURS_KEPT, charts};
 use super::rollups::Level;
-use super::row::KNOWN_TIME;
-use super::too_old::{READINGS, SALVAGED};
+use super::row::{READINGS, SALVAGED, Table};
 use super::{Event, StoreError, events, salvaged, too_old};
 use crate::clock::ClockState;
 
@@ -76,11 +75,11 @@ impl Database {
         // Never the newest: it is what keeps the sequence going, and the page shows it.
         let newest = self.last_sequence.saturating_sub(1);
         let sent = self.transaction("make room", |connection| {
-            let gone = oldest(connection, "salvaged", "row", salvaged)?;
+            let gone = oldest(connection, SALVAGED, salvaged)?;
             if gone > 0 {
                 return Ok(gone);
             }
-            oldest(connection, "reading", "sequence", acknowledged.min(newest))
+            oldest(connection, READINGS, acknowledged.min(newest))
         })?;
         if sent == 0 && pending {
             let told = (!self.salvaging && self.has_salvaged()? && self.evict_salvaged()?)
@@ -94,7 +93,7 @@ impl Database {
 
     fn evict_pending(&mut self, newest: u64) -> Result<bool, StoreError> {
         let acknowledged = self.watermark.acknowledged;
-        let stretch = self.stretch("reading", "sequence", acknowledged, newest)?;
+        let stretch = self.stretch(READINGS, acknowledged, newest)?;
         let (Some(&(_, from)), Some(&(last, until))) = (stretch.first(), stretch.last()) else {
             return Ok(false);
         };
@@ -113,7 +112,7 @@ impl Database {
     }
 
     fn evict_salvaged(&mut self) -> Result<bool, StoreError> {
-        let stretch = self.stretch("salvaged", "row", self.watermark.salvaged, i64::MAX.cast_unsigned())?;
+        let stretch = self.stretch(SALVAGED, self.watermark.salvaged, i64::MAX.cast_unsigned())?;
         let Some(&(start, from)) = stretch.first() else { return Ok(false) };
         let (generation, first) = salvaged::parts(start);
         let of_one_store = |row: &&(u64, Option<i64>)| salvaged::parts(row.0).0 == generation;
@@ -140,34 +139,25 @@ impl Database {
         Ok(true)
     }
 
-    /// The first numbers in `(after, upto]`, a step of them, with their times where these are known.
+    /// A step of [`Table::stretch`].
     pub(super) fn stretch(
         &self,
-        table: &str,
-        number: &str,
+        table: Table,
         after: u64,
         upto: u64,
     ) -> Result<Vec<(u64, Option<i64>)>, StoreError> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(&format!(
-                "SELECT {number}, {KNOWN_TIME} FROM {table} WHERE {number} > ?1 AND {number} <= ?2 \
-                 ORDER BY {number} LIMIT ?3"
-            ))?;
-            let rows = statement
-                .query_map(params![after.cast_signed(), upto.cast_signed(), STEP], |row| {
-                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
-                })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(StoreError::doing("look for readings to let go"))
+        table
+            .stretch(&self.connection, after, upto, STEP)
+            .map_err(StoreError::doing("look for readings to let go"))
     }
 }
 
-fn oldest(connection: &Connection, table: &str, order: &str, upto: u64) -> Result<usize, StoreError> {
+fn oldest(connection: &Connection, table: Table, upto: u64) -> Result<usize, StoreError> {
+    let Table { name, number } = table;
     connection
         .prepare_cached(&format!(
-            "DELETE FROM {table} WHERE {order} IN (SELECT {order} FROM {table} WHERE {order} <= ?1 \
-             ORDER BY {order} LIMIT ?2)"
+            "DELETE FROM {name} WHERE {number} IN (SELECT {number} FROM {name} WHERE {number} <= ?1 \
+             ORDER BY {number} LIMIT ?2)"
         ))
         .and_then(|mut statement| statement.execute(params![upto.cast_signed(), STEP]))
         .map_err(StoreError::doing("make room"))

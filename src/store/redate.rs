@@ -11,7 +11,7 @@ use super::pending::{Found, live};
 use super::progress::Progress;
 use super::row::Row;
 use super::{StoreError, rollups, salvaged, values};
-use crate::reading::{BootId, TimeQuality};
+use crate::reading::TimeQuality;
 
 /// Rows in one transaction.
 const STEP: usize = 500;
@@ -105,7 +105,7 @@ impl Database {
         let rows: Vec<Row> = found
             .into_iter()
             .filter_map(Found::good)
-            .filter(|row| is_undated(row, self.boot))
+            .filter(|row| row.is_undated(self.boot))
             .map(|row| dated(row, &now))
             .collect();
         let progress = Progress { undated_from: next, ..self.progress.clone() };
@@ -121,7 +121,7 @@ impl Database {
     /// false then.
     pub(super) fn date_salvaged(&mut self, rows: &mut Vec<(u64, Option<Row>)>) -> Result<bool, StoreError> {
         let boot = self.boot;
-        let undated = |row: &Option<Row>| row.as_ref().is_some_and(|row| is_undated(row, boot));
+        let undated = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.is_undated(boot));
         let Some(first) = rows.iter().position(|(_, row)| undated(row)) else { return Ok(true) };
         let now = self.timekeeper.stamp();
         self.salvaged_waits = now.time_quality == TimeQuality::Unknown;
@@ -153,9 +153,4 @@ impl Database {
     pub fn holds_back(&self) -> bool {
         self.salvaging || self.salvaged_waits || self.undated_from().is_some()
     }
-}
-
-/// It was taken in this boot, and before the clock could be trusted.
-fn is_undated(row: &Row, boot: BootId) -> bool {
-    row.boot == boot.0 && row.time_quality == TimeQuality::Unknown.code()
 }

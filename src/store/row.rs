@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Statement, params};
+use rusqlite::{Connection, Statement, params};
 
 use super::StoreError;
 use crate::reading::{
@@ -39,8 +39,37 @@ pub(crate) struct Row {
     pub quality: u8,
 }
 
-/// [`Row::known_time`] in SQL.
-pub(crate) const KNOWN_TIME: &str = "CASE WHEN time_quality < 2 THEN time END";
+/// A table of such rows, and the column that they are numbered by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    pub name: &'static str,
+    pub number: &'static str,
+}
+
+pub(crate) const READINGS: Table = Table { name: "reading", number: "sequence" };
+pub(crate) const SALVAGED: Table = Table { name: "salvaged", number: "row" };
+
+impl Table {
+    /// The first numbers in `(after, upto]`, so many of them, with their times where these are known
+    /// ([`Row::known_time`] in SQL).
+    pub fn stretch(
+        self,
+        connection: &Connection,
+        after: u64,
+        upto: u64,
+        limit: i64,
+    ) -> rusqlite::Result<Vec<(u64, Option<i64>)>> {
+        let Self { name, number } = self;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {number}, CASE WHEN time_quality < 2 THEN time END FROM {name} \
+             WHERE {number} > ?1 AND {number} <= ?2 ORDER BY {number} LIMIT ?3"
+        ))?;
+        let rows = statement.query_map(params![after.cast_signed(), upto.cast_signed(), limit], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+        })?;
+        rows.collect()
+    }
+}
 
 impl Row {
     /// Refuses what is no number.
@@ -92,6 +121,11 @@ impl Row {
     /// Milliseconds since 1970, unless the clock was wrong.
     pub fn known_time(&self) -> Option<i64> {
         (self.time_quality != TimeQuality::Unknown.code()).then_some(self.time)
+    }
+
+    /// It was taken in this boot, and before the clock could be trusted.
+    pub fn is_undated(&self, boot: BootId) -> bool {
+        self.boot == boot.0 && self.time_quality == TimeQuality::Unknown.code()
     }
 
     /// Runs an `INSERT` that takes the row's number, its columns in this order, and its checksum.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::database::{Database, beside};
 use super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::holes::{self, Walk};
-use super::row::Row;
+use super::row::{Row, SALVAGED};
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
 use super::{Event, StoreError, events, journal, prune, rollups, room, salvaged, values};
@@ -123,7 +123,7 @@ impl Salvage {
             return Ok(false);
         };
         // No more than a step: those up to `last` are that many.
-        let unsent = into.stretch("salvaged", "row", sent, last.cast_unsigned())?;
+        let unsent = into.stretch(SALVAGED, sent, last.cast_unsigned())?;
         into.transaction("make room", |connection| {
             connection
                 .execute("DELETE FROM salvaged WHERE row <= ?1", [last])

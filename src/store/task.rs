@@ -14,6 +14,7 @@ use super::answer::{answer, answer_at_once};
 use super::check::Check;
 use super::database::Database;
 use super::event_time;
+use super::events::MISSED;
 use super::handle::{Reply, Request, StoreHandle};
 use super::house::{House, Rounds};
 use super::keeper::{Keeper, Unchecked};
@@ -209,7 +210,7 @@ impl StoreTask {
             for (count, from, until, reason) in missed {
                 let now = keeper.timekeeper.stamp();
                 let fields = event_time::missed(count, &from, &until, &reason, &now);
-                keeper.keep_event("missedSamples", fields);
+                keeper.keep_event(MISSED, fields);
             }
             keeper.take(taken);
             let synced = at_once.then(|| keeper.sync());

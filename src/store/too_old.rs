@@ -5,19 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::prune::STEP;
+use super::row::Table;
 use crate::reading::TimeQuality;
-
-/// Where readings lie: what is read of them, and the column that they are numbered by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Table {
-    select: &'static str,
-    order: &'static str,
-}
-
-pub(super) const READINGS: Table =
-    Table { select: "SELECT sequence, time, time_quality FROM reading", order: "sequence" };
-pub(super) const SALVAGED: Table =
-    Table { select: "SELECT row, time, time_quality FROM salvaged", order: "row" };
 
 /// Of each table the stretch that was walked over last.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,9 +38,10 @@ impl Walk {
             *self = Self { from: after, upto: after, known: None };
         }
         if self.known.is_none() {
-            let Table { select, order } = table;
+            let Table { name, number } = table;
             let sql = format!(
-                "{select} WHERE {order} > ?1 AND {order} <= ?2 AND time_quality < ?3 ORDER BY {order} LIMIT 1"
+                "SELECT {number}, time FROM {name} WHERE {number} > ?1 AND {number} <= ?2 AND time_quality < ?3 \
+                 ORDER BY {number} LIMIT 1"
             );
             let found = connection
                 .prepare_cached(&sql)?
@@ -75,8 +65,10 @@ pub(super) fn last(
     walk: &mut Walk,
 ) -> Result<Option<u64>, StoreError> {
     let mut read = || {
-        let Table { select, order } = table;
-        let sql = format!("{select} WHERE {order} <= ?1 ORDER BY {order} LIMIT ?2");
+        let Table { name, number } = table;
+        let sql = format!(
+            "SELECT {number}, time, time_quality FROM {name} WHERE {number} <= ?1 ORDER BY {number} LIMIT ?2"
+        );
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![sent.cast_signed(), STEP])?;
         let (mut last, mut of_unknown_time, mut count) = (None, 0, 0);
@@ -105,41 +97,22 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use chrono::{DateTime, Utc};
+    use chrono::DateTime;
 
     use super::super::Position;
     use super::super::database::Database;
     use super::super::row::Row;
     use super::*;
-    use crate::clock::{Clock, Timekeeper};
-    use crate::reading::BootId;
+    use crate::clock::{Stopped, Timekeeper};
 
     const DAY: Duration = Duration::from_secs(86_400);
-
-    /// Synchronised, fifty days after 1970.
-    #[derive(Debug)]
-    struct Still;
-
-    impl Clock for Still {
-        fn wall(&self) -> DateTime<Utc> {
-            DateTime::UNIX_EPOCH + 50 * DAY
-        }
-        fn since_boot(&self) -> Duration {
-            DAY
-        }
-        fn boot(&self) -> BootId {
-            BootId(2)
-        }
-        fn synchronised(&self) -> bool {
-            true
-        }
-    }
 
     /// Each round would else read all of them.
     #[test]
     fn readings_of_unknown_time_are_walked_over_once() {
         let folder = tempfile::tempdir().expect("a folder");
-        let timekeeper = Timekeeper::new(Arc::new(Still), DateTime::UNIX_EPOCH);
+        let clock = Stopped { wall: DateTime::UNIX_EPOCH + 50 * DAY, since_boot: DAY, synchronised: true };
+        let timekeeper = Timekeeper::new(Arc::new(clock), DateTime::UNIX_EPOCH);
         let run = Arc::from("run");
         let mut database =
             Database::open(&folder.path().join("readings.db"), 1, "", &timekeeper, &run).expect("a database");
