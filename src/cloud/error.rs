@@ -161,12 +161,11 @@ impl CloudError {
             (Class::Here, _) | (_, Cause::Unassigned(_)) => Failure::Station,
             (Class::Renew | Class::Identity, _) => Failure::Identity,
             (Class::Stolen, _) => Failure::Stolen,
-            (Class::Soon, Cause::Io(error)) if tls::is_about_the_name(error) => Failure::Name,
-            (Class::Soon, Cause::Io(error)) if tls::is_about_tls(error) => Failure::Tls,
-            (Class::Soon, Cause::Io(_)) if self.doing == dial::UPGRADE => Failure::Websocket,
-            (Class::Soon, Cause::Io(_) | Cause::TooSlow(_) | Cause::Lost(_) | Cause::IllegalState) => {
-                Failure::Network
-            }
+            (Class::Soon, Cause::Io(error)) => match tls::failure(error) {
+                Failure::Network if self.doing == dial::UPGRADE => Failure::Websocket,
+                failure => failure,
+            },
+            (Class::Soon, Cause::TooSlow(_) | Cause::Lost(_) | Cause::IllegalState) => Failure::Network,
             _ => Failure::Hub,
         }
     }

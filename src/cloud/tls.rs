@@ -26,6 +26,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use super::any_time::AnyTime;
 use super::proxy::Proxy;
 use crate::clock::Timekeeper;
+use crate::status::Failure;
 
 /// Whom the station trusts. Made once; cheap to clone.
 #[derive(Clone)]
@@ -146,9 +147,8 @@ fn set_up(stream: TcpStream) -> io::Result<TcpStream> {
 /// Whether a handshake failed because a certificate is not valid yet or no longer, by the station's clock.
 pub fn is_about_the_time(error: &io::Error) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(
-        inner,
+        of_tls(error),
         Some(rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
         ))
@@ -157,13 +157,23 @@ pub fn is_about_the_time(error: &io::Error) -> bool {
 
 /// Whether a handshake failed because of the certificate that was shown.
 pub fn is_about_the_certificate(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+    matches!(of_tls(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// Whether a handshake failed, for whatever reason, but for the network's.
-pub fn is_about_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+/// What kind of thing it is, for the status: the name, TLS, or the network.
+pub fn failure(error: &io::Error) -> Failure {
+    if is_about_the_name(error) {
+        Failure::Name
+    } else if of_tls(error).is_some() {
+        Failure::Tls
+    } else {
+        Failure::Network
+    }
+}
+
+/// Why a handshake failed, where that is not the network's doing.
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Whether it came no further than the resolver.

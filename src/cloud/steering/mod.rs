@@ -3,9 +3,9 @@
 //! not answer is given up, and what a method asks of other tasks has a deadline.
 //!
 //! # Map
-//! [`Companion`] is the loop on one connection; [`Steering`] is what outlives it. `links` attaches (`attaching` when), `disk` holds what
-//! the store is asked meanwhile, `wire` knows the forms of messages; `twin`, `methods` and `inbox` know their meaning
-//! and no AMQP; `json` reads what came from the hub within bounds.
+//! [`Companion`] is the loop on one connection; [`Steering`] is what outlives it. `links` attaches (`attaching` when),
+//! `disk` holds what the store is asked meanwhile, `wire` knows the forms of messages; `twin`, `methods` and `inbox`
+//! know their meaning and no AMQP; `json` reads what came from the hub within bounds.
 
 mod attaching;
 mod companion;

@@ -20,10 +20,7 @@ impl Running {
         if self.shared.is_stopping() {
             return;
         }
-        if error.asks_for_roots() {
-            // A station runs for years; the roots of its system, or in `hub.ca_file`, are replaced meanwhile.
-            self.tls = None;
-        }
+        self.doubt_roots(&error);
         let (turns, turn) = (Arc::clone(&self.shared.turns), self.task.limits.turn);
         let mut class = error.class();
         if class == Class::Renew {
@@ -70,9 +67,7 @@ impl Running {
             match self.visit().await {
                 Ok(_) => return,
                 Err(error) => {
-                    if error.asks_for_roots() {
-                        self.tls = None;
-                    }
+                    self.doubt_roots(&error);
                     self.shared.outage.tell(&error, None, "the provisioning service did not help");
                 }
             }
@@ -100,6 +95,13 @@ impl Running {
                 },
                 () = stopped(&mut stop) => return,
             }
+        }
+    }
+
+    /// A station runs for years; the roots of its system, or in `hub.ca_file`, are replaced meanwhile.
+    fn doubt_roots(&mut self, error: &CloudError) {
+        if error.asks_for_roots() {
+            self.tls = None;
         }
     }
 

@@ -62,8 +62,7 @@ impl HttpsError {
     /// What kind of thing it is, for the status.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Io(error) if tls::is_about_the_name(error) => Failure::Name,
-            Self::Io(error) if tls::is_about_tls(error) => Failure::Tls,
+            Self::Io(error) => tls::failure(error),
             _ => Failure::Network,
         }
     }
