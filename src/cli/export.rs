@@ -8,9 +8,8 @@ use clap::{Args, ValueEnum};
 use super::DONE;
 use super::output::{self, Moment, moment};
 use crate::config::Config;
-use crate::settings::{self, Settings};
 use crate::store::export::{self, Selection};
-use crate::{identity, station};
+use crate::{identity, settings, station};
 
 /// Which readings, and how.
 #[derive(Debug, Args)]
@@ -40,11 +39,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     let name = identity::open(&config.identity).and_then(|mut signer| signer.identity());
     let path = &config.store.path;
     let failed = || format!("could not export the readings of {}", path.display());
-    let kept = settings::beside_the_station(config, name.as_ref().ok());
-    let (settings, unread) = match kept {
-        Ok(settings) => (settings, None),
-        Err(error) => (Settings::from_file(config), Some(error)),
-    };
+    let (settings, unread) = settings::beside_the_station(config, name.as_ref().ok());
     let selection = Selection {
         since: arguments.since.map(|moment| moment.resolve(now)),
         until: arguments.until.map(|moment| moment.resolve(now)),

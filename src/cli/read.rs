@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::{DONE, daemon, output, runtime};
 use crate::config::Config;
 use crate::observation::Observation;
-use crate::settings::{self, Settings};
-use crate::{identity, sensor, station, store};
+use crate::{identity, sensor, settings, station, store};
 
 /// A reading takes 113 ms at most. On a bus that hangs the station may first end the try of a sample (10 s, and the
 /// attempt that is under way) and then tries for this one (3 s, likewise): after that it says what is wrong.
@@ -85,17 +84,16 @@ async fn measure(config: &Config) -> anyhow::Result<Value> {
     let asked = config.clone();
     // A reading needs neither: where there is an identity it is named, and where there is a store the values of the twin
     // that are kept in it hold.
-    let (device_id, settings) = tokio::task::spawn_blocking(move || {
+    let (device_id, (settings, unread)) = tokio::task::spawn_blocking(move || {
         let name = identity::open(&asked.identity).and_then(|mut signer| signer.identity()).ok();
         let settings = settings::beside_the_station(&asked, name.as_ref());
         (name.map(|name| name.device_id).unwrap_or_default(), settings)
     })
     .await
     .context("identity and store could not be asked")?;
-    let settings = settings.unwrap_or_else(|error| {
+    if let Some(error) = unread {
         output::error(&anyhow::Error::new(error).context(settings::UNREAD));
-        Settings::from_file(config)
-    });
+    }
     let mut chip = config.sensor.clone();
     (chip.oversampling, chip.offset) = (settings.oversampling, settings.offset);
     let (sample, _chip) =

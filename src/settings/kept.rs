@@ -43,11 +43,15 @@ fn overlay(text: Option<String>) -> Overlay {
 
 /// The settings for a command that does without the station: what the twin last asked for, laid over the file. The
 /// values of another identity's twin do not hold; where nobody knows the identity they do, as when a station starts.
-pub fn beside_the_station(config: &Config, identity: Option<&Identity>) -> Result<Settings, StoreError> {
+/// With the error the file's values, where what is kept cannot be read; [`UNREAD`] is to be said then.
+pub fn beside_the_station(config: &Config, identity: Option<&Identity>) -> (Settings, Option<StoreError>) {
     let file = Settings::from_file(config);
-    let overlay = overlay(kept_value(&config.store.path, KEY)?);
+    let overlay = match kept_value(&config.store.path, KEY) {
+        Ok(text) => overlay(text),
+        Err(error) => return (file, Some(error)),
+    };
     let another = identity.is_some_and(|identity| !overlay.belongs_to(identity));
-    Ok(if another { file } else { overlay.settings(&file) })
+    (if another { file } else { overlay.settings(&file) }, None)
 }
 
 /// Keeps the overlay, synced.
