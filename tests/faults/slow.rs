@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::flow::{hub, seconds, still};
-use crate::rig::{Rig, say};
+use crate::rig::{Plan, Rig, say};
 
 /// All but the size of a transfer fits: a full one takes three seconds, and the hub's word is waited for two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -17,9 +17,7 @@ async fn a_backlog_drains_over_an_uplink_that_moves_no_full_transfer_in_time() {
     let mut plan = still(&hub);
     plan.config.telemetry.batch = 200;
     plan.limits.outcome = seconds(2);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
-    let uplink = tokio::spawn(uplink(listener, open, 25_000));
+    let uplink = behind_an_uplink(&mut plan, 25_000).await;
     let mut rig = Rig::start(&hub, plan);
     rig.append(600).await;
     let took = rig.all_accepted(seconds(45)).await;
@@ -46,9 +44,7 @@ async fn the_twin_is_read_while_a_backlog_drains_over_a_slow_uplink() {
     let mut plan = still(&hub);
     plan.config.telemetry.batch = 100;
     plan.limits.twin = seconds(4);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
-    let uplink = tokio::spawn(uplink(listener, open, 25_000));
+    let uplink = behind_an_uplink(&mut plan, 25_000).await;
     let mut rig = Rig::start(&hub, plan);
     rig.append(1500).await;
     // What is reported differs from what the hub has: it was read.
@@ -60,6 +56,13 @@ async fn the_twin_is_read_while_a_backlog_drains_over_a_slow_uplink() {
     assert_eq!(hub.events_of("connect").len(), 1, "reconnected");
     rig.stop_cloud().await;
     uplink.abort();
+}
+
+/// The hub is reached by one of so many bytes a second, until that is aborted.
+async fn behind_an_uplink(plan: &mut Plan, bytes_per_second: u32) -> JoinHandle<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = std::mem::replace(&mut plan.config.hub.port, listener.local_addr().unwrap().port());
+    tokio::spawn(uplink(listener, open, bytes_per_second))
 }
 
 /// What comes to the listener goes to the port `to`, so many bytes a second; what comes back is not held up.

@@ -139,17 +139,11 @@ pub struct MuteTpm {
 
 impl MuteTpm {
     pub fn new() -> Self {
-        loop {
-            let port = free_pair();
-            let listen = |port| {
-                let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
-                listener.set_nonblocking(true).ok()?;
-                Some(listener)
-            };
-            if let (Some(data), Some(control)) = (listen(port), listen(port + 1)) {
-                return Self { listeners: [data, control], calls: Vec::new(), port };
-            }
+        let (port, listeners) = bound_pair();
+        for listener in &listeners {
+            listener.set_nonblocking(true).expect("a listener that is asked");
         }
+        Self { listeners, calls: Vec::new(), port }
     }
 
     /// For `identity.tcti`.
@@ -181,6 +175,17 @@ pub fn free_pair() -> u16 {
         }
     }
     panic!("no two free ports next to each other");
+}
+
+/// The same, listening: for commands, and for control.
+pub fn bound_pair() -> (u16, [TcpListener; 2]) {
+    loop {
+        let port = free_pair();
+        let pair = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)));
+        if let (Ok(data), Ok(control)) = pair {
+            return (port, [data, control]);
+        }
+    }
 }
 
 /// Whether this process listens at this port: swtpm opens its two one after the other, the control port first, and

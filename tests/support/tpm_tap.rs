@@ -4,10 +4,10 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
-use super::swtpm::{Swtpm, free_pair};
+use super::swtpm::{Swtpm, bound_pair};
 
 /// A running tap. Its listeners live until the test program ends.
 pub struct TpmTap {
@@ -30,13 +30,7 @@ struct Line {
 impl TpmTap {
     /// Between the caller and `tpm`.
     pub fn new(tpm: &Swtpm) -> Self {
-        let (port, data, control) = loop {
-            let port = free_pair();
-            let pair = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)));
-            if let (Ok(data), Ok(control)) = pair {
-                break (port, data, control);
-            }
-        };
+        let (port, [data, control]) = bound_pair();
         let line = Line { tpm: tpm.port(), recorded: vec![], commands: vec![], left: None, on_cut: None };
         let line = Arc::new(Mutex::new(line));
         for (listener, is_data) in [(data, true), (control, false)] {
