@@ -10,7 +10,6 @@ use fe2o3_amqp::{Sendable, Sender};
 use fe2o3_amqp_types::messaging::{Message, Outcome};
 use futures_util::future::BoxFuture;
 use tokio::sync::SemaphorePermit;
-use tokio::time::Instant;
 
 use self::flight::{Flight, Settled};
 use self::refused::Rewind;
@@ -231,24 +230,6 @@ impl<'a> Drain<'a> {
         self.fetch();
         self.acknowledge();
         Ok(())
-    }
-
-    fn wake(&self) -> Instant {
-        let now = Instant::now();
-        let linger = self.feed.linger(&self.shared.settings.borrow()).filter(|until| *until > now);
-        let due = [self.shared.pace.wait(), linger, self.shared.report.due()].into_iter().flatten().min();
-        self.shared.timekeeper.end_of_turn(self.shared.limits.turn, due)
-    }
-
-    /// Asks the store for more when little is left.
-    fn fetch(&mut self) {
-        if self.halt.is_some() || self.rewind.is_some() || !self.feed.is_low() {
-            return;
-        }
-        self.shared.store_news.mark_unchanged();
-        let shared = &self.shared;
-        let events = !self.window.carries_events() && !shared.acknowledging.tells_of_events();
-        self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
     }
 
     fn settle(&mut self, Settled { number, outcome, waited }: Settled) {

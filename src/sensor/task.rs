@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::device::{Device, Overcome, Taken};
@@ -282,8 +282,9 @@ impl Running {
         };
         for request in requests {
             match request {
-                SensorRequest::ReadNow(answer) => reply(answer, sample.clone()),
-                SensorRequest::Restart(answer) => reply(answer, sample.clone().map(drop)),
+                // Whoever asked may have gone.
+                SensorRequest::ReadNow(answer) => drop(answer.send(sample.clone())),
+                SensorRequest::Restart(answer) => drop(answer.send(sample.clone().map(drop))),
             }
         }
         Ok(())
@@ -293,9 +294,4 @@ impl Running {
 /// Returns when the station stops, also when whoever would say so has gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Whoever asked may have gone.
-fn reply<T>(answer: oneshot::Sender<T>, with: T) {
-    let _ = answer.send(with);
 }

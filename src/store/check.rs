@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::InterruptHandle;
 use tokio::task::JoinHandle;
 
-use super::keeper::Unchecked;
+use super::doubt::Unchecked;
 use super::{StoreError, database, schema};
 
 /// At most one at a time.

@@ -1,7 +1,6 @@
 //! Keeps the readings whatever happens to the disk: the database when there is one, memory when there is none,
 //! and every attempt to get from the one to the other. Blocking; the task calls it from short blocking calls.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,9 @@ use super::database::Database;
 use super::file;
 use super::lock::Lock;
 use super::memory::Memory;
-use super::pending::Soundness;
 use super::room::{Limits, Sizes};
 use super::row::Row;
 use super::salvage::Salvage;
-use super::trouble::is_unreadable;
 use crate::chain::chain;
 use crate::clock::Timekeeper;
 use crate::config;
@@ -25,13 +22,6 @@ use crate::status::{StoreState, StoreStatus};
 
 /// Readings in one transaction.
 const TOGETHER: usize = 500;
-
-/// A database that was not closed in order.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Unchecked {
-    pub path: PathBuf,
-    identity: (u64, u64),
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -60,7 +50,7 @@ pub(crate) struct Keeper {
     /// The file that was given to the check last.
     pub(super) given_to_check: (u64, u64),
     /// The file that the check found sound.
-    sound: (u64, u64),
+    pub(super) sound: (u64, u64),
     /// A read or write failed: what the journal holds is not believed before it is in the database.
     pub(super) distrusted: bool,
     /// The newest sequence before a commit that failed. It may be there all the same.
@@ -191,39 +181,6 @@ impl Keeper {
     /// Readings wait for the clock, or for the end of a salvage, before they are handed out.
     pub fn holds_back(&self) -> bool {
         self.database.as_ref().is_some_and(Database::holds_back)
-    }
-
-    /// The database, once, when it has to be checked.
-    pub fn take_unchecked(&mut self) -> Option<Unchecked> {
-        let identity = self.identity;
-        let asked = self.database.as_mut().is_some_and(Database::take_doubt);
-        if std::mem::take(&mut self.unchecked) || asked {
-            self.given_to_check = identity;
-            return Some(Unchecked { path: self.config.path.clone(), identity });
-        }
-        None
-    }
-
-    /// The background check is done. Its findings are of no use when the file is another one by now.
-    pub fn checked(&mut self, checked: &Unchecked, result: Result<(), StoreError>) {
-        if checked.identity != self.identity {
-            return;
-        }
-        match result {
-            Ok(()) => {
-                self.sound = self.identity;
-                if let Some(database) = &mut self.database {
-                    database.soundness = Soundness::Sound { upto: database.last_sequence };
-                }
-            }
-            Err(error) if is_unreadable(&error) => {
-                self.replace(&error).unwrap_or_else(|error| self.note(&error));
-            }
-            Err(error) => drop(self.cure(&error)),
-        }
-        if let Some(database) = &mut self.database {
-            database.soundness.end_check();
-        }
     }
 
     /// An event that may wait in memory.

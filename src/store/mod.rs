@@ -20,6 +20,7 @@ mod counts;
 mod database;
 mod dating;
 mod dead_letters;
+mod doubt;
 mod event_time;
 mod events;
 pub mod export;

@@ -1,5 +1,7 @@
-//! What goes next: whether another transfer may go, whether there is anything to go, and what is in it. Knows the feed
-//! and what was learnt of hub and uplink; sends nothing.
+//! What goes next: whether another transfer may go, whether there is anything to go, what is in it, and when that may
+//! change. Knows the feed and what was learnt of hub and uplink; sends nothing.
+
+use tokio::time::Instant;
 
 use super::Drain;
 use crate::cloud::batch::{self, Bounds, MOST_BYTES, Packed};
@@ -12,6 +14,24 @@ const MOST_IN_FLIGHT: usize = 4;
 const MOST_BYTES_IN_FLIGHT: usize = 4 * MOST_BYTES;
 
 impl Drain<'_> {
+    pub(super) fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let linger = self.feed.linger(&self.shared.settings.borrow()).filter(|until| *until > now);
+        let due = [self.shared.pace.wait(), linger, self.shared.report.due()].into_iter().flatten().min();
+        self.shared.timekeeper.end_of_turn(self.shared.limits.turn, due)
+    }
+
+    /// Asks the store for more when little is left.
+    pub(super) fn fetch(&mut self) {
+        if self.halt.is_some() || self.rewind.is_some() || !self.feed.is_low() {
+            return;
+        }
+        self.shared.store_news.mark_unchanged();
+        let shared = &self.shared;
+        let events = !self.window.carries_events() && !shared.acknowledging.tells_of_events();
+        self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
+    }
+
     pub(super) fn may_send(&self) -> bool {
         let renewal = self.gate.is_wanted() && !self.flight.is_empty();
         let one_by_one = self.shared.suspicion.is_careful() || self.shared.uplink.is_slow();
