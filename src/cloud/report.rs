@@ -142,7 +142,7 @@ impl Reporter {
         }
         self.told = Instant::now();
         let now = self.timekeeper.now();
-        let eta = self.eta(now);
+        let eta = self.eta(now, untold.readings_count as u64);
         self.board.cloud.send_modify(|status| {
             status.accepted += untold.messages as u64;
             status.last_accepted = Some(now);
@@ -159,8 +159,9 @@ impl Reporter {
         (self.untold.messages > 0).then(|| self.told + EVERY)
     }
 
-    fn eta(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let pending = self.board.store.borrow().pending;
+    /// The store hears of what was `accepted` just now a little later.
+    fn eta(&self, now: DateTime<Utc>, accepted: u64) -> Option<DateTime<Utc>> {
+        let pending = self.board.store.borrow().pending.saturating_sub(accepted);
         let rate = self.rate.per_second();
         if pending == 0 || rate <= 0.0 {
             return None;

@@ -77,6 +77,26 @@ fn the_rate_follows_what_is_accepted() {
     assert!((rate.per_second() - 100.0).abs() < 20.0, "{}", rate.per_second());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_station_that_keeps_up_has_nothing_to_catch_up_with() {
+    let board = Arc::new(Board::default());
+    let clock = Late { begun: Instant::now(), shows: "2026-06-01T12:00:00Z", set: AtomicBool::new(true) };
+    let timekeeper = Timekeeper::new(Arc::new(clock), "2026-01-01T00:00:00Z".parse().unwrap());
+    let mut report = Reporter::new(board.clone(), timekeeper, None);
+    // The store knows of the reading's acceptance only after this.
+    let mut accepts = async |pending: u64, readings: usize| {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        board.store.send_modify(|status| status.pending = pending);
+        report.accepted(Accepted { messages: readings, readings_count: readings, ..Accepted::default() });
+        board.cloud.borrow().eta
+    };
+    for _ in 0..3 {
+        assert_eq!(accepts(1, 1).await, None);
+    }
+    assert!(accepts(300, 100).await.is_some());
+    assert_eq!(accepts(100, 100).await, None);
+}
+
 #[test]
 fn the_advice_is_about_what_the_hub_says() {
     let told = |condition: &str| {
