@@ -114,6 +114,24 @@ await withBrowser(async (context) => {
     assert.deepEqual(days, [[3, 3], [3, 5], [undefined, undefined], [4, 4]]);
   });
 
+  await check("an extreme is told for the middle of its five minutes, and not for a time that is still to come", async () => {
+    const noon = new Date().setHours(12, 0, 0, 0);
+    const page = await look(() => {
+      station.history = () => [
+        row(new Date(noon - HOUR).toISOString(), { temperature: 20 }),
+        row(new Date(noon - 40_000).toISOString(), { temperature: 5 }),
+      ];
+    });
+    const told = await page.evaluate(async (now) => {
+      const { Today } = await import("/today.js");
+      const today = new Today();
+      await today.load(now);
+      const { min, max } = today.extremes("temperature");
+      return [min.at - now, max.at - now];
+    }, noon);
+    assert.deepEqual(told, [0, 150_000 - HOUR]);
+  });
+
   await check("a page opens with the shortest span that shows something, and with the hour of a young station", async () => {
     const opens = async (ages, perDay = 1_440) => {
       const page = await look(({ outlook }) => {

@@ -30,9 +30,11 @@ export class Today {
     for (const row of this.#rows) {
       // A bucket that began before midnight is yesterday's.
       if (row.at < midnight) continue;
+      // When in its bucket nobody knows.
+      const at = Math.min(row.middle, now);
       for (const [quantity, field] of Object.entries(FIELD)) {
-        this.#extend(quantity, row[`min${field}`], row.at);
-        this.#extend(quantity, row[`max${field}`], row.at);
+        this.#extend(quantity, row[`min${field}`], at);
+        this.#extend(quantity, row[`max${field}`], at);
       }
     }
   }
