@@ -20,6 +20,7 @@ pub mod cloud;
 pub mod config;
 pub mod derived;
 pub mod identity;
+mod news;
 pub mod observation;
 pub mod outlook;
 pub mod reading;

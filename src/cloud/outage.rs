@@ -1,36 +1,18 @@
-//! Which failures are worth a line of their own in the log: in an outage of weeks the same ones come thousands of
-//! times a day, and the log is on the card as well. Knows what was told when.
+//! Which failures of an outage are worth a line of their own in the log. Knows which ones are the same.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::error::{Cause, CloudError};
-
-/// The same failure is told again after this: whoever looks at today's log sees it.
-const AGAIN: Duration = Duration::from_secs(3_600);
-/// So many different ones are remembered: one for each way to the hub, and some that come and go.
-const REMEMBERED: usize = 8;
+use crate::news::News;
 
 /// What an outage has told so far.
 #[derive(Debug, Default)]
-pub struct Outage {
-    told: Vec<(String, Instant)>,
-}
+pub struct Outage(News);
 
 impl Outage {
     /// Whether this failure has not been told within the last hour.
     pub fn is_news(&mut self, error: &CloudError) -> bool {
-        let (what, now) = (what(error), Instant::now());
-        self.told.retain(|(_, at)| now - *at < AGAIN);
-        if self.told.iter().any(|(told, _)| *told == what) {
-            return false;
-        }
-        if self.told.len() == REMEMBERED {
-            self.told.remove(0);
-        }
-        self.told.push((what, now));
-        true
+        self.0.is_news(what(error))
     }
 
     /// A line for a failure on the way, and for the same one not before an hour has passed.
@@ -45,7 +27,7 @@ impl Outage {
 
     /// The station is online: what comes after it is another outage.
     pub fn end(&mut self) {
-        self.told.clear();
+        self.0.end();
     }
 }
 

@@ -16,7 +16,7 @@ use super::schedule::{Jitter, Schedule};
 use super::suspended::Suspended;
 use super::{Source, with_offset};
 use crate::clock::Timekeeper;
-use crate::identity::Identity;
+use crate::news::News;
 use crate::observation::LastReading;
 use crate::reading::{FromSensor, Sample, SensorRequest, Stamp};
 use crate::settings::Settings;
@@ -64,6 +64,8 @@ struct Running {
     jitter: Jitter,
     judge: Judge,
     missed: Missed,
+    /// Overcome, and told.
+    faults: News,
     /// When the loop last turned.
     last_turn: Stamp,
     suspended: Suspended,
@@ -84,6 +86,7 @@ impl Running {
             jitter: Jitter::default(),
             judge: Judge::default(),
             missed: Missed::default(),
+            faults: News::default(),
             suspended: Suspended::begin(now, stamp.since_boot),
             last_turn: stamp,
             was_asked: false,
@@ -188,12 +191,15 @@ impl Running {
                 tracing::warn!(missed = count, seconds, reason, "the sensor is back");
             }
             self.offer(missed).await?;
-        } else if let Some(Overcome { attempts, reason }) = overcome {
+        } else if let Some(Overcome { attempts, reason }) = overcome
+            && self.faults.is_news(reason.clone())
+        {
+            // A loose wire may have thousands a day.
             tracing::warn!(attempts, reason, "a fault of the sensor cost another attempt and no sample");
         }
         tracing::debug!(?sample, "sampled");
-        let name = |identity: &Identity| identity.device_id.clone();
-        let device_id = self.task.board.identity.borrow().identity.as_ref().map(name).unwrap_or_default();
+        let identity = self.task.board.identity.borrow().identity.clone();
+        let device_id = identity.map(|identity| identity.device_id).unwrap_or_default();
         let last_reading = LastReading { sample, device_id, altitude };
         let (jitter_median, jitter_worst) = self.jitter.milliseconds();
         let chip = self.device.chip();

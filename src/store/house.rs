@@ -140,7 +140,10 @@ impl Keeper {
                     // Where the card does not give back what lies there the check will find it.
                     self.given_to_check = (0, 0);
                 }
-                tracing::warn!(error = %chain(error), "a read or write of the store failed: it is opened again");
+                let error = chain(error);
+                if self.told.is_news(&error) {
+                    tracing::warn!(error, "a read or write of the store failed: it is opened again");
+                }
                 self.reopen().map(|()| true)
             }
             Trouble::Passing => Ok(false),

@@ -14,6 +14,7 @@ use super::memory::Memory;
 use super::room::{Limits, Sizes};
 use super::row::Row;
 use super::salvage::Salvage;
+use super::told::Told;
 use crate::chain::chain;
 use crate::clock::Timekeeper;
 use crate::config;
@@ -37,6 +38,7 @@ pub(crate) struct Keeper {
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
     pub(super) memory: Memory,
     pub(super) trouble: Option<String>,
+    pub(super) told: Told,
     /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
     /// of the old one moves nothing in it.
     pub(super) newest: (u64, u64),
@@ -70,6 +72,7 @@ impl Keeper {
             identity: (0, 0),
             memory: Memory::default(),
             trouble: None,
+            told: Told::default(),
             newest: (0, 0),
             went_on: None,
             replacements: Vec::new(),
@@ -116,7 +119,7 @@ impl Keeper {
             }
         }
         if self.database.is_some() {
-            if self.trouble.take().is_some() {
+            if self.trouble.take().is_some() && self.told.works() {
                 tracing::info!("the store works again");
             }
             self.memory.tell_what_was_lost(&self.timekeeper.stamp());
@@ -257,7 +260,7 @@ impl Keeper {
             StoreError::Unavailable { reason } => reason.clone(),
             error => chain(error),
         };
-        if self.trouble.as_ref() != Some(&reason) {
+        if self.told.fails(&reason) {
             tracing::error!(%reason, "the store does not work; readings are kept in memory");
         }
         self.trouble = Some(reason);

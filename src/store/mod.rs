@@ -55,6 +55,7 @@ mod schema;
 mod snapshot;
 mod survey;
 mod task;
+mod told;
 mod too_old;
 mod transaction;
 mod trouble;
