@@ -91,15 +91,17 @@ pub(crate) fn beside(database: &Path, ending: &str) -> PathBuf {
 }
 
 impl Database {
-    /// Opens or makes it. The caller holds the lock. A new one is of `generation`, and `salvage` is to be done.
+    /// Opens or makes it. The caller holds the lock. A new one is of `generation`, and `salvage` is to be done; none is made
+    /// where readings were found of one that was `begun`.
     pub fn open(
         path: &Path,
+        begun: bool,
         generation: u64,
         salvage: &str,
         timekeeper: &Timekeeper,
         run: &Arc<str>,
     ) -> Result<Self, StoreError> {
-        let connection = schema::open(path, |connection| begin(connection, generation, salvage))?;
+        let connection = schema::open(path, begun, |connection| begin(connection, generation, salvage))?;
         let watermark = Watermark::read(&connection)?;
         let progress = Progress::read(&connection)?;
         let known = Known::read(&connection, watermark.acknowledged)?;
@@ -241,15 +243,10 @@ impl Database {
     pub fn close(mut self, sound: bool) -> Result<(), StoreError> {
         self.write_down()?;
         self.mark_clean(self.was_clean || sound)?;
+        self.connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .map_err(StoreError::doing("close the database"))?;
         self.connection.close().map_err(|(_, source)| StoreError::doing("close the database")(source))
-    }
-
-    /// Lets go of a damaged file without another write to it.
-    pub fn abandon(self) {
-        let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        if let Err(error) = kept {
-            tracing::warn!(%error, "the journal of the damaged store may be gone");
-        }
     }
 }
 

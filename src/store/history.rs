@@ -212,7 +212,8 @@ mod tests {
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
         let run = Arc::from("run");
         let mut database =
-            Database::open(&folder.path().join("readings.db"), 1, "", &timekeeper, &run).expect("a database");
+            Database::open(&folder.path().join("readings.db"), false, 1, "", &timekeeper, &run)
+                .expect("a database");
         let at = |sequence, minute: i64| Row { time: minute * 60_000, ..Row::example(sequence) };
         let rows = [at(1, 0), at(2, 3), at(3, 60), at(5_000_000, 4), at(5_000_001, 6)];
         database.insert(&rows).expect("inserted");

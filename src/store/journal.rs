@@ -219,7 +219,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("readings.db");
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-        let mut database = Database::open(&path, 2, "", &timekeeper, &Arc::from("run")).expect("a database");
+        let mut database =
+            Database::open(&path, false, 2, "", &timekeeper, &Arc::from("run")).expect("a database");
         let keep = |connection: &rusqlite::Connection| {
             (1..=100)
                 .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))

@@ -74,7 +74,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
         let path = folder.path().join("readings.db");
-        let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
+        let mut database =
+            Database::open(&path, false, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
         database.insert(&[Row::example(1)]).expect("inserted");
         database.insert(&[Row::example(2), Row::example(3)]).expect("inserted");
         assert_eq!(at_once(&mut database, 0), None, "the first one is no longer remembered");

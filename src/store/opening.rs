@@ -60,6 +60,7 @@ impl Keeper {
             return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
         }
         let mut lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
+        let begun = !lost.rows.is_empty() || !lost.events.is_empty();
         // A commit that failed half-way is still in memory, whole.
         lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
         if !self.distrusted
@@ -73,7 +74,7 @@ impl Keeper {
         let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
         let (newest, newest_event) = self.newest;
         let generation = generation.max(newest + 1);
-        let mut database = Database::open(path, generation, salvage, &self.timekeeper, &self.run)?;
+        let mut database = Database::open(path, begun, generation, salvage, &self.timekeeper, &self.run)?;
         // Versions before had the index of the journal in a file; nobody has it open now.
         std::fs::remove_file(beside(path, "-shm")).ok();
         database.last_event = database.last_event.max(newest_event);
@@ -138,9 +139,7 @@ impl Keeper {
         self.replacements.push(now);
         tracing::error!(%reason, "the store is damaged: it is set aside");
         self.salvage = None;
-        if let Some(database) = self.take_database() {
-            database.abandon();
-        }
+        drop(self.take_database());
         replace::set_aside(&self.config.path, self.timekeeper.now())?;
         self.try_open(&reason)
     }

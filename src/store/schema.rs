@@ -124,9 +124,10 @@ CREATE TABLE value (
 ";
 
 /// Opens the file with the settings that every use of it has. Where there are no tables it makes them, and `begin`
-/// fills them in the same transaction.
+/// fills them in the same transaction; not where `begun` says that there were some.
 pub(crate) fn open(
     path: &Path,
+    begun: bool,
     begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -138,7 +139,12 @@ pub(crate) fn open(
     let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     let connection = Connection::open_with_flags_and_vfs(real.as_deref().unwrap_or(path), flags, ALONE)
         .map_err(StoreError::doing("open the database"))?;
-    settle(&connection, path, begin).map_err(|error| match is_busy(&error) {
+    // Where this fails in the end the salvage needs the journal: SQLite would copy what it believes of it into the database
+    // and remove it. `Database::close` has it done.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(StoreError::doing("keep the journal"))?;
+    settle(&connection, path, begun, begin).map_err(|error| match is_busy(&error) {
         true => StoreError::Unavailable {
             reason: format!("another program has {} open: it has to be closed", path.display()),
         },
@@ -186,6 +192,7 @@ fn only_read(connection: &Connection) -> rusqlite::Result<()> {
 fn settle(
     connection: &Connection,
     path: &Path,
+    begun: bool,
     begin: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let doing = || StoreError::doing("prepare the database");
@@ -195,6 +202,10 @@ fn settle(
         return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });
     }
     is_ours(connection)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(doing())?;
+    if version == 0 && begun {
+        return Err(StoreError::Damaged { what: "the tables are gone with a part of the journal".into() });
+    }
     // The page size has to come before the journal mode, and both before the first table. Incremental vacuum
     // gives pages back when max_size was lowered, without room for a second copy.
     connection
@@ -212,7 +223,6 @@ fn settle(
              PRAGMA cache_size = -256; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;"
         ))
         .map_err(doing())?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(doing())?;
     match version {
         0 => {
             let transaction = connection.unchecked_transaction().map_err(doing())?;

@@ -204,7 +204,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("readings.db");
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-        let mut database = Database::open(&path, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
+        let mut database =
+            Database::open(&path, false, 1, "", &timekeeper, &Arc::from("run")).expect("a database");
         let fields = json!({"reason": "r".repeat(290)});
         let fields = fields.as_object().expect("an object");
         let event = |event_sequence| Event {

@@ -115,7 +115,8 @@ mod tests {
         let timekeeper = Timekeeper::new(Arc::new(clock), DateTime::UNIX_EPOCH);
         let run = Arc::from("run");
         let mut database =
-            Database::open(&folder.path().join("readings.db"), 1, "", &timekeeper, &run).expect("a database");
+            Database::open(&folder.path().join("readings.db"), false, 1, "", &timekeeper, &run)
+                .expect("a database");
         let unknown = |sequence| Row { time_quality: TimeQuality::Unknown.code(), ..Row::example(sequence) };
         let known = |sequence, day: i64| Row { time: day * 86_400_000, ..Row::example(sequence) };
         let rows: Vec<Row> = (1..=1_100).map(unknown).chain([known(1_101, 40), known(1_102, 50)]).collect();

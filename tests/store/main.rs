@@ -9,6 +9,7 @@ mod damage;
 mod dates;
 mod disk;
 mod export;
+mod journal;
 mod model;
 mod queue;
 mod replaced;

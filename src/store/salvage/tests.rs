@@ -14,7 +14,7 @@ use crate::config;
 
 fn open(path: &Path, generation: u64) -> Database {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-    let mut database = Database::open(path, generation, "", &timekeeper, &Arc::from("run")).unwrap();
+    let mut database = Database::open(path, false, generation, "", &timekeeper, &Arc::from("run")).unwrap();
     database.salvaging = generation > 1;
     database
 }
