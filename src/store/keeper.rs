@@ -15,6 +15,7 @@ use super::room::{Limits, Sizes};
 use super::row::Row;
 use super::salvage::Salvage;
 use super::told::Told;
+use super::trouble::Trouble;
 use crate::chain::chain;
 use crate::clock::Timekeeper;
 use crate::config;
@@ -38,6 +39,8 @@ pub(crate) struct Keeper {
     /// Taken and not on disk: `max_loss` lets them wait, or there is no room.
     pub(super) memory: Memory,
     pub(super) trouble: Option<String>,
+    /// What kind it was when it was noted.
+    noted: Trouble,
     pub(super) told: Told,
     /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
     /// of the old one moves nothing in it.
@@ -72,6 +75,7 @@ impl Keeper {
             identity: (0, 0),
             memory: Memory::default(),
             trouble: None,
+            noted: Trouble::Passing,
             told: Told::default(),
             newest: (0, 0),
             went_on: None,
@@ -255,10 +259,14 @@ impl Keeper {
     }
 
     pub(super) fn note(&mut self, error: &StoreError) {
-        let reason = match error {
+        let kind = Trouble::of(error);
+        let before = std::mem::replace(&mut self.noted, kind);
+        let reason = match (&self.trouble, error) {
+            // The same trouble shows in whatever is tried: one reason is enough.
+            (Some(reason), _) if kind == before && kind != Trouble::Passing => reason.clone(),
             // Its reason is the trouble that was noted before.
-            StoreError::Unavailable { reason } => reason.clone(),
-            error => chain(error),
+            (_, StoreError::Unavailable { reason }) => reason.clone(),
+            (_, error) => chain(error),
         };
         if self.told.fails(&reason) {
             tracing::error!(%reason, "the store does not work; readings are kept in memory");
