@@ -18,4 +18,5 @@ mod scale;
 mod support;
 mod turns;
 mod verify;
+mod verify_hostile;
 mod versions;

@@ -4,14 +4,14 @@ use base64::Engine;
 use serde_json::{Value, json};
 use weather_station::store::verify::{Report, Span, Verifier};
 
-fn reading(sequence: u64) -> Value {
+pub fn reading(sequence: u64) -> Value {
     json!({
         "deviceId": "roof", "time": format!("2026-06-01T12:00:{:02}.000Z", sequence % 60), "storeId": "s-1",
         "sequence": sequence, "currentTemperature": 10.0, "currentHumidity": 50.0, "currentPressure": 100.0,
     })
 }
 
-fn verify(lines: impl IntoIterator<Item = String>) -> Report {
+pub fn verify(lines: impl IntoIterator<Item = String>) -> Report {
     let text: Vec<String> = lines.into_iter().collect();
     let mut verifier = Verifier::default();
     verifier.read(text.join("\n").as_bytes()).unwrap();

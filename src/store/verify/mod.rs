@@ -39,7 +39,9 @@ impl Verifier {
                 unreadable.push(line);
             }
             for message in messages {
-                self.message(&message);
+                if self.message(&message).is_none() {
+                    unreadable.push(line);
+                }
             }
         })?;
         unreadable.sort_unstable();
@@ -48,23 +50,25 @@ impl Verifier {
         Ok(())
     }
 
-    fn message(&mut self, message: &Message) {
+    /// `None` where it names what cannot be the number of a reading: then it says nothing.
+    fn message(&mut self, message: &Message) -> Option<()> {
         let body = &message.body;
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         let Some(store) = text("storeId") else {
             self.others += 1;
-            return;
+            return Some(());
         };
         let device = text("deviceId").or_else(|| message.device.clone()).unwrap_or_default();
         let seen = self.stores.entry(store).or_default().entry(device).or_default();
         if let Some(event) = text("event") {
+            seen.event(&event, body)?;
             self.events += 1;
-            seen.event(&event, body);
-        } else if let Some(sequence) = body.get("sequence").and_then(Value::as_u64) {
-            seen.reading(sequence, Print::of(message));
+        } else if body.get("sequence").is_some() {
+            seen.reading(seen::number(body, "sequence")?, Print::of(message));
         } else {
             self.others += 1;
         }
+        Some(())
     }
 
     /// What the messages prove.

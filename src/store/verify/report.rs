@@ -14,7 +14,7 @@ pub struct Report {
     pub events: u64,
     /// Messages that are not of a weather station.
     pub others: u64,
-    /// Lines that hold no message.
+    /// Lines that hold no message, or one whose numbers cannot be those of readings.
     pub unreadable_lines: Vec<u64>,
     pub stores: Vec<StoreReport>,
 }
@@ -86,7 +86,12 @@ impl fmt::Display for Report {
         }
         if !self.unreadable_lines.is_empty() {
             let lines: Vec<String> = self.unreadable_lines.iter().take(10).map(u64::to_string).collect();
-            writeln!(out, "{} lines hold no message: {}", self.unreadable_lines.len(), lines.join(", "))?;
+            writeln!(
+                out,
+                "{} lines hold no message that can be read: {}",
+                self.unreadable_lines.len(),
+                lines.join(", ")
+            )?;
         }
         if self.others > 0 {
             writeln!(out, "{} messages are not of a weather station", self.others)?;
@@ -97,12 +102,9 @@ impl fmt::Display for Report {
             }
             (false, 0) => write!(out, "not complete: there are no readings"),
             (false, _) => {
-                let missing: u64 = self
-                    .stores
-                    .iter()
-                    .flat_map(|store| &store.holes)
-                    .map(|hole| hole.last - hole.first + 1)
-                    .sum();
+                let holes = self.stores.iter().flat_map(|store| &store.holes);
+                // Each fits into 64 bits, all of them may not.
+                let missing: u128 = holes.map(|hole| u128::from(hole.last - hole.first + 1)).sum();
                 write!(out, "not complete: {missing} readings are missing and nothing says why")
             }
         }

@@ -44,6 +44,12 @@ impl Print {
     }
 }
 
+/// The number of a reading: a store counts from 1, as far as SQLite's integers go. Whatever is added to one, and the
+/// length of a stretch, fits into the type.
+pub(super) fn number(body: &Value, key: &str) -> Option<u64> {
+    body.get(key)?.as_i64().filter(|number| *number >= 1)?.try_into().ok()
+}
+
 fn short(what: impl Hash) -> u32 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
@@ -69,20 +75,20 @@ impl Seen {
         }
     }
 
-    pub fn event(&mut self, event: &str, body: &Value) {
-        let number = |key: &str| body.get(key).and_then(Value::as_u64);
+    /// `None` where it should name a stretch of readings and does not.
+    pub fn event(&mut self, event: &str, body: &Value) -> Option<()> {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        match (event, number("first"), number("last")) {
-            ("gap", Some(first), Some(last)) => {
-                self.explained.push(Explained { first, last, reason: text("reason") });
+        let reason = match event {
+            "gap" => text("reason"),
+            "deadLetter" => format!("refused by the hub: {}", text("condition")),
+            "storeReplaced" => {
+                self.replaced = Some(text("previousStoreId"));
+                return Some(());
             }
-            ("deadLetter", Some(first), Some(last)) => {
-                let reason = format!("refused by the hub: {}", text("condition"));
-                self.explained.push(Explained { first, last, reason });
-            }
-            ("storeReplaced", _, _) => self.replaced = Some(text("previousStoreId")),
-            _ => {}
-        }
+            _ => return Some(()),
+        };
+        let (first, last) = (number(body, "first")?, number(body, "last")?);
+        (first <= last).then(|| self.explained.push(Explained { first, last, reason }))
     }
 
     /// Sorted.

@@ -1,0 +1,64 @@
+//! `verify` of what no station sends: numbers that no reading has.
+
+use serde_json::{Value, json};
+use weather_station::store::verify::Span;
+
+use super::verify::{reading, verify};
+
+#[test]
+fn an_event_or_a_reading_whose_numbers_cannot_be_is_counted_as_unreadable_and_explains_nothing() {
+    let beyond = 1_u64 << 63;
+    for (event, first, last) in [
+        ("gap", json!(8), json!(2)),
+        ("deadLetter", json!(8), json!(2)),
+        ("gap", json!(0), json!(9)),
+        ("gap", json!(2), json!(beyond)),
+        ("gap", json!(u64::MAX), json!(u64::MAX)),
+        ("gap", json!(-2), json!(8)),
+        ("gap", json!(2.0), json!(8.0)),
+        ("gap", json!(2), Value::Null),
+    ] {
+        let told = json!({"deviceId": "roof", "storeId": "s-1", "event": event, "first": first, "last": last, "count": 7});
+        let report = verify([reading(1).to_string(), told.to_string(), reading(9).to_string()]);
+        let store = &report.stores[0];
+        assert_eq!(
+            (&store.holes[..], store.explained.len()),
+            (&[Span { first: 2, last: 8 }][..], 0),
+            "{told}"
+        );
+        assert_eq!((report.events, &report.unreadable_lines[..]), (0, &[2][..]), "{told}");
+        assert!(report.to_string().ends_with("not complete: 7 readings are missing and nothing says why"));
+    }
+    for sequence in [json!(0), json!(-1), json!(beyond), json!(u64::MAX), json!("3"), json!(1.5)] {
+        let mut other = reading(2);
+        other["sequence"] = sequence;
+        let report = verify([reading(1).to_string(), other.to_string()]);
+        assert_eq!(
+            (report.readings, report.others, &report.unreadable_lines[..]),
+            (1, 0, &[2][..]),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn the_greatest_numbers_are_counted_right() {
+    let last = i64::MAX.unsigned_abs();
+    let mut lines: Vec<String> = Vec::new();
+    for store in ["s-1", "s-2", "s-3"] {
+        for sequence in [1, last, last, last] {
+            let mut reading = reading(sequence);
+            reading["storeId"] = store.into();
+            lines.push(reading.to_string());
+        }
+    }
+    let report = verify(lines);
+    assert_eq!(report.stores[0].duplicated, [Span { first: last, last }]);
+    let missing = 3 * (u128::from(last) - 2);
+    assert!(
+        report
+            .to_string()
+            .ends_with(&format!("not complete: {missing} readings are missing and nothing says why")),
+        "{report}"
+    );
+}
