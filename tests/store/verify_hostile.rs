@@ -1,7 +1,8 @@
-//! `verify` of what no station sends: numbers that no reading has.
+//! `verify` of what no station sends: numbers that no reading has, very many gaps.
 
 use serde_json::{Value, json};
-use weather_station::store::verify::Span;
+use tokio::time::Instant;
+use weather_station::store::verify::{Span, Verifier};
 
 use super::verify::{reading, verify};
 
@@ -61,4 +62,35 @@ fn the_greatest_numbers_are_counted_right() {
             .ends_with(&format!("not complete: {missing} readings are missing and nothing says why")),
         "{report}"
     );
+}
+
+#[test]
+fn events_that_overlap_beyond_the_end_of_a_hole_explain_it_once() {
+    let last = i64::MAX.unsigned_abs();
+    let mut lines: Vec<String> = [1, 9, 10].map(|sequence| reading(sequence).to_string()).into();
+    for (first, last) in [(1, 9), (2, 10), (2, last), (last, last)] {
+        lines.push(json!({"deviceId": "roof", "storeId": "s-1", "event": "gap", "first": first, "last": last, "reason": "r"}).to_string());
+    }
+    let report = verify(lines);
+    assert!(report.complete, "{report}");
+    let explained: Vec<_> = report.stores[0].explained.iter().map(|gap| (gap.first, gap.last)).collect();
+    assert_eq!(explained, [(2, 8), (11, last)]);
+}
+
+/// Each hole is held against the events that are near it, not against all.
+#[test]
+fn very_many_gaps_are_explained_in_the_time_of_their_number() {
+    let mut lines: Vec<String> = (1..=60_000_u64).map(|n| reading(3 * n).to_string()).collect();
+    lines.extend((0..60_000_u64).map(|n| {
+        let (first, last) = (3 * n + 1, 3 * n + 2);
+        json!({"deviceId": "roof", "storeId": "s-1", "event": "gap", "first": first, "last": last, "reason": "r"}).to_string()
+    }));
+    let mut verifier = Verifier::default();
+    let begin = Instant::now();
+    verifier.read(lines.join("\n").as_bytes()).unwrap();
+    let reading = begin.elapsed();
+    let report = verifier.report();
+    assert!(report.complete);
+    assert_eq!(report.stores[0].explained.len(), 60_000);
+    assert!(begin.elapsed() < 4 * reading, "{:?}, {reading:?} of it for reading", begin.elapsed());
 }

@@ -53,14 +53,14 @@ fn missing(seen: &mut [Seen]) -> Vec<Found> {
         told.append(&mut one.explained);
     }
     sequences.sort_unstable();
-    told.sort_by_key(|gap| (gap.first, gap.last));
+    let told = apart(told);
     let mut found: Vec<Found> = seen.iter().map(|_| Found::default()).collect();
     let mut next = 1;
     for (sequence, index) in sequences {
         if sequence > next {
             split(Span { first: next, last: sequence - 1 }, &told, &mut found[index]);
         }
-        next = sequence.saturating_add(1).max(next);
+        next = next.max(sequence + 1);
     }
     if end.0 >= next {
         split(Span { first: next, last: end.0 }, &told, &mut found[end.1]);
@@ -68,19 +68,30 @@ fn missing(seen: &mut [Seen]) -> Vec<Found> {
     found
 }
 
+/// In turn, and of those that overlap each without what the ones before it tell.
+fn apart(mut told: Vec<Explained>) -> Vec<Explained> {
+    told.sort_by_key(|gap| (gap.first, gap.last));
+    let mut next = 1;
+    told.retain_mut(|gap| {
+        gap.first = gap.first.max(next);
+        next = next.max(gap.last + 1);
+        gap.first <= gap.last
+    });
+    told
+}
+
 /// The parts of a missing stretch that events explain, and those that nothing does.
 fn split(span: Span, told: &[Explained], into: &mut Found) {
     let mut next = span.first;
-    for gap in told.iter().filter(|gap| gap.last >= span.first && gap.first <= span.last) {
-        if gap.last < next {
-            continue;
-        }
+    // Many thousands of either are nothing unusual: each looks at its own only.
+    let begin = told.partition_point(|gap| gap.last < span.first);
+    for gap in told[begin..].iter().take_while(|gap| gap.first <= span.last) {
         if gap.first > next {
             into.holes.push(Span { first: next, last: gap.first - 1 });
         }
         let last = gap.last.min(span.last);
         into.explained.push(Explained { first: gap.first.max(next), last, reason: gap.reason.clone() });
-        next = last.saturating_add(1);
+        next = last + 1;
     }
     if next <= span.last {
         into.holes.push(Span { first: next, last: span.last });
