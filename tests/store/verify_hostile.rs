@@ -1,4 +1,4 @@
-//! `verify` of what no station sends: numbers that no reading has, very many gaps.
+//! `verify` of what no station sends: numbers that no reading has, texts that would steer a terminal, very many gaps.
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -93,4 +93,33 @@ fn very_many_gaps_are_explained_in_the_time_of_their_number() {
     assert!(report.complete);
     assert_eq!(report.stores[0].explained.len(), 60_000);
     assert!(begin.elapsed() < 4 * reading, "{:?}, {reading:?} of it for reading", begin.elapsed());
+}
+
+#[test]
+fn what_the_messages_say_cannot_write_to_the_terminal() {
+    let hostile = "\u{1b}[31m\r\ncomplete: \u{9b}2J°";
+    let named = |sequence: u64| {
+        let mut reading = reading(sequence);
+        reading["storeId"] = hostile.into();
+        reading["deviceId"] = hostile.into();
+        reading.to_string()
+    };
+    let event = |event: &str, key: &str, sequence: u64| {
+        json!({"deviceId": hostile, "storeId": hostile, "event": event, "first": sequence, "last": sequence,
+            key: hostile})
+        .to_string()
+    };
+    let report = verify([
+        named(1),
+        event("gap", "reason", 2),
+        named(3),
+        event("deadLetter", "condition", 4),
+        named(5),
+        event("storeReplaced", "previousStoreId", 0),
+    ]);
+    let said = report.to_string();
+    assert_eq!((report.readings, said.lines().count()), (3, 5), "{said:?}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    let shown = r"\u{1b}[31m\u{d}\u{a}complete: \u{9b}2J°";
+    assert!(said.starts_with(&format!("device {shown}, store {shown}: 3 readings")), "{said}");
 }

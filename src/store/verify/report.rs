@@ -113,11 +113,11 @@ impl fmt::Display for Report {
 
 impl fmt::Display for StoreReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device_id, store_id, readings, .. } = self;
+        let (device_id, store_id, readings) = (shown(&self.device_id), shown(&self.store_id), self.readings);
         let (first, last) = (self.first.unwrap_or(0), self.last.unwrap_or(0));
         write!(out, "device {device_id}, store {store_id}: {readings} readings, {first} to {last}")?;
         if let Some(replaces) = &self.replaces {
-            write!(out, "\n  took the place of store {replaces}")?;
+            write!(out, "\n  took the place of store {}", shown(replaces))?;
         }
         if self.duplicates > 0 {
             let listed: Vec<_> =
@@ -132,7 +132,7 @@ impl fmt::Display for StoreReport {
             }
         }
         for gap in &self.explained {
-            write!(out, "\n  missing, explained: {}: {}", span(gap.first, gap.last), gap.reason)?;
+            write!(out, "\n  missing, explained: {}: {}", span(gap.first, gap.last), shown(&gap.reason))?;
         }
         for twice in &self.rolled_back {
             write!(out, "\n  rolled back: {} names {} different readings", twice.sequence, twice.readings)?;
@@ -143,6 +143,18 @@ impl fmt::Display for StoreReport {
 
 /// So many stretches of duplicates are named: they are no loss.
 const LISTED: usize = 20;
+
+/// A text of the messages for a terminal, which would do what a control character says.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
 
 fn span(first: u64, last: u64) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last} ({})", last - first + 1) }
