@@ -142,6 +142,29 @@ fn every_form_of_azure_is_understood() {
     assert_eq!((report.readings, report.unreadable_lines.len(), report.others), (13, 0, 0));
 }
 
+/// It names the branches of unions, and writes a body as a text of a letter a byte.
+#[test]
+fn a_capture_that_avro_tools_made_json_of_is_understood() {
+    let wrapped = |sequence: u64, run: &str| {
+        let mut body = reading(sequence);
+        body.as_object_mut().unwrap().remove("deviceId");
+        body["note"] = "12 °C".into();
+        let letters: String = body.to_string().bytes().map(char::from).collect();
+        json!({"SequenceNumber": 9, "Offset": "1", "Properties": {}, "Body": {"bytes": letters}, "SystemProperties": {
+            "message-id": {"string": format!("s-1-{run}-{sequence}")},
+            "iothub-connection-device-id": {"string": "roof"}, "x-opt-sequence-number": {"long": 9}}})
+        .to_string()
+    };
+    let report = verify([wrapped(1, "abc"), wrapped(2, "abc"), wrapped(2, "xyz"), wrapped(3, "abc")]);
+    assert!(report.complete, "{report}");
+    let store = &report.stores[0];
+    assert_eq!(
+        (store.device_id.as_str(), store.readings, store.rolled_back.len()),
+        ("roof", 3, 1),
+        "{report}"
+    );
+}
+
 #[test]
 fn stores_and_devices_are_judged_apart() {
     let mut lines = all(5);

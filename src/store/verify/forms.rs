@@ -1,8 +1,10 @@
 //! The forms in which messages come out of a hub: bare bodies, the JSON of message routing to storage, of Event Hubs
-//! capture, of `az iot hub monitor-events`, and of this project's own hub emulator. Knows wrappings, not readings.
+//! capture (also where `avro-tools tojson` made it of Avro), of `az iot hub monitor-events`, and of this project's own hub
+//! emulator. Knows wrappings, not readings.
 //!
 //! Sources: Microsoft Learn, "Use message routing: storage" (`Body` is base64 unless the message says that it is
-//! UTF-8 JSON), "IoT Hub message format" (system properties), Azure CLI reference, "az iot hub monitor-events".
+//! UTF-8 JSON), "IoT Hub message format" (system properties), Azure CLI reference, "az iot hub monitor-events"; Apache
+//! Avro specification, "JSON Encoding".
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -49,6 +51,10 @@ fn open(value: Value, id: Option<String>, device: Option<String>, depth: u8, int
         Value::Object(mut object) => {
             let id = id.or_else(|| find(&object, &IDS));
             let device = device.or_else(|| find(&object, &DEVICES));
+            if let Some(text) = avro_bytes(&object) {
+                open(Value::String(text), id, device, depth + 1, into);
+                return;
+            }
             if object.contains_key("storeId") {
                 into.push(Message { body: Value::Object(object), id, device });
                 return;
@@ -79,10 +85,22 @@ fn decoded(text: &str) -> Option<Value> {
     serde_json::from_slice(&bytes).ok()
 }
 
+/// Avro names the branch of a union, `{"bytes": "..."}`, and writes bytes as a text with a letter for each.
+fn avro_bytes(object: &Map<String, Value>) -> Option<String> {
+    let text = object.get("bytes").filter(|_| object.len() == 1)?.as_str()?;
+    let bytes: Option<Vec<u8>> = text.chars().map(|letter| u8::try_from(letter).ok()).collect();
+    String::from_utf8(bytes?).ok()
+}
+
+/// As it is, or as Avro's `{"string": "..."}`.
+fn text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("string")?.as_str())
+}
+
 /// In the wrapping itself, or in one of the objects for properties.
 fn find(object: &Map<String, Value>, names: &[&str]) -> Option<String> {
     let here = |object: &Map<String, Value>| {
-        names.iter().find_map(|name| object.get(*name).and_then(Value::as_str).map(str::to_owned))
+        names.iter().find_map(|name| object.get(*name).and_then(text).map(str::to_owned))
     };
     here(object).or_else(|| {
         SYSTEM.iter().find_map(|name| {
