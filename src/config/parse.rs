@@ -86,7 +86,7 @@ fn station<'i>(station: &mut Station, mut section: Section<'i>, f: &mut Findings
 fn sensor<'i>(sensor: &mut Sensor, mut section: Section<'i>, f: &mut Findings<'i>) {
     let sources = [("bme280", SensorSource::Bme280), ("simulated", SensorSource::Simulated)];
     set(&mut sensor.source, section.take(f, "source", "\"bme280\" or \"simulated\"", one_of(&sources)));
-    set(&mut sensor.bus, section.path(f, "bus", "a device such as \"/dev/i2c-1\""));
+    set(&mut sensor.bus, section.named_path(f, "bus", "a device such as \"/dev/i2c-1\""));
     let address = section.take(f, "address", "0x76 or 0x77", |value| {
         whole(value).filter(|address| [0x76, 0x77].contains(address))
     });
@@ -185,9 +185,7 @@ fn telemetry<'i>(telemetry: &mut Telemetry, mut section: Section<'i>, f: &mut Fi
 fn store<'i>(store: &mut Store, mut section: Section<'i>, f: &mut Findings<'i>) {
     set(
         &mut store.path,
-        section
-            .path(f, "path", "a file such as \"/var/lib/weather-station/readings.db\"")
-            .filter(|path| !path.as_os_str().is_empty()),
+        section.named_path(f, "path", "a file such as \"/var/lib/weather-station/readings.db\""),
     );
     let size = section.take(f, "max_size", "1MiB to 1TiB, such as \"512MiB\"", |value| {
         value.as_str().and_then(units::size).filter(|size| (1 << 20..=1 << 40).contains(size))

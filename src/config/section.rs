@@ -91,6 +91,19 @@ impl<'i> Section<'i> {
         })
     }
 
+    /// The same where there has to be one.
+    pub fn named_path(
+        &mut self,
+        findings: &mut Findings<'i>,
+        key: &'static str,
+        expected: &str,
+    ) -> Option<PathBuf> {
+        self.take(findings, key, expected, |value| {
+            let text = value.as_str().filter(|text| !text.is_empty() && secret_in_path(text).is_none());
+            text.map(PathBuf::from)
+        })
+    }
+
     /// A number, whole or not, within the range.
     pub fn number(
         &mut self,

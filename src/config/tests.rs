@@ -125,6 +125,11 @@ fn what_is_wrong_is_named_with_line_value_and_expectation() {
         ("[showcase]\nlisten = \"8080\"", "expected \"ADDRESS:PORT\""),
         ("station = 3", "`station` is an integer, expected a section `[station]`"),
         ("[sensor\n", "line 1: not TOML"),
+        ("[sensor]\nbus = \"\"", "line 2: `sensor.bus` is \"\", expected a device such as \"/dev/i2c-1\""),
+        (
+            "[store]\npath = \"\"",
+            "line 2: `store.path` is \"\", expected a file such as \"/var/lib/weather-station/readings.db\"",
+        ),
     ] {
         let problems = problems(text);
         assert!(problems.contains(expected), "{text:?} gave {problems:?}, expected {expected:?}");
