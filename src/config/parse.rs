@@ -32,12 +32,25 @@ pub enum ConfigError {
 /// Reads and checks a file. Opens no device.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
-    match parse(&text) {
+    let bytes =
+        std::fs::read(path).map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
+    let parsed = match str::from_utf8(&bytes) {
+        Ok(text) => parse(text),
+        Err(error) => Err(vec![no_text(&bytes, error.valid_up_to())]),
+    };
+    match parsed {
         Ok(config) => Ok(Config { file: path.to_owned(), ..config }),
         Err(problems) => Err(ConfigError::Wrong { path: name, problems }),
     }
+}
+
+/// Another editor's encoding: `at` is the first byte that is none of UTF-8.
+fn no_text(bytes: &[u8], at: usize) -> String {
+    let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    format!(
+        "line {line}: the byte {:#04x} is no UTF-8 text, expected a file that is saved as UTF-8",
+        bytes[at]
+    )
 }
 
 /// Checks a text; on failure every problem with its line.

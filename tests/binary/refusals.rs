@@ -89,6 +89,21 @@ fn a_wrong_configuration_ends_with_78_and_says_where() {
 }
 
 #[test]
+fn a_configuration_that_is_no_utf_8_is_told_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("latin-1.toml");
+    std::fs::write(&file, b"# all is well\n[store]\npath = \"/srv/d\xe9p\xf4t/readings.db\"\n").unwrap();
+    for arguments in [&["run"][..], &["check"]] {
+        let output = binary().arg("--config").arg(&file).args(arguments).output().unwrap();
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+        let expected = "line 3: the byte 0xe9 is no UTF-8 text, expected a file that is saved as UTF-8";
+        assert!(said.contains("latin-1.toml is wrong") && said.contains(expected), "{arguments:?}: {said}");
+        assert!(!said.contains("write one"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn a_trace_that_cannot_be_replayed_is_a_wrong_configuration_for_every_command_that_measures() {
     let dir = tempfile::tempdir().unwrap();
     let damaged = dir.path().join("damaged.csv");
