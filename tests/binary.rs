@@ -10,6 +10,8 @@ mod options;
 mod read;
 #[path = "binary/refusals.rs"]
 mod refusals;
+#[path = "binary/signals.rs"]
+mod signals;
 #[path = "binary/status.rs"]
 mod status;
 mod support;

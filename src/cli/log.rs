@@ -16,6 +16,8 @@ pub fn start() {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // They would be told on standard error as well, and a terminal that was closed must not end the station.
+        .log_internal_errors(false)
         .with_ansi(!journal && std::io::stderr().is_terminal());
     let started = if journal {
         tracing::subscriber::set_global_default(log.without_time().finish())
