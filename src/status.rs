@@ -42,7 +42,7 @@ pub struct InForce {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SensorStatus {
-    /// `starting`, `ok`, `failing` or `absent`.
+    /// `starting`, `ok`, `failing`, or `absent` while no BME280 has answered yet.
     pub state: SensorState,
     /// Why it is not ok.
     pub reason: Option<String>,

@@ -54,6 +54,7 @@ pub struct Device {
     /// Failures since the last measurement: how far up the ladder the next repair is.
     failures: u32,
     repair: Repair,
+    answered: bool,
     longest_call: Duration,
 }
 
@@ -82,6 +83,7 @@ impl Device {
             state: State::Closed,
             failures: 0,
             repair: Repair::Nothing,
+            answered: false,
             longest_call: LONGEST_CALL,
         }
     }
@@ -92,6 +94,11 @@ impl Device {
             State::Open(driver) => Some(driver.name()),
             _ => None,
         }
+    }
+
+    /// Whether the chip was ever there, with a reading or with something else.
+    pub fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// The next measurement opens the bus anew.
@@ -110,12 +117,13 @@ impl Device {
         loop {
             let error = match self.try_once(oversampling).await {
                 Ok(taken) => {
-                    self.failures = 0;
+                    (self.failures, self.answered) = (0, true);
                     return Ok(Taken { overcome, ..taken });
                 }
                 Err(error) => error,
             };
             self.failures += 1;
+            self.answered |= error.is_answer();
             self.repair = repair_for(&error, self.failures);
             tracing::debug!(error = describe(&error), attempt = self.failures, next = ?self.repair, "no measurement");
             // A reset is put right at once: it is no reason to wait.

@@ -57,6 +57,19 @@ impl SensorError {
     pub fn is_no_answer(&self) -> bool {
         matches!(self, Self::Bus { source: BusError::NO_ANSWER | BusError::NO_ANSWER_PI, .. })
     }
+
+    /// A BME280 is there: it has said so, and then something that is no reading.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Calibration { .. }
+                | Self::Reset { .. }
+                | Self::StuckBusy { .. }
+                | Self::PowerOn { .. }
+                | Self::Skipped { .. }
+                | Self::OutOfRange { .. }
+        )
+    }
 }
 
 /// A transfer's failure as Linux reports it (<https://docs.kernel.org/i2c/fault-codes.html>).

@@ -239,17 +239,17 @@ impl Running {
     fn miss(&mut self, count: u64, from: Stamp, reason: String) {
         let until = self.task.timekeeper.stamp();
         let so_far = self.missed.add(count, from, until, &reason);
-        let ever_there = self.task.board.sensor.borrow().taken > 0;
+        let ever_read = self.task.board.sensor.borrow().taken > 0;
         // A short episode is told by the line at its end. A long one should not stay unknown until then.
-        let (before_this, worth_a_line) = (so_far - count, if ever_there { LONG_EPISODE } else { 1 });
+        let (before_this, worth_a_line) = (so_far - count, if ever_read { LONG_EPISODE } else { 1 });
         if before_this < worth_a_line && so_far >= worth_a_line {
             tracing::warn!(missed = so_far, reason, "no readings from the sensor; it is tried again");
         }
-        let total = self.missed.total();
+        let (total, answered) = (self.missed.total(), self.device.has_answered());
         self.task.board.sensor.send_modify(|status| {
             status.missed = total;
             // Absent until it has once been there.
-            status.state = if ever_there { SensorState::Failing } else { SensorState::Absent };
+            status.state = if answered { SensorState::Failing } else { SensorState::Absent };
             status.reason = Some(reason);
         });
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use weather_station::config::Oversampling;
-use weather_station::reading::FromSensor;
-use weather_station::sensor::simulated::{BusFault, Channel};
+use weather_station::reading::{Celsius, FromSensor, Hectopascal, Measurement, Percent};
+use weather_station::sensor::simulated::{BusFault, Channel, SimulatedSensor};
 use weather_station::status::SensorState;
 
 use super::rig::Rig;
@@ -129,6 +129,39 @@ async fn an_absent_sensor_at_the_start_is_not_fatal() {
     let status = rig.status();
     assert_eq!((status.state, status.reason, status.taken), (SensorState::Ok, None, 1));
     assert_eq!(status.chip.unwrap(), "BME280 at 0x76 on the simulated bus");
+}
+
+/// What happens to a chip before the task starts.
+type Fate<'a> = &'a dyn Fn(&SimulatedSensor);
+
+/// It has not given a reading yet, and yet it is there.
+#[tokio::test(start_paused = true)]
+async fn a_chip_that_answers_with_what_is_no_reading_fails_and_is_not_absent() {
+    let hot = Measurement {
+        air_temperature: Celsius(187.55),
+        station_pressure: Hectopascal(1000.0),
+        relative_humidity: Percent(50.0),
+    };
+    let fates: [(&str, Fate<'_>, SensorState); 5] = [
+        ("outside the sensor's -40 to 85 degC", &|chip| chip.feel(Some(hot)), SensorState::Failing),
+        ("skipped the", &|chip| chip.kill_channel(Some(Channel::Humidity)), SensorState::Failing),
+        ("the calibration", &|chip| chip.overwrite_calibration(Some(0)), SensorState::Failing),
+        ("not a BME280", &|chip| chip.become_bmp280(), SensorState::Absent),
+        ("the bus is stuck", &|chip| chip.stick_lines(0), SensorState::Absent),
+    ];
+    for (reason, fate, state) in fates {
+        let rig = Rig::start(MINUTE, fate);
+        sleep(MINUTE + HALF).await;
+        let status = rig.status();
+        let said = status.reason.unwrap();
+        assert!(said.contains(reason), "{said}");
+        assert_eq!((status.state, status.taken), (state, 0), "{said}");
+        // It stays one that was there.
+        rig.chip.unplug();
+        sleep(MINUTE).await;
+        let status = rig.status();
+        assert_eq!(status.state, state, "{:?}", status.reason);
+    }
 }
 
 #[tokio::test(start_paused = true)]
