@@ -80,33 +80,63 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub async fn station(config: &Config) -> Station {
     let until = Instant::now() + BEGINNING;
     let mut said = document(config).await;
-    while said.as_ref().is_some_and(|said| !Station::has_begun(said)) && Instant::now() < until {
+    while said.as_ref().is_ok_and(|said| !Station::has_begun(said)) && Instant::now() < until {
         tokio::time::sleep(AGAIN).await;
         said = document(config).await;
     }
-    match said {
-        Some(document) => Station::Says(document),
-        None => unasked(config).unwrap_or(Station::Absent),
-    }
-}
-
-async fn document(config: &Config) -> Option<Value> {
-    let answer = ask(address(config)?, Method::GET, "/api/status", Duration::from_secs(5)).await.ok()?;
-    let document: Value = serde_json::from_slice(&answer.body).ok()?;
-    document.pointer("/station/storeId").is_some().then_some(document)
-}
-
-/// A running station holds its store, whether it listens or not.
-fn unasked(config: &Config) -> Option<Station> {
+    let mute = match said {
+        Ok(document) => return Station::Says(document),
+        Err(mute) => mute,
+    };
+    // A running station holds its store, whether it listens or not.
     match store::is_held(&config.store.path) {
-        Ok(false) => None,
-        Ok(true) => Some(Station::mute()),
-        Err(error) => Some(Station::Mute {
+        Ok(false) => Station::Absent,
+        Ok(true) => mute,
+        Err(error) => Station::Mute {
             why: format!(
                 "whether a station runs cannot be told from the lock beside {}: {error}",
                 config.store.path.display()
             ),
             remedy: "run this as root or as the user of the station",
-        }),
+        },
     }
+}
+
+/// Its status document, or what a station is that runs and gave none.
+async fn document(config: &Config) -> Result<Value, Station> {
+    let address = address(config).ok_or_else(Station::mute)?;
+    let answer = match ask(address, Method::GET, "/api/status", Duration::from_secs(5)).await {
+        Ok(answer) => answer,
+        Err(error) if nobody_listens(&error) => {
+            return Err(Station::Mute {
+                why: format!("a station runs but does not listen at {address} (`showcase.listen`)"),
+                remedy: "see `journalctl -u weather-station` for why its page could not be opened; after a change of \
+                         the configuration restart it",
+            });
+        }
+        Err(error) => {
+            return Err(Station::Mute {
+                why: format!("a station runs, but {address} gave no answer of one: {error:#}"),
+                remedy: ELSEWHERE,
+            });
+        }
+    };
+    let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    document.filter(|document| document.pointer("/station/storeId").is_some()).ok_or_else(|| Station::Mute {
+        why: format!(
+            "a station runs, but {address} answered {} and no status document: the station is overloaded, or something \
+             else listens there (`showcase.listen`)",
+            answer.status
+        ),
+        remedy: ELSEWHERE,
+    })
+}
+
+const ELSEWHERE: &str =
+    "give `showcase.listen` an address that nothing else has, restart the station and check again";
+
+/// Not even another program.
+pub fn nobody_listens(error: &anyhow::Error) -> bool {
+    let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    error.root_cause().downcast_ref().is_some_and(refused)
 }

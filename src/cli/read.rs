@@ -71,8 +71,7 @@ async fn ask(config: &Config) -> anyhow::Result<Option<Value>> {
 
 /// Nobody listens there, or the station has no answer yet.
 fn unanswered(error: anyhow::Error) -> anyhow::Error {
-    let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    match error.root_cause().downcast_ref().is_some_and(refused) {
+    match daemon::nobody_listens(&error) {
         true => error.context(UNASKED),
         false => error.context("the running station did not answer: see `weather-station status`"),
     }

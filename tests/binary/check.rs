@@ -9,6 +9,7 @@ use hub_emulator::dps::{Dps, DpsOptions};
 use hub_emulator::{Emulator, Fault, LinkKind, Options};
 use serde_json::Value;
 
+use super::read::another_program;
 use super::support::station::{Station, binary, free_port};
 use super::support::swtpm::{Swtpm, wait_until};
 use super::{command, lonely, text, with_key_file};
@@ -166,6 +167,31 @@ async fn a_station_that_cannot_be_asked_keeps_its_sensor_and_its_connection() {
     let read = command(dir.path(), &(config + "[showcase]\nlisten = \"\"\n"), &["read"]);
     assert_eq!(read.status.code(), Some(1), "{}", text(&read.stdout));
     assert!(text(&read.stderr).contains("the running station cannot be asked"), "{}", text(&read.stderr));
+}
+
+#[tokio::test]
+async fn beside_a_station_whose_port_another_program_has_nobody_is_told_to_set_what_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = lonely(dir.path());
+    let station = Station::start(dir.path(), &config);
+    station.until("it runs", Duration::from_secs(15), |status| status["store"]["state"] == "ok").await;
+    let taken = "something else listens there (`showcase.listen`)";
+    let page = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n<title>My printer</title>";
+    let refusal = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for (listen, expected) in [
+        (another_program(page), taken),
+        (another_program(refusal), taken),
+        (another_program("no HTTP at all\n"), "gave no answer of one"),
+        (format!("127.0.0.1:{}", free_port()), "does not listen at 127.0.0.1:"),
+    ] {
+        let listening = format!("{config}[showcase]\nlisten = \"{listen}\"\n");
+        let (_, checks) = check(dir.path(), &listening);
+        for name in ["sensor", "hub"] {
+            assert_says(&checks, name, "warning", expected);
+            assert_says(&checks, name, "warning", &listen);
+            assert!(!checks.to_string().contains("set `showcase.listen`"), "{checks}");
+        }
+    }
 }
 
 /// Each in a folder of its own: the station, and what `check` says beside it once there is a reason.

@@ -34,7 +34,7 @@ async fn read_beside_a_station_is_a_reading_of_that_station() {
 }
 
 /// Answers every request with this, for as long as the test runs.
-fn another_program(answer: &'static str) -> String {
+pub fn another_program(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
