@@ -7,11 +7,13 @@ pub mod configuration;
 mod disk;
 mod hub;
 mod identity;
+pub mod in_force;
 mod sensor;
 
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::in_force::InForce;
 use crate::config::Config;
 use crate::outlook::Outlook;
 
@@ -103,7 +105,7 @@ pub async fn all(config: &Config, station: &Station, mut report: impl FnMut(&Fin
     findings
 }
 
-/// What the settings in force cost: as the running station says, or by the file.
+/// What the settings in force cost: as the running station says, or by this configuration.
 pub fn outlook(config: &Config, station: &Station) -> Value {
     if let Some(outlook) =
         station.document().and_then(|document| document.get("outlook")).filter(|o| !o.is_null())

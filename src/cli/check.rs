@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{DONE, FAILED, WRONG_CONFIGURATION, core_dumps, daemon, output, runtime};
-use crate::check::{self, Finding, Status};
+use crate::check::{self, Finding, InForce, Status};
 use crate::config;
 
 /// 0 when nothing failed (warnings allowed), 1 when something did, 78 when the configuration is wrong.
@@ -18,14 +18,15 @@ pub fn run(file: &Path, json: bool) -> anyhow::Result<u8> {
     core_dumps::forbid();
     let runtime = runtime::start()?;
     let station = runtime.block_on(daemon::station(&config));
-    let configuration = check::configuration::check(file, &config, &station);
-    if configuration.status == Status::Failed {
+    if let Some(unusable) = check::configuration::unusable(&config, &station) {
         runtime::end(runtime);
-        return wrong(configuration, json);
+        return wrong(unusable, json);
     }
+    let in_force = runtime.block_on(InForce::of(config, &station));
+    let configuration = check::configuration::check(file, &in_force, &station);
     show(&configuration, json);
     let mut findings = vec![configuration];
-    findings.extend(runtime.block_on(check::all(&config, &station, |finding| show(finding, json))));
+    findings.extend(runtime.block_on(check::all(&in_force.config, &station, |finding| show(finding, json))));
     runtime::end(runtime);
     finish(&findings, json)?;
     let failed = findings.iter().any(|finding| finding.status == Status::Failed);

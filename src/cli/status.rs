@@ -116,7 +116,7 @@ fn in_words(document: &Value) -> String {
         part("messages", metered);
     }
     part("clock", format!("{}{}", get("/clock/state"), because("/clock/reason")));
-    let overridden = check::configuration::overridden(document);
+    let overridden = check::in_force::overridden(document);
     if !overridden.is_empty() {
         part("twin sets", overridden.join(", "));
     }

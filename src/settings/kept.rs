@@ -41,17 +41,22 @@ fn overlay(text: Option<String>) -> Overlay {
     })
 }
 
-/// The settings for a command that does without the station: what the twin last asked for, laid over the file. The
-/// values of another identity's twin do not hold; where nobody knows the identity they do, as when a station starts.
-/// With the error the file's values, where what is kept cannot be read; [`UNREAD`] is to be said then.
+/// What the twin last asked for, for a command that does without the station. The values of another identity's twin do
+/// not hold; where nobody knows the identity they do, as when a station starts.
+pub fn kept_beside(config: &Config, identity: Option<&Identity>) -> Result<Overlay, StoreError> {
+    let kept = overlay(kept_value(&config.store.path, KEY)?);
+    let another = identity.is_some_and(|identity| !kept.belongs_to(identity));
+    Ok(if another { Overlay::default() } else { kept })
+}
+
+/// The settings that follow from [`kept_beside`]. With the error the file's values, where what is kept cannot be read;
+/// [`UNREAD`] is to be said then.
 pub fn beside_the_station(config: &Config, identity: Option<&Identity>) -> (Settings, Option<StoreError>) {
     let file = Settings::from_file(config);
-    let overlay = match kept_value(&config.store.path, KEY) {
-        Ok(text) => overlay(text),
-        Err(error) => return (file, Some(error)),
-    };
-    let another = identity.is_some_and(|identity| !overlay.belongs_to(identity));
-    (if another { file } else { overlay.settings(&file) }, None)
+    match kept_beside(config, identity) {
+        Ok(overlay) => (overlay.settings(&file), None),
+        Err(error) => (file, Some(error)),
+    }
 }
 
 /// Keeps the overlay, synced.

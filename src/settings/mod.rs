@@ -7,7 +7,7 @@ mod property;
 
 use std::time::Duration;
 
-pub use self::kept::{UNREAD, beside_the_station, in_force, keep, load};
+pub use self::kept::{UNREAD, beside_the_station, in_force, keep, kept_beside, load};
 pub(crate) use self::overlay::merge;
 pub use self::overlay::{Acknowledgement, Changes, Overlay};
 pub use self::property::{Property, brief};
@@ -40,5 +40,17 @@ impl Settings {
             readings_per_message: config.telemetry.readings_per_message,
             keep: config.store.keep,
         }
+    }
+
+    /// The configuration with these in the place of the file's.
+    pub fn over(self, file: &Config) -> Config {
+        let Self { sample_interval, oversampling, offset, altitude, readings_per_message, keep } = self;
+        let mut config = file.clone();
+        (config.sensor.interval, config.sensor.oversampling, config.sensor.offset) =
+            (sample_interval, oversampling, offset);
+        config.station.altitude = altitude;
+        config.telemetry.readings_per_message = readings_per_message;
+        config.store.keep = keep;
+        config
     }
 }

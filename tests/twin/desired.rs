@@ -102,6 +102,47 @@ async fn the_commands_that_need_no_station_go_by_the_twins_values() {
     assert_eq!((&read["deviceId"], &read["seaLevelPressure"]), (&json!("cellar"), &Value::Null));
 }
 
+/// What `check` finds: of the configuration, and of the sensor.
+async fn found(bench: &Bench) -> [String; 2] {
+    let mut asking = tokio::process::Command::from(crate::support::station::binary());
+    asking.arg("--config").arg(&bench.station.config).args(["check", "--json"]);
+    let output = asking.output().await.unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    ["configuration", "sensor"].map(|name| {
+        let mut checks = document["checks"].as_array().unwrap().iter();
+        checks.find(|finding| finding["name"] == name).unwrap()["detail"].as_str().unwrap().to_owned()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_without_a_station_goes_by_the_twins_values_and_names_them() {
+    let mut bench = Bench::start(SENSOR).await;
+    bench.desire(&json!({"sampleInterval": 20, "humidityOffset": -50}), "sampleInterval").await;
+    bench
+        .until_reported("they are on disk", |reported| {
+            ["sampleInterval", "humidityOffset"].iter().all(|name| reported[name]["ac"] == 200)
+        })
+        .await;
+    let [beside, _] = found(&bench).await;
+    let twins = "; 4320 metered messages a day, the free tier takes them; the twin sets sensor.interval = \"20s\", \
+                 sensor.offset = {\"humidity\":-50.0,\"pressure\":0.0,\"temperature\":1.5}";
+    assert!(beside.ends_with(twins), "{beside}");
+    bench.station.terminate();
+    bench.station.wait(SOON).await;
+    let [configuration, sensor] = found(&bench).await;
+    assert_eq!(configuration, beside);
+    let humidity: f64 =
+        sensor.split(&[' ', ':']).rev().skip_while(|word| *word != "%RH,").nth(1).unwrap().parse().unwrap();
+    let read = last_line(&bench, &["read", "--json"]).await["currentHumidity"].as_f64().unwrap();
+    assert!((humidity - read).abs() < 25.0, "the offset is another one: {sensor}, {read}");
+
+    // Another device has not got them.
+    bench.hub.add_device("cellar");
+    identify(bench.dir.path(), &bench.hub, "cellar");
+    let [configuration, _] = found(&bench).await;
+    assert!(!configuration.contains("twin"), "{configuration}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
     let bench = Bench::start(SENSOR).await;
