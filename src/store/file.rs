@@ -1,11 +1,17 @@
 //! What the store asks of files that SQLite has no part in: a piece of one, and which file a path leads to.
 
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::StoreError;
+
+/// To be read. What is no file is refused: a pipe would wait for a writer.
+pub(crate) fn regular(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is no file")) }
+}
 
 /// Up to `length` bytes from `start` on; less at the end of the file.
 pub(crate) fn piece(file: &File, start: u64, length: usize) -> std::io::Result<Vec<u8>> {

@@ -77,6 +77,7 @@ impl Keeper {
                 self.trouble = None;
             }
         }
+        self.label_in_time();
         match self.one_step(keep) {
             Ok(more) => more,
             Err(error) => {

@@ -54,6 +54,8 @@ pub(crate) struct Keeper {
     pub(super) unchecked: bool,
     /// The file that was given to the check last.
     pub(super) given_to_check: (u64, u64),
+    /// Since boot: when the label was last brought up to date.
+    pub(super) labelled: Duration,
     /// The file that the check found sound.
     pub(super) sound: (u64, u64),
     /// A read or write failed: what the journal holds is not believed before it is in the database.
@@ -82,6 +84,7 @@ impl Keeper {
             replacements: Vec::new(),
             unchecked: false,
             given_to_check: (0, 0),
+            labelled: Duration::ZERO,
             sound: (0, 0),
             distrusted: false,
             in_doubt: None,
@@ -241,6 +244,7 @@ impl Keeper {
     pub fn close(&mut self) -> Result<(), StoreError> {
         let synced = self.sync();
         self.memory.say_what_goes();
+        self.label();
         if let Some(database) = self.database.take() {
             // A check that is owed, or did not come to its end, is made at the next start.
             let sound = self.sound == self.identity;

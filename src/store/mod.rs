@@ -10,7 +10,8 @@
 //!
 //! # Files beside the database
 //! `-wal` is SQLite's (versions before left a `-shm` too); `.lock` is held (flock) by the station; `.ballast` is room for
-//! pruning on a full disk; `.set-aside-DATE` is a store that was damaged, kept for people.
+//! pruning on a full disk; `.label` says whose store it is a second time; `.set-aside-DATE` is a store that was damaged,
+//! kept for people.
 
 mod acknowledge;
 mod answer;
@@ -33,6 +34,7 @@ mod holes;
 mod house;
 mod journal;
 mod keeper;
+mod label;
 mod lock;
 mod memory;
 mod newest_rows;

@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::salvage::Salvage;
 use super::survey::Survey;
 use super::trouble::{Trouble, is_unreadable};
-use super::{journal, replace, room};
+use super::{journal, label, replace, room};
 use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -53,11 +53,15 @@ impl Keeper {
     fn open_files(&mut self, salvage: &str) -> Result<(), StoreError> {
         let path = &self.config.path;
         replace::finish_interrupted(path)?;
-        let cut_to_nothing = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
-            && std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
-        if cut_to_nothing {
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             // SQLite would delete the journal of an empty database.
-            return Err(StoreError::Damaged { what: "the database is empty and its journal is not".into() });
+            if std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0) {
+                let what = "the database is empty and its journal is not".into();
+                return Err(StoreError::Damaged { what });
+            }
+            if label::is_there(path) {
+                return Err(StoreError::Damaged { what: "the database is empty, and was not before".into() });
+            }
         }
         let mut lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
         let begun = !lost.rows.is_empty() || !lost.events.is_empty();
@@ -121,6 +125,8 @@ impl Keeper {
         self.unchecked = !database.was_clean && self.identity != self.given_to_check;
         self.database = Some(database);
         self.forget_stored();
+        // Before the first reading: it must not say more than the database does.
+        self.label();
         room::take_on_ballast(&self.config.path);
         Ok(())
     }
@@ -139,6 +145,7 @@ impl Keeper {
         self.replacements.push(now);
         tracing::error!(%reason, "the store is damaged: it is set aside");
         self.salvage = None;
+        self.label();
         drop(self.take_database());
         replace::set_aside(&self.config.path, self.timekeeper.now())?;
         self.try_open(&reason)

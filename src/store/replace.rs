@@ -10,13 +10,16 @@ use chrono::{DateTime, Utc};
 
 use super::StoreError;
 use super::database::{beside, sync_folder};
+use super::label;
 use crate::config::folder_of;
 
 const WAITING: &str = ".salvage-";
 const DONE: &str = ".set-aside-";
 const KEPT: usize = 2;
+/// What goes with a database: its journal and its label.
+const WITH_IT: [&str; 2] = ["-wal", label::ENDING];
 
-/// Takes the database and its journal out of the way. The database first: it is its name that counts.
+/// Takes the database and what goes with it out of the way. The database first: it is its name that counts.
 pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, StoreError> {
     let date = now.format("%Y%m%dT%H%M%S%3fZ");
     // A clock may stand or step back: nothing that was set aside before is overwritten.
@@ -30,8 +33,8 @@ pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, 
         fs::rename(from, to).map_err(|source| StoreError::file("set aside", from, source))
     };
     rename(database, &aside)?;
-    if beside(database, "-wal").exists() {
-        rename(&beside(database, "-wal"), &beside(&aside, "-wal"))?;
+    for ending in WITH_IT.iter().filter(|ending| beside(database, ending).exists()) {
+        rename(&beside(database, ending), &beside(&aside, ending))?;
     }
     // Only an index of the journal: SQLite makes it anew.
     fs::remove_file(beside(database, "-shm")).ok();
@@ -39,22 +42,26 @@ pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, 
     Ok(aside)
 }
 
-/// A station died between the two renames: the journal follows its database.
+/// A station died between the renames: what is left follows its database.
 pub(crate) fn finish_interrupted(database: &Path) -> Result<(), StoreError> {
-    let journal = beside(database, "-wal");
-    if database.exists() || !journal.exists() {
+    if database.exists() {
         return Ok(());
     }
-    match waiting(database).pop() {
-        Some(aside) if !beside(&aside, "-wal").exists() => {
-            fs::rename(&journal, beside(&aside, "-wal"))
-                .map_err(|source| StoreError::file("set aside", &journal, source))?;
+    if let Some(aside) = waiting(database).pop() {
+        let left = |ending: &&&str| beside(database, ending).exists() && !beside(&aside, ending).exists();
+        for ending in WITH_IT.iter().filter(left) {
+            let from = beside(database, ending);
+            fs::rename(&from, beside(&aside, ending))
+                .map_err(|source| StoreError::file("set aside", &from, source))?;
             fs::remove_file(beside(database, "-shm")).ok();
-            sync_folder(database)
+            sync_folder(database)?;
         }
-        // A journal without its database: somebody removed the database. Its rows can still be read.
-        _ => fs::write(database, []).map_err(|source| StoreError::file("create", database, source)),
     }
+    if beside(database, "-wal").exists() {
+        // A journal without its database: somebody removed the database. Its rows can still be read.
+        fs::write(database, []).map_err(|source| StoreError::file("create", database, source))?;
+    }
+    Ok(())
 }
 
 /// Files whose salvage is to be done, oldest first.
@@ -71,6 +78,8 @@ pub(crate) fn done(database: &Path, aside: &Path) -> Result<(), StoreError> {
             fs::rename(&from, &to).map_err(|source| StoreError::file("set aside", &from, source))?;
         }
     }
+    // Its work is done, and not before: the name of the database is the state.
+    fs::remove_file(beside(aside, label::ENDING)).ok();
     let mut kept = named(database, DONE);
     kept.truncate(kept.len().saturating_sub(KEPT));
     for old in &kept {
@@ -101,7 +110,9 @@ fn named(database: &Path, word: &str) -> Vec<PathBuf> {
         .filter(|entry| {
             let file = entry.file_name();
             let file = file.to_string_lossy();
-            file.strip_prefix(name).is_some_and(|rest| rest.starts_with(word) && !rest.ends_with("-wal"))
+            file.strip_prefix(name).is_some_and(|rest| {
+                rest.starts_with(word) && !WITH_IT.iter().any(|ending| rest.ends_with(ending))
+            })
         })
         .map(|entry| beside(database, entry.file_name().to_string_lossy().strip_prefix(name).unwrap_or("")))
         .collect();

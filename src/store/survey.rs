@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::database::beside;
 use super::file::piece;
 use super::journal;
+use super::label::Claim;
 use super::progress::{Progress, newest};
 use super::row::Row;
 use super::salvaged::{key, lost_name};
@@ -27,6 +28,7 @@ const ENDS: usize = 1_000;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Survey {
     pub watermark: Option<Watermark>,
+    claim: Claim,
     pub origins: BTreeMap<u64, String>,
     newest_salvaged: u64,
     /// New events get numbers above it: the old ones keep theirs.
@@ -43,9 +45,9 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Reads the beginning of the file, its journal, and the ends of tables; all of it only where no watermark is
-    /// there. The watermark that is furthest on is the last: it never moves back.
+    /// there, and then the label is asked. The watermark that is furthest on is the last: it never moves back.
     pub fn of(aside: &Path) -> Self {
-        let mut survey = Self::default();
+        let mut survey = Self { claim: Claim::of(aside), ..Self::default() };
         let file = File::open(aside).ok();
         let end = file.as_ref().map_or(0, pages);
         let mut ends = Vec::new();
@@ -67,6 +69,9 @@ impl Survey {
         }
         if survey.watermark.is_none() {
             (SURVEYED..end).for_each(|number| read(&mut survey, &mut ends, number));
+            if let Some(watermark) = survey.claim.believed().cloned() {
+                survey.note(Cell::Watermark(watermark));
+            }
             return survey;
         }
         // The newest event is at the end of its table, wherever that is.
@@ -80,6 +85,7 @@ impl Survey {
     }
 
     fn note(&mut self, cell: Cell) {
+        self.claim.note(&cell);
         match cell {
             Cell::Watermark(found) => {
                 self.last_event = self.last_event.max(found.events);

@@ -4,12 +4,14 @@
 //! append carries it to the card. It is checksummed, for a flipped bit could move it over readings never sent.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 
 use super::row::text;
 use super::{Position, StoreError, salvaged};
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Watermark {
     pub store_id: String,
     /// Counts the stores of this station that were replaced; salvaged rows are ordered by it.

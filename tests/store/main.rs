@@ -10,6 +10,7 @@ mod dates;
 mod disk;
 mod export;
 mod journal;
+mod label;
 mod model;
 mod queue;
 mod replaced;

@@ -128,7 +128,7 @@ impl Place {
     /// The files as a kill would leave them now, as another place at the same time. Nothing may be under way.
     pub fn copy(&self) -> Self {
         let copy = Self { clock: self.clock.clone(), ..Self::new() };
-        for ending in ["", "-wal"] {
+        for ending in ["", "-wal", ".label"] {
             std::fs::copy(self.beside(ending), copy.beside(ending)).unwrap();
         }
         Self { config: config::Store { path: copy.config.path.clone(), ..self.config.clone() }, ..copy }
