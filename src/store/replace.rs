@@ -69,9 +69,14 @@ pub(crate) fn waiting(database: &Path) -> Vec<PathBuf> {
     named(database, WAITING)
 }
 
+/// What it is called in the end: what people are told, and find.
+pub(crate) fn name_when_done(aside: &Path) -> PathBuf {
+    aside.to_string_lossy().replace(WAITING, DONE).into()
+}
+
 /// The salvage is complete.
 pub(crate) fn done(database: &Path, aside: &Path) -> Result<(), StoreError> {
-    let to: PathBuf = aside.to_string_lossy().replace(WAITING, DONE).into();
+    let to = name_when_done(aside);
     for ending in ["-wal", ""] {
         let (from, to) = (beside(aside, ending), beside(&to, ending));
         if from.exists() {

@@ -14,7 +14,7 @@ use super::holes::{self, Walk};
 use super::row::{Row, SALVAGED};
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, journal, prune, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, journal, prune, replace, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -282,14 +282,14 @@ impl Salvage {
             rollups::end_salvaged(connection)?;
             progress.write(connection)
         })?;
-        into.watermark = watermark;
-        into.lag = None;
+        (into.watermark, into.lag) = (watermark, None);
         into.progress = progress;
         into.last_event = number;
         into.origins = salvaged::Origins::read(&into.connection)?;
         (into.salvaged_pending, into.salvaged_counted) = (*pending, None);
         tracing::error!(
-            salvaged = count, holes = holes.len(), reason = self.reason, kept = %self.aside.display(),
+            salvaged = count, holes = holes.len(), reason = self.reason,
+            kept = %replace::name_when_done(&self.aside).display(),
             "the store was damaged: a new one has taken its place with what could be read"
         );
         Ok(())

@@ -197,6 +197,8 @@ async fn a_database_whose_beginning_cannot_be_read_is_set_aside_and_salvaged() {
     export(&folder.join("readings.db"), selection, &mut out).unwrap();
     let kept = String::from_utf8(out).unwrap().lines().filter(|line| line.contains(&stores[0])).count();
     assert!(kept >= 5, "only {kept} were salvaged: {log}");
+    let named = log.split("kept=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    assert!(Path::new(named).exists(), "{named} is not there: {log}");
 }
 
 fn is_set_aside(entry: &fs::DirEntry) -> bool {
