@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::file::regular;
 use super::row::Row;
 use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
@@ -87,7 +88,7 @@ impl Lost {
 /// A station that is killed between the write of a commit and its sync leaves it in the page cache alone: it is read
 /// from there, so it has to be on the card before anybody is told of it.
 pub(crate) fn sync(journal: &Path) -> std::io::Result<()> {
-    match File::open(journal) {
+    match regular(journal) {
         Ok(file) => file.sync_data(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -97,7 +98,7 @@ pub(crate) fn sync(journal: &Path) -> std::io::Result<()> {
 /// All frames in the order of the file; no file has none. It is read twice: whether a frame is committed is known
 /// only at a later one.
 pub(crate) fn each(journal: &Path, visit: impl FnMut(Frame)) -> std::io::Result<()> {
-    let file = match File::open(journal) {
+    let file = match regular(journal) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::salvage::Salvage;
 use super::survey::Survey;
 use super::trouble::{Trouble, is_unreadable};
-use super::{journal, label, replace, room};
+use super::{file, journal, label, replace, room};
 use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -53,6 +53,12 @@ impl Keeper {
     fn open_files(&mut self, salvage: &str) -> Result<(), StoreError> {
         let path = &self.config.path;
         replace::finish_interrupted(path)?;
+        for place in [path.clone(), beside(path, "-wal")] {
+            if let Some(what) = file::no_file(&place) {
+                let what = format!("{} is {what} and no file", place.display());
+                return Err(StoreError::Damaged { what });
+            }
+        }
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             // SQLite would delete the journal of an empty database.
             if std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0) {

@@ -44,7 +44,8 @@ pub(crate) fn set_aside(database: &Path, now: DateTime<Utc>) -> Result<PathBuf, 
 
 /// A station died between the renames: what is left follows its database.
 pub(crate) fn finish_interrupted(database: &Path) -> Result<(), StoreError> {
-    if database.exists() {
+    // A link that leads nowhere is there too.
+    if database.symlink_metadata().is_ok() {
         return Ok(());
     }
     if let Some(aside) = waiting(database).pop() {
@@ -95,10 +96,12 @@ pub(crate) fn done(database: &Path, aside: &Path) -> Result<(), StoreError> {
 
 /// The disk is full: a copy of a damaged store is worth less than a reading. The oldest one goes; false: there is none.
 pub(crate) fn give_up_oldest(database: &Path) -> bool {
-    named(database, DONE).first().is_some_and(|oldest| {
-        tracing::warn!(file = %oldest.display(), "the disk is full: the copy of a damaged store goes");
-        remove(oldest)
-    })
+    // What was no file, a folder of somebody's, does not go.
+    let gone = named(database, DONE).into_iter().find(|oldest| remove(oldest));
+    if let Some(file) = &gone {
+        tracing::warn!(file = %file.display(), "the disk is full: the copy of a damaged store went");
+    }
+    gone.is_some()
 }
 
 fn remove(aside: &Path) -> bool {

@@ -14,7 +14,7 @@ use super::holes::{self, Walk};
 use super::row::{Row, SALVAGED};
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, journal, prune, replace, rollups, room, salvaged, values};
+use super::{Event, StoreError, events, file, journal, prune, replace, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -52,7 +52,7 @@ enum Phase {
 impl Salvage {
     /// `in_doubt`: readings of this run above it are in memory, whole, and are stored anew.
     pub fn begin(aside: PathBuf, survey: Survey, reason: String, in_doubt: Option<u64>) -> Self {
-        let file = File::open(&aside).ok();
+        let file = file::regular(&aside).ok();
         let pages = file.as_ref().map_or(0, pages);
         tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
         let (phase, let_go) = (Phase::Names, BTreeMap::new());

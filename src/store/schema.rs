@@ -11,8 +11,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
 use super::trouble::is_busy;
+use super::{StoreError, file};
 use crate::config::folder_of;
 
 /// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
@@ -138,7 +138,9 @@ pub(crate) fn open(
     let folder = folder_of(path).canonicalize().ok();
     let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     let connection = Connection::open_with_flags_and_vfs(real.as_deref().unwrap_or(path), flags, ALONE)
-        .map_err(StoreError::doing("open the database"))?;
+        .map_err(|source| {
+            file::refusal(path).unwrap_or_else(|| StoreError::doing("open the database")(source))
+        })?;
     // Where this fails in the end the salvage needs the journal: SQLite would copy what it believes of it into the database
     // and remove it. `Database::close` has it done.
     connection
@@ -199,7 +201,8 @@ fn settle(
     // Nobody but the check of the whole file is ever there; a checkpoint may wait this long for it.
     connection.busy_timeout(Duration::from_millis(250)).map_err(doing())?;
     if connection.is_readonly("main").map_err(doing())? {
-        return Err(StoreError::Unavailable { reason: format!("{} is read-only", path.display()) });
+        let reason = || format!("{} is read-only", path.display());
+        return Err(file::refusal(path).unwrap_or_else(|| StoreError::Unavailable { reason: reason() }));
     }
     is_ours(connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(doing())?;

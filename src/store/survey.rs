@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::database::beside;
-use super::file::piece;
+use super::file::{piece, regular};
 use super::journal;
 use super::label::Claim;
 use super::progress::{Progress, newest};
@@ -48,7 +48,7 @@ impl Survey {
     /// there, and then the label is asked. The watermark that is furthest on is the last: it never moves back.
     pub fn of(aside: &Path) -> Self {
         let mut survey = Self { claim: Claim::of(aside), ..Self::default() };
-        let file = File::open(aside).ok();
+        let file = regular(aside).ok();
         let end = file.as_ref().map_or(0, pages);
         let mut ends = Vec::new();
         let read = |survey: &mut Self, ends: &mut Vec<u64>, number: u64| {

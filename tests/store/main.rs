@@ -12,6 +12,7 @@ mod export;
 mod journal;
 mod label;
 mod model;
+mod no_file;
 mod queue;
 mod replaced;
 mod room;
