@@ -138,3 +138,29 @@ fn a_reading_that_is_still_in_memory_is_not_salvaged_as_well() {
         page.readings.iter().map(|(_, reading)| reading.sample.measurement.air_temperature.0).collect();
     assert_eq!(degrees, [1.0, 2.0, 3.0]);
 }
+
+/// On disk the watermark is behind, and the page that it stands on is lost.
+#[test]
+fn what_memory_knows_of_the_watermark_goes_along_with_a_store_that_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(folder.path());
+    (1..=5).for_each(|number| append(&mut keeper, f64::from(number)));
+    keeper.ask(|database| database.empty_journal()).unwrap();
+    keeper.ask(|database| database.acknowledge(database.watermark.position(4))).unwrap();
+    let id = keeper.database.as_ref().unwrap().store_id.clone();
+    let mut file = std::fs::read(&keeper.config.path).unwrap();
+    for page in file.chunks_mut(1024) {
+        if page.windows(id.len()).any(|window| window == id.as_bytes()) {
+            page.fill(0x55);
+        }
+    }
+    std::fs::write(&keeper.config.path, file).unwrap();
+    keeper.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
+    while keeper.holds_back() {
+        keeper.keep_house(Duration::from_secs(86_400));
+    }
+    let page = keeper.ask(|database| database.pending(None, 100)).unwrap();
+    let waits: Vec<_> =
+        page.readings.iter().map(|(_, reading)| (&*reading.store_id, reading.sequence)).collect();
+    assert_eq!(waits, [(&*id, 5)]);
+}
