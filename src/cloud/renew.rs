@@ -30,6 +30,8 @@ pub struct Renewer<'a> {
     pub board: Arc<Board>,
     pub gate: &'a Gate,
     pub seed: u64,
+    /// Since when there is no identity.
+    pub gone: Option<Instant>,
 }
 
 impl Renewer<'_> {
@@ -43,6 +45,9 @@ impl Renewer<'_> {
         loop {
             let now = Instant::now();
             if token.is_due(&self.timekeeper) && attempt_at <= now {
+                if let Err(error) = self.same_identity().await {
+                    return error;
+                }
                 match self.renew(cbs).await {
                     Ok(fresh) => {
                         tracing::info!(expires = %fresh.expiry, "token renewed on the open connection");
@@ -67,6 +72,10 @@ impl Renewer<'_> {
                 if let Err(error) = self.same_identity().await {
                     return error;
                 }
+            } else if self.second_look().is_some_and(|look| look <= now)
+                && let Err(error) = self.same_identity().await
+            {
+                return error;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(self.wake(&token, attempt_at, flowed)) => {}
@@ -82,13 +91,13 @@ impl Renewer<'_> {
     /// At most a turn; sooner when something is due.
     fn wake(&self, token: &Held, attempt_at: Instant, flowed: Instant) -> Instant {
         let due = token.renew_at.max(attempt_at).min(flowed + self.limits.keep_alive);
+        let due = self.second_look().map_or(due, |look| due.min(look));
         let least = Instant::now() + Duration::from_millis(10);
         self.timekeeper.end_of_turn(self.limits.turn, Some(due)).max(least)
     }
 
     /// The signer is asked before the permit is taken: a slow TPM delays no delivery.
     async fn renew(&mut self, cbs: &mut Cbs) -> Result<SasToken, CloudError> {
-        self.same_identity().await?;
         let token = self.desk.token(self.identity.clone(), &self.timekeeper, self.lifetime).await?;
         let permit = self.gate.claim().await;
         let put = cbs.put_token(&token, self.limits.put_token).await;
@@ -101,19 +110,33 @@ impl Renewer<'_> {
         Ok(token)
     }
 
-    /// A TPM that was provisioned anew means another connection; one that is away for a while does not.
+    /// A TPM that was provisioned anew means another connection, one that was emptied none; one that is away for a while
+    /// says nothing.
     async fn same_identity(&mut self) -> Result<(), CloudError> {
+        let gone = self.gone.take();
         match self.desk.identity().await {
             Ok(identity) if identity != self.identity => {
                 let text = format!("the station is now {} at {}", identity.device_id, identity.host);
                 Err(CloudError::new("keep the connection", Cause::Replaced(text)))
             }
             Ok(_) => Ok(()),
+            Err(error) if matches!(&error.cause, Cause::Identity(why) if why.is_not_provisioned()) => {
+                if gone.is_some_and(|since| since.elapsed() >= self.limits.look) {
+                    return Err(error);
+                }
+                self.gone = gone.or_else(|| Some(Instant::now()));
+                Ok(())
+            }
             Err(error) => {
                 tracing::debug!(%error, "the signer is away");
                 Ok(())
             }
         }
+    }
+
+    /// While it is provisioned anew a slot is empty for seconds: only one that is empty twice is.
+    fn second_look(&self) -> Option<Instant> {
+        self.gone.map(|since| since + self.limits.look)
     }
 
     /// A broken connection is not retried on, nor is one of another identity. Where the hub has said no by ending the

@@ -68,8 +68,7 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
     let failed = |error: std::io::Error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                "there is no such file; write the device's connection string into it (mode 0600), or set \
-                 identity.key_file to where it is"
+                return IdentityError::NoKeyFile { path: path.to_owned(), source: error };
             }
             std::io::ErrorKind::PermissionDenied => {
                 "it may not be read; it must belong to the user that the station runs as"

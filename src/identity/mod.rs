@@ -12,6 +12,8 @@ pub mod sas_token;
 mod tests;
 pub mod tpm;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 pub use self::quiet::quiet_libtss2;
@@ -53,6 +55,13 @@ pub enum IdentityError {
     /// The TPM holds no key or no name in this slot.
     #[error("{what} in slot {slot} is not there: run `weather-station provision`")]
     NotProvisioned { slot: u8, what: &'static str },
+    /// The same without a TPM.
+    #[error(
+        "reading the key file {}: there is no such file; write the device's connection string into it (mode 0600), \
+         or set identity.key_file to where it is",
+        .path.display()
+    )]
+    NoKeyFile { path: PathBuf, source: std::io::Error },
     /// The signer was given another identity since it was asked.
     #[error(
         "signing for {} at {}: the signer now holds {} at {}; the station reads the identity anew and signs in again",
@@ -72,6 +81,11 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
+    /// There is no identity; otherwise nobody answers who could tell, or what he tells is of no use.
+    pub fn is_not_provisioned(&self) -> bool {
+        matches!(self, Self::NotProvisioned { .. } | Self::NoKeyFile { .. })
+    }
+
     fn failed(doing: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Failed { doing: doing.into(), remedy: remedy.into(), source: None }
     }

@@ -1,5 +1,7 @@
 //! Tokens: renewed on the open connection, retried while the old one holds, and what a station does without a signer.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, Fault, OnExpiry, Options, TokenAnswer};
@@ -97,19 +99,50 @@ async fn a_signer_that_is_away_costs_nothing_while_the_token_holds() {
     let hub = strict_hub();
     let mut plan = Plan::new(&hub);
     plan.config.hub.token_lifetime = seconds(10);
+    plan.limits.keep_alive = seconds(1);
     let rig = Rig::start(&hub, plan);
     rig.online(seconds(10)).await;
     rig.until("word of its token", seconds(5), |s| s.token_renew_at.is_some()).await;
     let first = rig.cloud();
-    let away = rig.key_file.with_extension("away");
-    std::fs::rename(&rig.key_file, &away).unwrap();
+    // A key that others can read signs nothing, and says nothing of the identity.
+    let mode = |mode| std::fs::set_permissions(&rig.key_file, Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
     // The renewal is due and fails; the token has two seconds left.
     let due = first.token_renew_at.unwrap() - rig.timekeeper.now();
     tokio::time::sleep(due.to_std().unwrap() + Duration::from_millis(500)).await;
     assert_eq!(rig.cloud().state, CloudState::Online);
-    std::fs::rename(&away, &rig.key_file).unwrap();
+    mode(0o600);
     rig.until("the renewed token", seconds(4), |s| s.token_expires > first.token_expires).await;
     assert_eq!(hub.events_of("connect").len(), 1, "reconnected");
+    rig_finish(rig, &hub, seconds(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_was_taken_away_is_given_up_and_one_that_is_just_being_replaced_is_not() {
+    let hub = strict_hub();
+    let mut plan = Plan::new(&hub);
+    (plan.limits.keep_alive, plan.limits.look) = (seconds(1), seconds(3));
+    let rig = Rig::start(&hub, plan);
+    rig.online(seconds(10)).await;
+    let text = std::fs::read_to_string(&rig.key_file).unwrap();
+    std::fs::remove_file(&rig.key_file).unwrap();
+    // The first look has found nothing, and the second finds it there again.
+    tokio::time::sleep(seconds(2)).await;
+    write_key(&rig.key_file, &text);
+    tokio::time::sleep(seconds(4)).await;
+    assert_eq!((rig.cloud().state, hub.events_of("connect").len()), (CloudState::Online, 1));
+
+    std::fs::remove_file(&rig.key_file).unwrap();
+    rig.until("the reason", seconds(6), |s| {
+        let reason = s.reason.as_deref().unwrap_or_default();
+        s.state == CloudState::Offline && reason.contains("there is no such file")
+    })
+    .await;
+    let mut identity = rig.board.identity.subscribe();
+    let told =
+        tokio::time::timeout(seconds(2), identity.wait_for(|i| i.identity.is_none() && i.reason.is_some()));
+    assert!(told.await.is_ok(), "{:?}", rig.board.identity.borrow());
+    write_key(&rig.key_file, &text);
     rig_finish(rig, &hub, seconds(5)).await;
 }
 

@@ -261,3 +261,33 @@ async fn a_station_that_the_hub_refused_is_online_within_a_minute_of_the_right_k
         .until("it is online", Duration::from_secs(60), |status| status["cloud"]["state"] == "online")
         .await;
 }
+
+/// The README promises it, too: the station looks each minute, and again 15 s later where it finds nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_station_whose_identity_was_taken_away_says_so_and_sends_no_more() {
+    if left_out("a running station and `provision --clear`, at the field's own pace (80 s)") {
+        return;
+    }
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
+    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let text = connection_string("localhost", "roof", &KEY_A);
+    let arguments = ["provision", "--connection-string-file", "-"];
+    assert!(command(folder.path(), &settings, &arguments, &text).status.success());
+    let station = Station::start(folder.path(), &settings);
+    station
+        .until("it is online", Duration::from_secs(30), |status| status["cloud"]["state"] == "online")
+        .await;
+    assert!(command(folder.path(), &settings, &["provision", "--clear"], "").status.success());
+    let says = "the device key in slot 0 is not there: run `weather-station provision`";
+    let says_so = |reason: &serde_json::Value| reason.as_str().is_some_and(|reason| reason.contains(says));
+    let status = station
+        .until("it says so", Duration::from_secs(90), |status| says_so(&status["identity"]["reason"]))
+        .await;
+    assert!(status["cloud"]["state"] != "online" && says_so(&status["cloud"]["reason"]), "{status}");
+    assert!(station.log_text().contains(says), "{}", station.log_text());
+    let sent = hub.count_of("roof");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(hub.count_of("roof"), sent);
+}

@@ -52,6 +52,7 @@ impl Running {
             board: Arc::clone(&self.task.board),
             gate: &self.gate,
             seed: self.task.seed,
+            gone: None,
         };
         let end = {
             let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
