@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::deadline::Limits;
 use super::error::{Cause, Class, CloudError};
 use super::hub_time::{self, Compared};
+use super::outage::Outage;
 use super::tls::Tls;
 use crate::clock::{ClockState, Timekeeper};
 use crate::config;
@@ -24,11 +25,14 @@ pub struct Assignment {
     provisioning: config::Provisioning,
     policy: ReturnPolicy,
     trouble: watch::Sender<Option<Trouble>>,
+    /// Comparisons of the clock that failed.
+    uncompared: Outage,
 }
 
 impl Assignment {
     pub fn new(identity: config::Identity, provisioning: config::Provisioning) -> Self {
-        Self { identity, provisioning, policy: ReturnPolicy::default(), trouble: watch::Sender::default() }
+        let (policy, trouble) = (ReturnPolicy::default(), watch::Sender::default());
+        Self { identity, provisioning, policy, trouble, uncompared: Outage::default() }
     }
 
     /// Why a visit takes its time; changes while one is on its way.
@@ -79,7 +83,7 @@ impl Assignment {
 
     /// Asks, and puts the answer into the TPM. Takes minutes where the service takes its time.
     pub async fn visit(
-        &self,
+        &mut self,
         tls: Tls,
         timekeeper: &Timekeeper,
         limits: &Limits,
@@ -92,7 +96,7 @@ impl Assignment {
             limits: dps::Limits::default(),
             trouble: self.trouble.clone(),
         };
-        visit(&service, limits).await
+        visit_once(&service, limits, &mut self.uncompared).await
     }
 
     fn is_configured(&self) -> bool {
@@ -104,6 +108,14 @@ impl Assignment {
 /// token could be made without. Where the clock is only not synchronised, it is compared when the service does not
 /// take a token made with it.
 pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, CloudError> {
+    visit_once(service, limits, &mut Outage::default()).await
+}
+
+async fn visit_once(
+    service: &Service,
+    limits: &Limits,
+    uncompared: &mut Outage,
+) -> Result<Identity, CloudError> {
     let timekeeper = &service.timekeeper;
     let (host, port) = service.endpoint();
     if timekeeper.state() == ClockState::Wrong {
@@ -116,7 +128,7 @@ pub async fn visit(service: &Service, limits: &Limits) -> Result<Identity, Cloud
             Ok(Compared::Taken) => visited = service.provision().await,
             Ok(Compared::Right | Compared::Disputed(_)) => {}
             Err(error) => {
-                tracing::warn!(%error, "the service's time could not be compared with the station's");
+                uncompared.tell(&error, None, "the service's time could not be compared with the station's");
             }
         }
     }
@@ -197,7 +209,7 @@ mod tests {
             ..Default::default()
         };
         let tls = Tls::load(Some(dps.ca_file()), timekeeper.clone()).unwrap();
-        let visit = Assignment::new(identity, provisioning);
+        let mut visit = Assignment::new(identity, provisioning);
         let error = visit.visit(tls, &timekeeper, &Limits::default()).await.unwrap_err().to_string();
         // It came as far as the TPM, which is not there.
         assert!(error.contains("there is no /nonexistent/tpm"), "{error}");

@@ -79,6 +79,8 @@ pub struct Shared {
     pub outage: Outage,
     pub suspicion: Suspicion,
     pub event_suspicion: EventSuspicion,
+    /// What could not be set aside yet, over many connections.
+    pub not_aside: Outage,
     pub uplink: Uplink,
     pub promises: Promises,
     /// Readings in one message when the last one was sent.

@@ -36,6 +36,8 @@ mod hub_time;
 mod json_bytes;
 mod library_errors;
 mod link;
+#[cfg(test)]
+mod log_lines;
 mod outage;
 mod pace;
 mod poison;

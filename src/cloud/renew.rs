@@ -10,6 +10,7 @@ use super::cbs::Cbs;
 use super::deadline::Limits;
 use super::error::{Cause, CloudError};
 use super::link::Gate;
+use super::outage::Outage;
 use super::token::SignerDesk;
 use crate::backoff::{Backoff, Range};
 use crate::clock::Timekeeper;
@@ -30,6 +31,8 @@ pub struct Renewer<'a> {
     pub board: Arc<Board>,
     pub gate: &'a Gate,
     pub seed: u64,
+    /// Renewals that failed, on the connections before too.
+    pub outage: &'a mut Outage,
     /// Since when there is no identity.
     pub gone: Option<Instant>,
 }
@@ -54,10 +57,12 @@ impl Renewer<'_> {
                         token = Held::new(fresh, &self.timekeeper);
                         backoff = Backoff::new(self.seed.wrapping_add(1));
                         flowed = now;
+                        self.outage.end();
                     }
                     Err(error) if token.holds(&self.timekeeper) && self.may_retry(&error) => {
                         let wait = backoff.after_failure(AGAIN) / self.limits.hurry;
-                        tracing::warn!(%error, again_in = ?wait, "the token could not be renewed; the old one still holds");
+                        let what = "the token could not be renewed; the old one still holds";
+                        self.outage.tell(&error, Some(wait), what);
                         attempt_at = Instant::now() + wait;
                     }
                     Err(error) => return error,

@@ -83,6 +83,8 @@ struct Running {
     steering: Option<Steering>,
     /// The hub has refused a token since the last healthy minute.
     token_refused: bool,
+    /// Renewals that failed.
+    renewals: Outage,
 }
 
 impl Task {
@@ -114,6 +116,7 @@ impl Running {
             outage: Outage::default(),
             suspicion: Suspicion::default(),
             event_suspicion: EventSuspicion::default(),
+            not_aside: Outage::default(),
             uplink: Uplink::default(),
             promises: Promises::default(),
             grouped_by: task.settings.borrow().readings_per_message,
@@ -136,6 +139,7 @@ impl Running {
             backoff: Backoff::new(task.seed),
             steering: task.steering.take(),
             token_refused: false,
+            renewals: Outage::default(),
             task,
         }
     }

@@ -21,12 +21,16 @@ pub const UNREAD: &str = "the values of the twin could not be read from the stor
 /// What the twin last asked for; empty where nothing was kept, or a text that is not ours. None: it could not be
 /// read, so that it has to be asked again before anything is written over it.
 pub async fn load(store: &StoreHandle) -> Option<Overlay> {
-    let read = tokio::time::timeout(LIMIT, read(store)).await;
-    let read = read.unwrap_or_else(|_| Err(StoreError::Unavailable { reason: "it does not answer".into() }));
-    read.inspect_err(|error| {
+    let read = load_or_why(store).await.inspect_err(|error| {
         tracing::warn!(%error, "could not read the kept values of the twin: the file's values hold for now");
-    })
-    .ok()
+    });
+    read.ok()
+}
+
+/// The same for who asks again and again, and tells it now and then.
+pub async fn load_or_why(store: &StoreHandle) -> Result<Overlay, StoreError> {
+    let read = tokio::time::timeout(LIMIT, read(store)).await;
+    read.unwrap_or_else(|_| Err(StoreError::Unavailable { reason: "it does not answer".into() }))
 }
 
 async fn read(store: &StoreHandle) -> Result<Overlay, StoreError> {

@@ -7,7 +7,7 @@ mod property;
 
 use std::time::Duration;
 
-pub use self::kept::{UNREAD, beside_the_station, in_force, keep, kept_beside, load};
+pub use self::kept::{UNREAD, beside_the_station, in_force, keep, kept_beside, load, load_or_why};
 pub(crate) use self::overlay::merge;
 pub use self::overlay::{Acknowledgement, Changes, Overlay};
 pub use self::property::{Property, brief};

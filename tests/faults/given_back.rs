@@ -1,5 +1,6 @@
 //! What the hub does not take, takes late, or the store cannot note: it comes again, once, and nothing is passed over.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -174,4 +175,44 @@ async fn a_twin_without_an_answer_keeps_the_methods_from_no_second_connection() 
     hub.wait_for_events(2, seconds(20), methods).await.unwrap();
     assert!(hub.events_of("connect").len() > 1, "it was dropped");
     rig.finish(&hub, seconds(5)).await;
+}
+
+thread_local! {
+    /// What the station of a test with one thread has told the log, where that test listens.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct ThreadLog;
+
+impl std::io::Write for ThreadLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.as_mut().map_or(Ok(bytes.len()), |log| log.write(bytes)))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The store may not do it for weeks, and the hub is asked again and again.
+#[tokio::test]
+async fn that_a_reading_is_set_aside_is_told_when_it_is() {
+    let subscriber = tracing_subscriber::fmt().with_writer(|| ThreadLog).with_ansi(false).finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let told =
+        || LOG.with_borrow(|log| String::from_utf8_lossy(log.as_ref().unwrap()).matches("set aside").count());
+    LOG.set(Some(Vec::new()));
+    let hub = hub();
+    hub.fault(Fault::Poison { text: "\"sequence\":1}".into(), error: HubError::new("amqp:decode-error") });
+    let mut rig = Rig::start(&hub, still(&hub));
+    rig.online(seconds(10)).await;
+    rig.append(1).await;
+    rig.until_stored(1, seconds(5)).await;
+    let other = rusqlite::Connection::open(rig.store_path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    hub.wait_for_events(3, seconds(30), |event| event.kind == "rejected").await.unwrap();
+    assert_eq!(told(), 0);
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.until_aside(1, seconds(20)).await;
+    assert_eq!(told(), 1);
 }

@@ -80,7 +80,8 @@ impl Drain<'_> {
         if let Some(rewind) = self.rewind.take()
             && let Err(error) = self.go_back(rewind).await
         {
-            tracing::warn!(%error, "what the hub detached the link for could not be set aside yet");
+            let what = "what the hub detached the link for could not be set aside yet";
+            self.shared.not_aside.tell(&error, None, what);
         }
         error
     }
@@ -92,14 +93,15 @@ impl Drain<'_> {
         match rewind.aside {
             None => {}
             Some((Cargo::Readings { end, last_sequence, single }, error, condition)) => {
-                tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
                 let work = store.dead_letter(single, condition);
                 deadline::on_disk("set a reading aside", limit, work).await?;
+                // Not before: while the store does not do it, the hub is asked again and again.
+                tracing::error!(sequence = last_sequence, %error, "the hub never takes this reading: set aside");
                 deadline::on_disk("move the watermark", limit, store.acknowledge(end)).await?;
             }
             Some((Cargo::Events { upto }, error, _)) => {
-                tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
                 deadline::on_disk("drop an event", limit, store.acknowledge_events(upto)).await?;
+                tracing::error!(event = upto, %error, "the hub never takes this event: dropped");
             }
         }
         self.window = Window::default();

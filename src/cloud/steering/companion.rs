@@ -133,7 +133,7 @@ impl<'a> Companion<'a> {
         }
         // The subscription went with the old links, and a push may have been missed.
         if index == 0 && group.attached.is_some() {
-            self.conversation = Conversation::new(self.steering.answer, self.steering.seed, Instant::now());
+            self.conversation.begin_again(self.steering.seed, Instant::now());
         }
         Ok(())
     }
@@ -271,7 +271,8 @@ fn hear(group: &mut Group, received: Received) -> Heard {
     match received {
         Ok(delivery) => Ok(delivery),
         Err(RecvError::MessageDecode(error)) => {
-            tracing::warn!(?error, "the hub sent a message that cannot be decoded");
+            let error = CloudError::new("hear from the hub", Cause::Lost(format!("{error:?}")));
+            group.outage.tell(&error, None, "the hub sent a message that cannot be decoded");
             Err(Missed::Unreadable)
         }
         Err(error) => {

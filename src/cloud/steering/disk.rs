@@ -9,20 +9,23 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::inbox::{Inbox, Verdict};
-use super::twin::Desired;
+use super::twin::{Desired, Written};
 use super::wire::ToDevice;
 use crate::clock::Timekeeper;
-use crate::settings::Overlay;
 
 /// After what the disk did not do, before it is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// After a write that failed again and again: each costs a failing card an attempt.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// See the module. What is on its way when the connection ends is asked again on the next one.
 #[derive(Default)]
 pub struct Disk {
-    keeping: Option<BoxFuture<'static, Option<Overlay>>>,
+    keeping: Option<BoxFuture<'static, Written>>,
     inbox: Option<BoxFuture<'static, Option<Judged>>>,
     keep_at: Option<Instant>,
+    /// Before the next attempt at a write that fails.
+    pause: Option<Duration>,
     load_at: Option<Instant>,
 }
 
@@ -84,7 +87,9 @@ impl Disk {
     pub async fn done(&mut self) -> Done {
         tokio::select! {
             written = held(&mut self.keeping) => {
-                self.keep_at = written.is_none().then(|| Instant::now() + PAUSE);
+                let pause = self.pause.map_or(PAUSE, |pause| LONGEST.min(pause * 2));
+                self.pause = written.is_err().then_some(pause);
+                self.keep_at = self.pause.map(|pause| Instant::now() + pause);
                 Done::Kept(written)
             }
             judged = held(&mut self.inbox) => Done::Message(judged),
@@ -94,8 +99,8 @@ impl Disk {
 
 /// What the disk has done.
 pub enum Done {
-    /// The values that are on it; none where that is not known.
-    Kept(Option<Overlay>),
+    /// The values that are on it, or why that is not known.
+    Kept(Written),
     /// None where only what was kept before was read.
     Message(Option<Judged>),
 }

@@ -98,7 +98,8 @@ impl Inbox {
                 Verdict::Accept
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a message from the cloud could not be kept; the hub delivers it again");
+                // The links that go with it are told of, and not each time.
+                tracing::debug!(%error, "a message from the cloud could not be kept; the hub delivers it again");
                 Verdict::Later
             }
             Err(_) => Verdict::Later,
@@ -177,6 +178,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
+    use crate::cloud::log_lines;
     use crate::config::Config;
     use crate::settings::Settings;
 
@@ -217,7 +219,9 @@ mod tests {
                 store.close().await.unwrap();
                 // Nothing can be kept any more, so the hub has to keep it.
                 if round == 1 {
+                    log_lines::take();
                     assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Later);
+                    assert_eq!(log_lines::take(), [""; 0], "the hub delivers it again and again");
                     assert_eq!(texts(&board).len(), 10);
                 }
             };

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::super::connection::{LinkOptions, Links};
 use super::super::deadline::Bounded;
 use super::super::error::{Cause, Class, CloudError};
+use super::super::outage::Outage;
 use super::wire;
 use crate::backoff::{Backoff, HEALTHY, Range};
 
@@ -52,11 +53,14 @@ pub struct Group {
     asked: bool,
     /// The last attach took longer than usual, or still does.
     slow: bool,
+    /// Told of it, over many connections.
+    pub outage: Outage,
 }
 
 impl Group {
     pub fn new(kind: Kind, seed: u64) -> Self {
-        Self { kind, attached: None, again_at: None, backoff: Backoff::new(seed), asked: false, slow: false }
+        let (backoff, outage) = (Backoff::new(seed), Outage::default());
+        Self { kind, attached: None, again_at: None, backoff, asked: false, slow: false, outage }
     }
 
     /// When it has to be attached; none while it is.
@@ -103,11 +107,13 @@ impl Group {
         if let Some(attached) = self.attached.take() {
             self.backoff.after_connection(attached.since.elapsed().min(HEALTHY));
         }
-        let wait = self.backoff.after_failure(range(error));
+        let range = if is_lasting(error) { AGAIN } else { error.class().range() };
+        let wait = self.backoff.after_failure(range);
         let wait = error.retry_after().unwrap_or(wait);
         self.again_at = Some(Instant::now() + wait);
         let name = self.kind.name();
-        if self.backoff.failures() == 1 {
+        // What a hub has not got is told once; what comes and goes, not before an hour has passed.
+        if self.outage.is_news(error) && (self.backoff.failures() == 1 || !is_lasting(error)) {
             tracing::warn!(%error, links = name, again_in = ?wait, "telemetry goes on without these links");
         } else {
             tracing::debug!(%error, links = name, again_in = ?wait, "still without these links");
@@ -171,17 +177,16 @@ pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<At
     Ok(Attached { sender, receiver, since: Instant::now(), late: begun.elapsed() >= links.usual() })
 }
 
-/// How long to wait after this.
-fn range(error: &CloudError) -> Range {
-    let lasting = match &error.cause {
+/// Whether it will go on so.
+fn is_lasting(error: &CloudError) -> bool {
+    match &error.cause {
         Cause::TooSlow(_) => true,
         Cause::Told(refusal) => {
             let lacks = ["amqp:not-allowed", "amqp:not-found", "amqp:not-implemented"];
             refusal.class() == Class::SetAside || lacks.contains(&refusal.condition.as_str())
         }
         _ => false,
-    };
-    if lasting { AGAIN } else { error.class().range() }
+    }
 }
 
 impl Kind {

@@ -52,6 +52,7 @@ impl Running {
             board: Arc::clone(&self.task.board),
             gate: &self.gate,
             seed: self.task.seed,
+            outage: &mut self.renewals,
             gone: None,
         };
         let end = {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
+use super::super::super::error::Refusal;
+use super::super::super::log_lines;
 use super::super::Parts;
 use super::super::twin::{News, Request, Twin};
 use super::*;
@@ -69,6 +71,47 @@ async fn a_method_is_answered_within_four_seconds_while_the_disk_stalls() {
     }
     let answer = &companion.steering.desired.acknowledgements()["sampleInterval"];
     assert_eq!(answer.ac, 202, "in force, and not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_work_for_a_day_is_told_of_each_hour_and_asked_each_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut steering, task) = asleep(dir.path());
+    drop(task);
+    let identity = roof();
+    let mut companion = Companion::new(&mut steering, &identity);
+    companion.steering.desired.take(news());
+    log_lines::take();
+    let begin = Instant::now();
+    // An attempt begins and ends, in one step or in two.
+    let mut changes = 0;
+    while begin.elapsed() < Duration::from_secs(86_400) {
+        let before = companion.disk.is_keeping();
+        companion.step().await.unwrap();
+        changes += u32::from(companion.disk.is_keeping() != before);
+    }
+    let lines = log_lines::take();
+    assert!(lines.iter().all(|line| line.contains("the twin's values could not be kept")), "{lines:?}");
+    assert!((23..=25).contains(&lines.len()), "{}", lines.len());
+    assert!(changes > 0 && changes < 3_000, "{changes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_that_come_and_go_are_told_of_each_hour_and_those_that_a_hub_has_not_got_once() {
+    for (condition, lines) in [("amqp:link:detach-forced", 10), ("amqp:not-allowed", 1)] {
+        log_lines::take();
+        let mut group = Group::new(Kind::Messages, 1);
+        for _ in 0..600 {
+            group.lost(&told(condition));
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+        assert_eq!(log_lines::take().len(), lines, "{condition}");
+    }
+}
+
+fn told(condition: &str) -> CloudError {
+    let refusal = Refusal { condition: condition.into(), description: String::new(), retry_after: None };
+    CloudError::new("attach the links", Cause::Told(refusal))
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
 use crate::backoff::{Backoff, HEALTHY, Range};
 use crate::cloud::error::Class;
+use crate::news;
 use crate::settings::merge;
 
 /// Every request is billed and a silent hub is over its quota: there is no hurry. A hub that says why it does not do
@@ -24,6 +25,13 @@ use crate::settings::merge;
 const AGAIN: Range = Range::seconds(5, 60, 3_600);
 /// Pushes that may wait for the answer to GET; more than these are in that answer or are fetched again.
 const EARLY: usize = 16;
+
+/// A line; where it is no news, one that nobody reads: a hub may refuse for weeks.
+macro_rules! tell {
+    ($news:expr, $($line:tt)*) => {
+        if $news { tracing::warn!($($line)*) } else { tracing::debug!($($line)*) }
+    };
+}
 
 /// What to ask.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +79,7 @@ pub struct Conversation {
     lost: bool,
     hold_until: Instant,
     backoff: Backoff,
+    told: news::News,
 }
 
 #[derive(Debug)]
@@ -94,7 +103,14 @@ impl Conversation {
             lost: false,
             hold_until: now,
             backoff: Backoff::new(seed),
+            told: news::News::default(),
         }
+    }
+
+    /// The links are other ones: all is asked anew.
+    pub fn begin_again(&mut self, seed: u64, now: Instant) {
+        let told = std::mem::take(&mut self.told);
+        *self = Self { told, ..Self::new(self.limit, seed, now) };
     }
 
     /// The request to send now, if one is due. `wanted`: what the reported properties should be; `own`: the names
@@ -107,11 +123,9 @@ impl Conversation {
     ) -> Option<(Uuid, Request)> {
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.until <= now) {
             let again_in = self.hold(now, AGAIN);
-            tracing::warn!(
-                request = waiting.request.name(),
-                ?again_in,
-                "the hub did not answer about the twin"
-            );
+            let request = waiting.request.name();
+            let news = self.told.is_news(format!("no answer: {request}"));
+            tell!(news, request, ?again_in, "the hub did not answer about the twin");
         }
         if self.waiting.is_some() || now < self.hold_until {
             return None;
@@ -229,7 +243,8 @@ impl Conversation {
     fn unreadable(&mut self, now: Instant, error: &BadTwin) {
         self.known = None;
         let again_in = self.hold(now, AGAIN);
-        tracing::warn!(%error, ?again_in, "the hub sent a twin that cannot be read");
+        let news = self.told.is_news(error.to_string());
+        tell!(news, %error, ?again_in, "the hub sent a twin that cannot be read");
     }
 
     /// Throttled or failing hubs are asked again; a report that is wrong is not.
@@ -244,11 +259,10 @@ impl Conversation {
             },
         );
         let name = request.name();
+        let news = self.told.is_news(format!("{status}: {name}"));
+        tell!(news, status, request = name, ?again_in, "the hub refused a request about the twin");
         if let (Request::Report(patch), 400 | 404 | 412 | 413) = (request, status) {
-            tracing::error!(status, "the hub does not take the reported properties");
             self.refused = Some(patch);
-        } else {
-            tracing::warn!(status, request = name, ?again_in, "the hub refused a request about the twin");
         }
     }
 

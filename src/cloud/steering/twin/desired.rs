@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use super::News;
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::news;
 use crate::settings::{self, Acknowledgement, Changes, Overlay, Settings};
 use crate::status::Board;
-use crate::store::StoreHandle;
+use crate::store::{StoreError, StoreHandle};
 
 /// The store answers within this time, or the values hold without being kept for the moment.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -32,7 +33,11 @@ pub struct Desired {
     settings: watch::Sender<Settings>,
     board: Arc<Board>,
     store: StoreHandle,
+    told: news::News,
 }
+
+/// What became of a write: the values that are on disk.
+pub type Written = Result<Overlay, StoreError>;
 
 impl Desired {
     /// `kept`: by the last run, where that could be read ([`settings::load`]).
@@ -47,7 +52,8 @@ impl Desired {
         let overlay = kept.clone().unwrap_or_default();
         let may_write = kept.is_some();
         let store_id = board.store.borrow().store_id.clone();
-        let desired = Self { config, file, overlay, kept, store_id, may_write, settings, board, store };
+        let told = news::News::default();
+        let desired = Self { config, file, overlay, kept, store_id, may_write, settings, board, store, told };
         desired.bring_into_force();
         desired
     }
@@ -60,7 +66,13 @@ impl Desired {
     /// The station is this one at this hub: the values of another identity's twin are dropped.
     pub async fn belongs_to(&mut self, identity: &Identity) {
         if !self.may_write {
-            self.kept = settings::load(&self.store).await;
+            self.kept = match settings::load_or_why(&self.store).await {
+                Ok(kept) => Some(kept),
+                Err(error) => {
+                    self.tell(&error, "the twin's values could not be read: the file's hold for now");
+                    None
+                }
+            };
             self.may_write = self.kept.is_some();
             self.overlay = self.kept.clone().unwrap_or_default();
             self.bring_into_force();
@@ -88,14 +100,14 @@ impl Desired {
             }
             News::Changed(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
         };
-        tell(&changes);
+        self.tell_of(&changes);
         self.bring_into_force();
     }
 
     /// The write of what is not on disk yet: it ends with what is then. Until [`Desired::kept`] is told, the values
     /// hold, are not acknowledged as done, and a restart may forget them. What could not be read is not written over
     /// before the hub has said what the twin is.
-    pub fn next_write(&mut self) -> Option<BoxFuture<'static, Option<Overlay>>> {
+    pub fn next_write(&mut self) -> Option<BoxFuture<'static, Written>> {
         let store_id = self.board.store.borrow().store_id.clone();
         if !store_id.is_empty() && store_id != self.store_id {
             if !self.store_id.is_empty() {
@@ -111,24 +123,45 @@ impl Desired {
         self.kept = None;
         let (overlay, store) = (self.overlay.clone(), self.store.clone());
         Some(Box::pin(async move {
-            match tokio::time::timeout(LIMIT, settings::keep(&overlay, &store)).await {
-                Ok(Ok(())) => return Some(overlay),
-                Ok(Err(error)) => tracing::warn!(%error, "the twin's values could not be kept; trying again"),
-                Err(_) => tracing::warn!("the store does not answer, so the twin's values are not kept yet"),
-            }
-            None
+            let written = tokio::time::timeout(LIMIT, settings::keep(&overlay, &store)).await;
+            let late = || Err(StoreError::Unavailable { reason: "it does not answer".into() });
+            written.unwrap_or_else(|_| late()).map(|()| overlay)
         }))
     }
 
-    /// What is on disk now; none where that is not known.
-    pub fn kept(&mut self, written: Option<Overlay>) {
-        self.kept = written;
+    /// What is on disk now, or that this is not known.
+    pub fn kept(&mut self, written: Written) {
+        if let Err(error) = &written {
+            self.tell(error, "the twin's values could not be kept; trying again");
+        }
+        self.kept = written.ok();
     }
 
     async fn keep(&mut self) {
         if let Some(write) = self.next_write() {
             let written = write.await;
             self.kept(written);
+        }
+    }
+
+    /// A store may not work for weeks.
+    fn tell(&mut self, error: &StoreError, what: &str) {
+        if self.told.is_news(format!("{what}: {error}")) {
+            tracing::warn!(%error, "{what}");
+        } else {
+            tracing::debug!(%error, "{what}");
+        }
+    }
+
+    /// What is wrong in a twin is there again each time it is read.
+    fn tell_of(&mut self, changes: &Changes) {
+        for change in &changes.applied {
+            tracing::info!("the twin: {change}");
+        }
+        if !changes.refused.is_empty() && self.told.is_news(changes.refused.join("; ")) {
+            for refusal in &changes.refused {
+                tracing::warn!("the twin: {refusal}");
+            }
         }
     }
 
@@ -145,15 +178,6 @@ impl Desired {
             *old = configuration;
             changed
         });
-    }
-}
-
-fn tell(changes: &Changes) {
-    for change in &changes.applied {
-        tracing::info!("the twin: {change}");
-    }
-    for refusal in &changes.refused {
-        tracing::warn!("the twin: {refusal}");
     }
 }
 

@@ -7,7 +7,7 @@ mod document;
 mod reported;
 
 pub use self::conversation::{Answer, Conversation, News, Request};
-pub use self::desired::Desired;
+pub use self::desired::{Desired, Written};
 #[cfg(test)]
 pub use self::document::Twin;
 pub use self::reported::{OWN, Reported};

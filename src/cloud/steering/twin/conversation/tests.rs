@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::cloud::log_lines;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -167,6 +168,28 @@ fn a_hub_that_throttles_or_fails_is_asked_again_within_half_a_minute_and_one_ove
 }
 
 /// A hub that throttles a fleet throttles all of them in the same moment.
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_refuses_for_a_day_is_told_of_each_hour_on_other_links_too() {
+    let mut talk = Talk::new();
+    let begun = talk.now;
+    let mut refusals = 0;
+    log_lines::take();
+    while refusals < 5_000 {
+        if let Some((id, _)) = talk.next() {
+            talk.answer(id, 500, &json!(null));
+            refusals += 1;
+        }
+        let wait = talk.wait();
+        tokio::time::advance(wait).await;
+        if refusals % 100 == 0 {
+            talk.conversation.begin_again(1, talk.now);
+        }
+    }
+    let hours = (talk.now - begun).as_secs() / 3_600;
+    let lines = log_lines::take();
+    assert!(hours > 10 && lines.len() as u64 <= hours + 1, "{hours} hours: {}", lines.len());
+}
+
 #[test]
 fn two_stations_that_have_read_their_twins_do_not_wait_equally_long() {
     let waits = [1, 2].map(|seed| {

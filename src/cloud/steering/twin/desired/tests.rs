@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::super::document::Twin;
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
+use crate::cloud::log_lines;
 use crate::reading::FromSensor;
 use crate::store::{self, StoreTask};
 
@@ -153,4 +154,22 @@ async fn a_store_that_takes_the_place_of_another_is_given_the_values_too() {
         assert_eq!(bench.store.value(KEY).await.unwrap(), value, "{name}");
     }
     bench.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lasts_is_told_once_however_often_it_is_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::asleep(dir.path(), None);
+    bench.asleep = None;
+    log_lines::take();
+    for _ in 0..100 {
+        bench.desired.belongs_to(&roof()).await;
+    }
+    let unread = log_lines::take();
+    for version in 0..100 {
+        let desired = json!({"fanSpeed": 5}).as_object().cloned().unwrap();
+        bench.desired.take(News::Whole(Twin { desired, version, ..Twin::default() }));
+    }
+    let unknown = log_lines::take();
+    assert_eq!((unread.len(), unknown.len()), (1, 1), "{unread:?} {unknown:?}");
 }
