@@ -54,11 +54,12 @@ pub fn pack(
     let mut single = Vec::new();
     let mut partial = false;
     while parts.len() < bounds.messages && items < bounds.items && !queue.is_empty() {
-        let (mut group, as_array) = group(queue, bounds, promises);
+        let (whole, as_array) = group(queue, bounds, promises);
         // What went together goes together, also where that is more than goes at once nowadays.
-        if group == 0 || (group > bounds.items - items && items > 0) {
+        if whole == 0 || (whole > bounds.items - items && items > 0) {
             break;
         }
+        let mut group = whole;
         let part = loop {
             let encoded = if !as_array {
                 encoder.reading(&queue[0].1)
@@ -81,6 +82,12 @@ pub fn pack(
         if as_array {
             promises.add(Group { first: queue[0].0, length: group });
             partial |= group != bounds.per_message;
+        }
+        if group < whole {
+            // The other parts have waited as long as this one, and are the same ones when they are sent again.
+            for at in (0..whole).step_by(group) {
+                promises.cut(Group { first: queue[at].0, length: group.min(whole - at) });
+            }
         }
         for (position, reading) in queue.drain(..group) {
             last = Some((position, reading.sequence));
@@ -148,7 +155,7 @@ pub fn pack_events(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -166,7 +173,7 @@ mod tests {
             .collect()
     }
 
-    fn reading(sequence: u64) -> Reading {
+    pub fn reading(sequence: u64) -> Reading {
         let stamp = Stamp {
             boot: BootId(1),
             since_boot: Duration::ZERO,
@@ -265,5 +272,25 @@ mod tests {
         let packed = pack(&mut queue, &mut encoder(), small, &mut Promises::default()).unwrap();
         assert!(packed.transfer.bytes <= 20_000);
         assert!(packed.transfer.items > 50 && !queue.is_empty());
+    }
+
+    #[test]
+    fn the_parts_of_an_array_that_was_cut_do_not_wait_and_are_the_same_ones_again() {
+        let small = Bounds { bytes: 20_000, ..bounds(5000, 1000) };
+        let mut promises = Promises::default();
+        // The last two of them would have to wait until their message is full.
+        let pending = || queue(1..=1002);
+        let send_all = |promises: &mut Promises| {
+            let mut queue = pending();
+            let sent: Vec<_> =
+                std::iter::from_fn(|| pack(&mut queue, &mut encoder(), small, promises)).collect();
+            (sent.into_iter().flat_map(|packed| packed.parts).collect::<Vec<_>>(), queue.len())
+        };
+        let (first, left) = send_all(&mut promises);
+        assert_eq!(left, 2);
+        let mut after = Promises::default();
+        after.remember(&promises.unusual(1000).unwrap());
+        assert_eq!(send_all(&mut promises), (first.clone(), 2));
+        assert_eq!(send_all(&mut after), (first, 2), "by another process");
     }
 }

@@ -90,9 +90,11 @@ impl Feed {
         self.waiting_since.map(|since| since + settings.sample_interval.saturating_mul(intervals))
     }
 
-    /// Something was taken off the queue: what is left begins to wait now.
-    pub fn packed(&mut self) {
-        self.waiting_since = (!self.queue.is_empty()).then(Instant::now);
+    /// Something was taken off the queue: what is left begins to wait now. What was `overdue` with it has waited, and
+    /// goes next.
+    pub fn packed(&mut self, overdue: bool) {
+        let since = self.waiting_since.filter(|_| overdue).unwrap_or_else(Instant::now);
+        self.waiting_since = (!self.queue.is_empty()).then_some(since);
         self.end_flush();
     }
 
@@ -115,6 +117,7 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::tests::reading;
     use super::*;
     use crate::store::Page;
 
@@ -129,10 +132,25 @@ mod tests {
         feed.flush();
         feed.fetching_to_flush = true;
         feed.take(page(true), false);
-        feed.packed();
+        feed.packed(false);
         assert!(feed.wants_flush() && !feed.exhausted);
         feed.take(page(false), false);
         assert!(!feed.wants_flush() && feed.exhausted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_overdue_and_did_not_go_has_waited_and_what_is_left_of_a_full_message_has_not() {
+        let settings = Settings::from_file(&crate::config::Config::default());
+        for (overdue, waited) in [(true, true), (false, false)] {
+            let mut feed = Feed { waiting_since: Some(Instant::now()), ..Feed::default() };
+            feed.queue.push_back((Position::default(), reading(1)));
+            tokio::time::advance(settings.sample_interval).await;
+            feed.packed(overdue);
+            assert_eq!(feed.linger(&settings) <= Some(Instant::now()), waited);
+            feed.queue.clear();
+            feed.packed(overdue);
+            assert_eq!(feed.linger(&settings), None);
+        }
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl Promises {
         }
     }
 
+    /// What does not fit into one message goes in this company from now on, whatever was promised.
+    pub fn cut(&mut self, group: Group) {
+        self.groups.retain(|whole| whole.first != group.first);
+        self.groups.push_back(group);
+    }
+
     /// Those that `per_message` would not make again, as they are kept in the store: they have to outlive the process.
     pub fn unusual(&self, per_message: usize) -> Option<String> {
         let texts =
@@ -85,6 +91,9 @@ mod tests {
             (promises.length(at(1)), promises.length(at(6)), promises.length(at(2))),
             (Some(5), Some(3), None)
         );
+        promises.cut(Group { first: at(6), length: 2 });
+        assert_eq!(promises.length(at(6)), Some(2));
+        promises.cut(Group { first: at(6), length: 3 });
         promises.kept(at(5));
         assert_eq!((promises.length(at(1)), promises.length(at(6))), (None, Some(3)));
         promises.add(Group { first: at(9), length: 2 });

@@ -115,6 +115,27 @@ async fn a_message_that_is_not_full_goes_after_as_many_intervals_as_it_has_readi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_message_that_the_hub_would_not_take_goes_in_parts_at_once_and_the_batch_cuts_none() {
+    let hub = hub();
+    let device = "d".repeat(128);
+    hub.add_device(&device);
+    for (device, altitude, messages) in [(device.as_str(), Some(120.0), 2), ("roof", None, 1)] {
+        let before = hub.count();
+        let mut plan = Plan { device: device.into(), ..still(&hub) };
+        plan.config.station.altitude = altitude;
+        plan.config.telemetry.readings_per_message = if messages == 1 { 200 } else { 1000 };
+        let count = plan.config.telemetry.readings_per_message as u64;
+        let mut rig = Rig::start(&hub, plan);
+        rig.append(count).await;
+        rig.online(seconds(10)).await;
+        // An interval is a minute.
+        rig.all_accepted(seconds(10)).await;
+        assert_eq!(hub.count() - before, messages);
+        rig.stop_cloud().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readings_that_went_together_go_together_again() {
     let hub = hub();
     let mut plan = still(&hub);

@@ -77,17 +77,17 @@ impl Drain<'_> {
         // A slow uplink cuts no message: it would cost its group, and each message is metered.
         let items = shared.uplink.limit(usual).max(settings.readings_per_message);
         let items = shared.suspicion.limit(usual).min(items);
+        let overdue = self.feed.queue.len() < settings.readings_per_message;
+        let overdue = overdue && self.feed.message_is_due(&settings);
         let bounds = Bounds {
             messages: shared.batch.min(shared.pace.most()),
             items,
             bytes: shared.most_bytes,
             per_message: settings.readings_per_message,
-            flush: (self.feed.queue.len() < settings.readings_per_message
-                && self.feed.message_is_due(&settings))
-                || shared.suspicion.is_careful(),
+            flush: overdue || shared.suspicion.is_careful(),
         };
         let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.promises);
-        self.feed.packed();
+        self.feed.packed(overdue);
         packed
     }
 }
