@@ -212,7 +212,10 @@ impl<'a> Drain<'a> {
             fetched = ready(&mut self.feed.fetching), if self.feed.fetching.is_some() => {
                 self.feed.fetching = None;
                 match fetched {
-                    Ok(fetched) => self.feed.take(fetched, self.window.carries_events()),
+                    Ok((events, page, noted)) => {
+                        self.shared.remember(noted);
+                        self.feed.take((events, page), self.window.carries_events());
+                    }
                     Err(error) => _ = self.halt.get_or_insert(End::HeldUp(error)),
                 }
             }

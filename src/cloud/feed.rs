@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::deadline;
+use super::drain::PARTIAL;
 use super::error::CloudError;
 use crate::reading::Reading;
 use crate::settings::Settings;
@@ -19,7 +20,8 @@ const PAGE: usize = 1000;
 /// Events sent at once at most.
 pub const EVENTS: usize = 50;
 
-type Fetched = Result<(Vec<Event>, Page), CloudError>;
+/// Events, readings, and what was noted of which readings go together, where that was asked.
+type Fetched = Result<(Vec<Event>, Page, Option<String>), CloudError>;
 
 /// See the module.
 #[derive(Default)]
@@ -48,16 +50,26 @@ impl Feed {
         self.fetching.is_none() && !self.exhausted && self.queue.len() < PAGE
     }
 
-    /// Asks for the next page, and for events if none are on their way.
-    pub fn fetch(&mut self, store: &StoreHandle, within: Duration, usual: usize, events: bool) {
+    /// Asks for the next page, for events if none are on their way, and for what the process before this one has noted:
+    /// without it no reading is taken. A store that does not work, or is being salvaged, hands none out either.
+    pub fn fetch(&mut self, store: &StoreHandle, within: Duration, usual: usize, events: bool, noted: bool) {
         self.fetching_to_flush = self.flush;
         let (store, after, limit) = (store.clone(), self.cursor, PAGE.min(usual));
         let events = events && self.events.is_empty();
         self.fetching = Some(Box::pin(async move {
             // Asked together, answered in one go.
             let events = async { if events { store.pending_events(EVENTS).await } else { Ok(Vec::new()) } };
-            let both = async { tokio::try_join!(events, store.pending(after, limit)) };
-            deadline::on_disk("read what is pending", within, both).await
+            let noted = async { Ok(if noted { Some(store.value(PARTIAL).await) } else { None }) };
+            let all = async {
+                let (events, noted, page) = tokio::try_join!(events, noted, store.pending(after, limit))?;
+                let noted = match noted {
+                    Some(Err(error)) if !page.readings.is_empty() => return Err(error),
+                    Some(Ok(text)) => Some(text.unwrap_or_default()),
+                    Some(Err(_)) | None => None,
+                };
+                Ok((events, page, noted))
+            };
+            deadline::on_disk("read what is pending", within, all).await
         }));
     }
 

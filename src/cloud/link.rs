@@ -83,6 +83,8 @@ pub struct Shared {
     pub not_aside: Outage,
     pub uplink: Uplink,
     pub promises: Promises,
+    /// What the process before this one had noted of them is among them.
+    pub remembered: bool,
     /// Readings in one message when the last one was sent.
     pub grouped_by: usize,
     /// What the hub has accepted and the store does not know yet.
@@ -109,6 +111,14 @@ impl Shared {
     /// Readings in one transfer when all is well: a message of several readings always fits.
     pub fn usual(&self) -> usize {
         self.batch.max(self.settings.borrow().readings_per_message).max(1)
+    }
+
+    /// What the process before this one had noted of which readings go together, where it was read.
+    pub fn remember(&mut self, noted: Option<String>) {
+        if let Some(noted) = noted {
+            self.promises.remember(&noted);
+            self.remembered = true;
+        }
     }
 
     pub fn is_stopping(&self) -> bool {

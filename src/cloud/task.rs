@@ -20,7 +20,6 @@ use super::cbs::Cbs;
 use super::connection::{Connection, LinkOptions};
 use super::deadline::{Limits, beating};
 use super::dial::Dialer;
-use super::drain;
 use super::error::{Cause, CloudError};
 use super::hub_time::{self, Compared};
 use super::link::{Gate, Shared, stopped};
@@ -119,6 +118,7 @@ impl Running {
             not_aside: Outage::default(),
             uplink: Uplink::default(),
             promises: Promises::default(),
+            remembered: false,
             grouped_by: task.settings.borrow().readings_per_message,
             acknowledging: Acknowledging::default(),
             pace: Pace::new(task.telemetry.max_messages_per_second),
@@ -146,14 +146,7 @@ impl Running {
 
     async fn run(&mut self) {
         self.await_clock().await;
-        let mut remembered = false;
         while !self.shared.is_stopping() {
-            // Messages of several readings that were on their way when the last process ended. While a salvage is under
-            // way nobody knows; nor are readings handed out.
-            if !remembered && let Ok(text) = self.shared.store.value(drain::PARTIAL).await {
-                self.shared.promises.remember(&text.unwrap_or_default());
-                remembered = true;
-            }
             self.shared.report.connecting();
             let error = match self.connect().await {
                 Err(error) => error,

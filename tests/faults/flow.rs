@@ -156,6 +156,41 @@ async fn readings_that_went_together_go_together_again() {
     assert_eq!((account.readings, account.duplicates), (34, 4));
 }
 
+/// The process before this one has noted it, and the store cannot be opened before this one is online.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readings_that_went_together_go_together_again_from_a_store_that_comes_late() {
+    let hub = hub();
+    let plan = || {
+        let mut plan = still(&hub);
+        plan.config.telemetry.readings_per_message = 10;
+        plan
+    };
+    let mut rig = Rig::start(&hub, plan());
+    rig.online(seconds(10)).await;
+    hub.fault(Fault::AckLost { how: Cut::Rst }.times(1));
+    hub.fault(Fault::BlackHole { existing: false, new: true });
+    rig.append(4).await;
+    rig.until_stored(4, seconds(5)).await;
+    rig.flush.notify_one();
+    hub.wait_for(1, seconds(5)).await.unwrap();
+    let folder = rig.cut_off().await;
+    hub.clear_faults();
+
+    let lock = folder.path().join("readings.db.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let mut rig = Rig::start(&hub, Plan { folder: Some(folder), ..plan() });
+    rig.append(30).await;
+    rig.online(seconds(10)).await;
+    rig.until("the store's trouble", seconds(5), |status| status.reason.is_some()).await;
+    std::fs::remove_dir(&lock).unwrap();
+    rig.until_stored(34, seconds(30)).await;
+    rig.all_accepted(seconds(20)).await;
+    // Another message-id for one of the four would fail the account.
+    let account = rig.finish(&hub, seconds(5)).await;
+    assert_eq!((account.readings, account.duplicates), (34, 4));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_second_sees_more_messages_than_the_ceiling_and_the_backlog_has_an_eta() {
     let hub = hub();

@@ -90,6 +90,8 @@ pub struct Plan {
     /// Time between two samples; none: no sensor runs.
     pub every: Option<Duration>,
     pub seed: u64,
+    /// With the store that another station has left there.
+    pub folder: Option<tempfile::TempDir>,
 }
 
 impl Plan {
@@ -112,6 +114,7 @@ impl Plan {
             clock: Hands::right(),
             every: Some(Duration::from_millis(20)),
             seed: 1,
+            folder: None,
         }
     }
 }
@@ -141,7 +144,7 @@ impl Rig {
             // The second station of a process finds it set already.
             drop(tracing_subscriber::fmt().with_writer(std::io::stderr).try_init());
         }
-        let folder = tempfile::tempdir().unwrap();
+        let folder = plan.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let key_file = folder.path().join("device.connection");
         write_key(&key_file, &hub.connection_string(&plan.device).unwrap_or_else(|| stranger(&plan.device)));
         plan.config.identity.key_file = key_file.clone();
@@ -356,6 +359,14 @@ impl Rig {
                 break;
             }
         }
+    }
+
+    /// The cloud task ends in the middle of what it does; what the store holds stays.
+    pub async fn cut_off(mut self) -> tempfile::TempDir {
+        self.cloud.abort();
+        self.quiet().await;
+        self.store.close().await.unwrap();
+        self.folder
     }
 
     pub async fn stop_cloud(&mut self) {

@@ -29,7 +29,8 @@ impl Drain<'_> {
         self.shared.store_news.mark_unchanged();
         let shared = &self.shared;
         let events = !self.window.carries_events() && !shared.acknowledging.tells_of_events();
-        self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events);
+        let noted = !shared.remembered;
+        self.feed.fetch(&shared.store, shared.limits.turn, shared.usual(), events, noted);
     }
 
     pub(super) fn may_send(&self) -> bool {
