@@ -29,6 +29,12 @@ pub fn error(error: &anyhow::Error) {
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
+/// Tells on standard error what a command is waiting for.
+pub fn note(text: impl std::fmt::Display) {
+    // Nobody is left to tell when standard error is closed.
+    drop(io::stderr().write_all(format!("weather-station: {text}\n").as_bytes()));
+}
+
 /// `export | head` is not a failure.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error

@@ -1,6 +1,7 @@
 //! `provision`: identity into the TPM, shown, removed. A key comes from a file or standard input, never as an argument.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::config::{Config, IdentitySource};
 use crate::identity::key_file::BYTE_ORDER_MARK;
 use crate::identity::provision::{self, ProvisionRequest};
 use crate::identity::{self, Identity, dps};
+use crate::news::News;
 use crate::station;
 
 /// One of five things to do.
@@ -125,8 +127,32 @@ fn by_the_service(config: &Config) -> anyhow::Result<()> {
     };
     let limits = cloud::Limits::default();
     let visit = cloud::visit_provisioning_service(&service, &limits);
+    let visit = telling(visit, service.trouble.subscribe(), |why| {
+        output::note(format_args!("{why}, Ctrl-C ends it"));
+    });
     let Identity { host, device_id } = runtime::start()?.block_on(visit)?;
     output::line(format_args!("slot {} of the TPM is {device_id} at {host}", config.identity.slot))
+}
+
+/// A visit may take a quarter of an hour: whoever waits for it is told why, each reason once.
+async fn telling<T>(
+    visit: impl Future<Output = T>,
+    mut trouble: watch::Receiver<Option<dps::Trouble>>,
+    mut tell: impl FnMut(&str),
+) -> T {
+    let mut news = News::default();
+    tokio::pin!(visit);
+    loop {
+        tokio::select! {
+            visited = &mut visit => return visited,
+            Ok(()) = trouble.changed() => {
+                let why = trouble.borrow_and_update().as_ref().map(|trouble| trouble.why.clone());
+                if let Some(why) = why && news.is_news(why.clone()) {
+                    tell(&why);
+                }
+            }
+        }
+    }
 }
 
 fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
@@ -179,4 +205,34 @@ fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
         format!("{} is not text: expected a device connection string or a key in base64", file.display())
     })?;
     Ok(Zeroizing::new(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::status::Failure;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_service_is_told_each_reason_once_and_as_it_comes() {
+        let begin = tokio::time::Instant::now();
+        let trouble = watch::Sender::default();
+        let reasons = trouble.subscribe();
+        let visit = async {
+            for why in ["no connection", "no connection", "it is busy", "no connection"] {
+                sleep(Duration::from_secs(60)).await;
+                trouble.send_replace(Some(dps::Trouble { why: why.into(), failure: Failure::Network }));
+            }
+            sleep(Duration::from_secs(60)).await;
+            "assigned"
+        };
+        let mut told = Vec::new();
+        let visited =
+            telling(visit, reasons, |why| told.push((begin.elapsed().as_secs(), why.to_owned()))).await;
+        assert_eq!(visited, "assigned");
+        assert_eq!(told, [(60, "no connection".to_owned()), (180, "it is busy".to_owned())]);
+    }
 }

@@ -204,8 +204,10 @@ fn explain(error: &CloudError, class: Class) -> String {
         Class::Stolen => {
             "; another station signs in with this identity: give each station its own (`provision`)"
         }
-        // The service's own words say what to do.
-        Class::Identity if matches!(error.cause, Cause::Unassigned(_)) => "",
+        // The service's own words say what to do, to whoever runs `provision --dps` as well; there nothing tries again.
+        Class::Identity if matches!(error.cause, Cause::Unassigned(_)) => {
+            " (the station tries again by itself)"
+        }
         Class::Identity => "; check that the device exists and is enabled at the hub, or provision it again",
         Class::Quota if !says_quota(error) => {
             "; the hub is suspended, or does not allow this: see its page in the portal"

@@ -1,7 +1,7 @@
 //! The real program and its TPM: the commands that put an identity in, and the running station that meets a
 //! new one.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -231,6 +231,38 @@ async fn a_station_that_waits_for_the_provisioning_service_says_what_it_waits_fo
     assert_eq!(status["identity"]["source"], "tpm");
     let reason = status["identity"]["reason"].as_str().unwrap();
     assert!(reason.contains("the device key in slot 0 is not there"), "{reason}");
+}
+
+#[test]
+fn provision_by_the_service_says_at_once_what_it_waits_for() {
+    let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let config = folder.path().join("station.toml");
+    let text = format!(
+        "[identity]\ntcti = \"{}\"\n[provisioning]\nid_scope = \"0ne00000000\"\nendpoint = \"{endpoint}\"\n",
+        tpm.tcti()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut child = binary()
+        .arg("--config")
+        .arg(&config)
+        .args(["provision", "--dps"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It goes on for minutes.
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        said.starts_with(&format!("weather-station: asking the provisioning service {endpoint}: ")),
+        "{said}"
+    );
+    assert!(
+        said.contains("no connection: ") && said.ends_with("; it is asked again, Ctrl-C ends it\n"),
+        "{said}"
+    );
 }
 
 /// The README promises it. It takes what it says: the station looks each 15 s. At another pace it is a test of faults.

@@ -114,7 +114,7 @@ fn the_advice_is_about_what_the_hub_says() {
         (told("amqp:not-found"), device),
         (told("com.microsoft:device-container-throttled"), "; the hub asks the station to slow down"),
         (told("amqp:internal-error"), ""),
-        (Cause::Unassigned(Box::new(Unassigned::from(unassigned))), ""),
+        (Cause::Unassigned(Box::new(Unassigned::from(unassigned))), " (the station tries again by itself)"),
     ] {
         let error = CloudError::new("be let in", cause);
         assert_eq!(explain(&error, error.class()), format!("{error}{advice}"));

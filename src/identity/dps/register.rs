@@ -81,9 +81,7 @@ impl Service {
         let mut not_before = None;
         let visited = timeout_at(deadline, self.visit(&mut not_before)).await.unwrap_or_else(|_| {
             let limit = self.limits.visit.as_secs();
-            Err(self
-                .failed(format!("it came to no end within {limit} s; the station tries again by itself"))
-                .into())
+            Err(self.failed(format!("it came to no end within {limit} s")).into())
         });
         visited.map_err(|error| error.not_before(not_before))
     }
@@ -202,8 +200,7 @@ impl Service {
             if failures >= self.limits.failures {
                 return Err(self
                     .failed(format!(
-                        "{why}; is provisioning.endpoint right, and does a firewall let port {port} through? The \
-                         station tries again by itself"
+                        "{why}; is provisioning.endpoint right, and does a firewall let port {port} through?"
                     ))
                     .into());
             }
