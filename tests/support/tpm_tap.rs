@@ -25,14 +25,22 @@ struct Line {
     left: Option<usize>,
     /// What happens at the cut.
     on_cut: Option<Box<dyn FnOnce() + Send>>,
+    /// What happens before the next command of this code passes.
+    before: Option<(u32, Box<dyn FnOnce() + Send>)>,
+}
+
+impl Line {
+    fn to(tpm: &Swtpm) -> Self {
+        let tpm = tpm.port();
+        Self { tpm, recorded: vec![], commands: vec![], left: None, on_cut: None, before: None }
+    }
 }
 
 impl TpmTap {
     /// Between the caller and `tpm`.
     pub fn new(tpm: &Swtpm) -> Self {
         let (port, [data, control]) = bound_pair();
-        let line = Line { tpm: tpm.port(), recorded: vec![], commands: vec![], left: None, on_cut: None };
-        let line = Arc::new(Mutex::new(line));
+        let line = Arc::new(Mutex::new(Line::to(tpm)));
         for (listener, is_data) in [(data, true), (control, false)] {
             let line = Arc::clone(&line);
             std::thread::spawn(move || {
@@ -60,8 +68,7 @@ impl TpmTap {
 
     /// Points the tap at another TPM, forgets the record, and lets everything through again.
     pub fn reset(&self, tpm: &Swtpm) {
-        let mut line = self.line.lock().expect("the line");
-        *line = Line { tpm: tpm.port(), recorded: vec![], commands: vec![], left: None, on_cut: None };
+        *self.line.lock().expect("the line") = Line::to(tpm);
     }
 
     /// After `commands` more commands have been carried out, the answer to the last one is withheld, `then`
@@ -70,6 +77,11 @@ impl TpmTap {
         let mut line = self.line.lock().expect("the line");
         line.left = Some(commands);
         line.on_cut = Some(Box::new(then));
+    }
+
+    /// Runs `then` before the next command of this code passes, while nothing else does.
+    pub fn before(&self, code: u32, then: impl FnOnce() + Send + 'static) {
+        self.line.lock().expect("the line").before = Some((code, Box::new(then)));
     }
 
     /// Everything that crossed, both ways.
@@ -94,6 +106,10 @@ fn commands(mut client: TcpStream, tpm: u16, line: &Mutex<Line>) -> std::io::Res
             }
             return Ok(());
         }
+        let code = u32::from_be_bytes(command[6..10].try_into().expect("four bytes"));
+        if let Some((_, then)) = line.before.take_if(|(wanted, _)| *wanted == code) {
+            then();
+        }
         let upstream = match &mut upstream {
             Some(upstream) => upstream,
             none => none.insert(TcpStream::connect(("127.0.0.1", tpm))?),
@@ -102,7 +118,7 @@ fn commands(mut client: TcpStream, tpm: u16, line: &Mutex<Line>) -> std::io::Res
         let answer = message(upstream)?;
         line.recorded.extend_from_slice(&command);
         line.recorded.extend_from_slice(&answer);
-        line.commands.push(u32::from_be_bytes(command[6..10].try_into().expect("four bytes")));
+        line.commands.push(code);
         if let Some(left) = &mut line.left {
             *left -= 1;
             if *left == 0 {

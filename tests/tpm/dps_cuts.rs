@@ -20,7 +20,7 @@ const TCTI: &str = "WEATHER_STATION_TEST_REGISTER_THROUGH";
 const ENDPOINT: &str = "WEATHER_STATION_TEST_ENDPOINT";
 const CA_FILE: &str = "WEATHER_STATION_TEST_CA_FILE";
 /// The commands before the last so many only read, load and sign: they are cut here and there.
-const INSTALLING: usize = 45;
+const INSTALLING: usize = 53;
 
 /// The process that is killed. Without the variables it is an ordinary test that has nothing to do.
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The identity in a real (software) TPM, looked at from outside with tpm2-tools. One swtpm per test.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod at_once;
 mod cuts;
 mod dps;
 mod dps_clock;

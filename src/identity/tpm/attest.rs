@@ -21,6 +21,7 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::context::Tpm;
 use super::layout;
+use super::lock::Lock;
 use super::provision::{self, Mark, Occupant};
 use crate::identity::{Identity, IdentityError};
 
@@ -40,6 +41,7 @@ pub struct ServiceKey {
 /// Reads both keys; makes and keeps what is not there. A key that is there is never made anew: the
 /// enrollment names it.
 pub fn keys(tcti: &str) -> Result<Keys, IdentityError> {
+    let _lock = Lock::take(tcti)?;
     let mut tpm = Tpm::open(tcti)?;
     let srk = provision::storage_root_key(&mut tpm)?;
     let ek = endorsement_key(&mut tpm)?;
@@ -98,10 +100,11 @@ pub fn sign(tcti: &str, key: &ServiceKey, data: &[u8]) -> Result<[u8; 32], Ident
 /// Makes it the slot's key, with this name, marked as the service's. An older key goes only when this one
 /// has been loaded and kept.
 pub fn keep(tcti: &str, slot: u8, key: &ServiceKey, identity: &Identity) -> Result<(), IdentityError> {
+    let _lock = Lock::take(tcti)?;
     let mut tpm = Tpm::open(tcti)?;
     slot_is_ours(&mut tpm, slot)?;
     let loaded = load(&mut tpm, key, "loading the key that the provisioning service made")?;
-    provision::install(&mut tpm, slot, loaded.into(), identity, Mark::ByService)
+    provision::install(tpm, slot, loaded, identity, Mark::ByService)
 }
 
 /// Whether the slot's identity came from the service.

@@ -39,6 +39,13 @@ impl Tpm {
         Ok(Self { context, tcti: tcti.to_owned() })
     }
 
+    /// Closes it and opens it again: libtss2 remembers what it saw at a handle, and fails where that has changed.
+    pub(super) fn anew(self) -> Result<Self, IdentityError> {
+        let tcti = self.tcti.clone();
+        drop(self);
+        Self::open(&tcti)
+    }
+
     /// Runs commands with the empty password, and names what goes wrong.
     pub(super) fn run<T>(
         &mut self,

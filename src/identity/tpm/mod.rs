@@ -6,6 +6,7 @@ pub mod attest;
 pub mod context;
 pub mod errors;
 pub mod layout;
+mod lock;
 pub mod provision;
 pub mod show;
 pub mod sign;

@@ -10,17 +10,18 @@
 //!
 //! So the old key goes only when the new one is in, and a name is never there together with another
 //! identity's key. A rerun finds what a cut left and goes on from there: a staging object without a name
-//! is an unfinished provisioning.
+//! is an unfinished provisioning. The lock is held from the look at what is there to the last step.
 
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
-use tss_esapi::handles::{KeyHandle, ObjectHandle, SessionHandle};
+use tss_esapi::handles::{KeyHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{SensitiveData, SymmetricDefinition};
+use tss_esapi::structures::{Name, SensitiveData, SymmetricDefinition};
 
 use super::context::Tpm;
+use super::lock::Lock;
 use super::{layout, sign};
 use crate::identity::connection_string::ProvisionRequest;
 use crate::identity::{Identity, IdentityError};
@@ -28,6 +29,7 @@ use crate::identity::{Identity, IdentityError};
 /// Puts an identity into a slot. The same host and device id again (a new key, or a rerun) needs no
 /// `force`; anything else that is in the slot does.
 pub fn provision(tcti: &str, slot: u8, request: &ProvisionRequest, force: bool) -> Result<(), IdentityError> {
+    let _lock = Lock::take(tcti)?;
     let mut tpm = Tpm::open(tcti)?;
     let occupant = occupant(&mut tpm, slot)?;
     if !force {
@@ -35,11 +37,12 @@ pub fn provision(tcti: &str, slot: u8, request: &ProvisionRequest, force: bool) 
     }
     let srk = storage_root_key(&mut tpm)?;
     let key = import(&mut tpm, srk, request)?;
-    install(&mut tpm, slot, key.into(), &request.identity(), Mark::ByHand)
+    install(tpm, slot, key, &request.identity(), Mark::ByHand)
 }
 
 /// Removes a slot's name, key and mark. What is not there is fine; the SRK stays.
 pub fn clear(tcti: &str, slot: u8) -> Result<(), IdentityError> {
+    let _lock = Lock::take(tcti)?;
     let mut tpm = Tpm::open(tcti)?;
     tpm.nv_remove(layout::name(slot))?;
     tpm.evict(layout::key(slot))?;
@@ -93,11 +96,11 @@ pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityErro
     })
 }
 
-/// The step that all ways in share: a loaded key becomes the slot's key, with this name.
+/// The step that all ways in share: a loaded key becomes the slot's key, with this name. Under the lock.
 pub(super) fn install(
-    tpm: &mut Tpm,
+    mut tpm: Tpm,
     slot: u8,
-    key: ObjectHandle,
+    key: KeyHandle,
     identity: &Identity,
     mark: Mark,
 ) -> Result<(), IdentityError> {
@@ -108,17 +111,41 @@ pub(super) fn install(
     // the leftover is the last key there is, and the new key goes straight to its place.
     if tpm.persistent(layout::key(slot))?.is_some() || tpm.persistent(layout::staging(slot))?.is_none() {
         tpm.evict(layout::staging(slot))?;
-        tpm.persist(key, layout::staging(slot))?;
+        tpm.persist(key.into(), layout::staging(slot))?;
     }
     if mark == Mark::ByHand {
         tpm.nv_remove(layout::mark(slot))?;
     }
     tpm.nv_remove(layout::name(slot))?;
     tpm.evict(layout::key(slot))?;
-    tpm.persist(key, layout::key(slot))?;
+    tpm.persist(key.into(), layout::key(slot))?;
     tpm.nv_create(layout::name(slot), format!("{}/{}", identity.host, identity.device_id).as_bytes())?;
     tpm.evict(layout::staging(slot))?;
-    tpm.ask("freeing the TPM's memory", |context| context.flush_context(key))
+    let (_, installed) = tpm.public(key)?;
+    tpm.ask("freeing the TPM's memory", |context| context.flush_context(key.into()))?;
+    look_again(tpm.anew()?, slot, &installed, identity)
+}
+
+/// Whoever the lock does not keep out may have been there in between. Two keys never have the same name in a TPM, which
+/// is a hash over a seed and the key.
+fn look_again(mut tpm: Tpm, slot: u8, installed: &Name, identity: &Identity) -> Result<(), IdentityError> {
+    let key = match tpm.persistent(layout::key(slot))? {
+        Some(key) => Some(tpm.public(key)?.1),
+        None => None,
+    };
+    let named = match sign::read_identity(&mut tpm, slot) {
+        Ok(named) => named == *identity,
+        Err(IdentityError::NotProvisioned { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    if named && key.as_ref() == Some(installed) {
+        return Ok(());
+    }
+    Err(IdentityError::failed(
+        format!("provisioning slot {slot} for device {:?} at {}", identity.device_id, identity.host),
+        "something else changed the slot at the same time, and what is in it now may not fit together; see that \
+         nothing else uses this slot of the TPM, and provision it again with --force",
+    ))
 }
 
 /// The SRK, made and kept if there is none. One that is there is used as it is: other keys hang on it.
