@@ -131,6 +131,7 @@ mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::path::Path;
+    use std::sync::mpsc;
 
     use super::*;
     use crate::clock::SystemClock;
@@ -256,20 +257,26 @@ mod tests {
         assert!(!desk.was_replaced().await, "it is away");
     }
 
+    /// Does not answer until somebody speaks, as a TPM that hangs.
+    struct Hanging(mpsc::Receiver<()>);
+
+    impl Signer for Hanging {
+        fn identity(&mut self) -> Result<Identity, IdentityError> {
+            // From then on it is an error at once: nobody can speak any more.
+            let _spoken = self.0.recv();
+            Ok(Identity { host: "hub".into(), device_id: "roof".into() })
+        }
+
+        fn sign(&mut self, _: &[u8]) -> Result<[u8; 32], IdentityError> {
+            Ok([0; 32])
+        }
+    }
+
     #[tokio::test]
     async fn a_signer_that_hangs_is_given_up_and_taken_up_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let key_file = folder.path().join("key");
-        // Opening it blocks until somebody writes, as a TPM that does not answer would.
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &key_file,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-        let mut desk = desk(&key_file);
+        let mut desk = desk(Path::new("/nonexistent"));
+        let (speak, silent) = mpsc::channel();
+        desk.state = State::Idle(Box::new(Hanging(silent)));
         for _ in 0..2 {
             let error = desk.identity().await.unwrap_err();
             assert!(matches!(error.cause, Cause::SignerStuck(_)), "{error}");
@@ -277,11 +284,7 @@ mod tests {
         // Dropped half-way: the call that runs is not forgotten, and no second one is begun beside it.
         drop(tokio::time::timeout(Duration::from_millis(20), desk.identity()).await);
         assert!(matches!(desk.state, State::Busy(_)));
-        let fifo = key_file.clone();
-        let opening = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo));
-        opening.await.unwrap().unwrap();
-        std::fs::remove_file(&key_file).unwrap();
-        write(&key_file);
+        drop(speak);
         assert_eq!(desk.identity().await.unwrap().device_id, "roof");
     }
 }

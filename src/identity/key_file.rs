@@ -2,9 +2,9 @@
 //! reads. Anybody who can read the file, or the card it is on, can be this device: that is what a TPM
 //! is for. Reads the file anew each time, so that a replaced file is picked up.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -77,7 +77,8 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
         };
         IdentityError::because(doing(), remedy, error)
     };
-    let mut file = File::open(path).map_err(failed)?;
+    // Not waiting, which opening a pipe does until somebody writes into it.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
     // Asked of the open file, so that it cannot be exchanged between the question and the reading.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {

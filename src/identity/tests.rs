@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -201,4 +202,19 @@ fn a_key_file_signs_and_is_read_anew_and_nobody_else_may_read_it() {
     );
     let mut signer = KeyFileSigner::new(folder.path());
     assert!(signer.identity().unwrap_err().to_string().contains("expected a plain file"));
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_key_file_is_refused_and_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let (refused_tx, refused) = channel();
+    // Left behind should it wait.
+    std::thread::spawn(move || {
+        refused_tx.send(KeyFileSigner::new(&path).identity().unwrap_err().to_string())
+    });
+    let refused = refused.recv_timeout(Duration::from_secs(10)).expect("an answer, though nobody writes");
+    assert!(refused.contains("expected a plain file"), "{refused}");
 }
