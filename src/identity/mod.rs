@@ -55,7 +55,12 @@ pub enum IdentityError {
     /// The TPM holds no key or no name in this slot.
     #[error("{what} in slot {slot} is not there: run `weather-station provision`")]
     NotProvisioned { slot: u8, what: &'static str },
-    /// The same without a TPM.
+    /// The same, but what the slot holds instead is replaced on demand only.
+    #[error(
+        "{what} in slot {slot} is not there, as it holds {holds}: run `weather-station provision --force` if that may go"
+    )]
+    Foreign { slot: u8, what: &'static str, holds: &'static str },
+    /// Without a TPM: no key file.
     #[error(
         "reading the key file {}: there is no such file; write the device's connection string into it (mode 0600), \
          or set identity.key_file to where it is",
@@ -83,7 +88,7 @@ pub enum IdentityError {
 impl IdentityError {
     /// There is no identity; otherwise nobody answers who could tell, or what he tells is of no use.
     pub fn is_not_provisioned(&self) -> bool {
-        matches!(self, Self::NotProvisioned { .. } | Self::NoKeyFile { .. })
+        matches!(self, Self::NotProvisioned { .. } | Self::Foreign { .. } | Self::NoKeyFile { .. })
     }
 
     fn failed(doing: impl Into<String>, remedy: impl Into<String>) -> Self {

@@ -65,7 +65,10 @@ pub fn busy() -> Response {
 
 fn holds(shown: &Shown) -> String {
     let Some(Identity { host, device_id }) = &shown.identity else {
-        let reason = shown.reason.as_deref().unwrap_or("The TPM holds no identity yet");
+        // The reason names the option of a command; here it is a box.
+        let foreign = shown.foreign.map(|foreign| format!("The TPM holds {foreign}"));
+        let reason =
+            foreign.as_deref().or(shown.reason.as_deref()).unwrap_or("The TPM holds no identity yet");
         return format!("<p>{}.</p>", escape(reason.trim_end_matches('.')));
     };
     let key = shown.key.as_ref().map_or("missing", |key| key.can_leave.as_str());

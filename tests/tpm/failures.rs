@@ -235,6 +235,47 @@ fn what_others_put_into_the_slot_is_replaced_with_force_only() {
 }
 
 #[test]
+fn half_an_identity_is_not_provisioned_and_the_first_text_says_where_it_takes_force() {
+    let no_name: &[_] = &["tpm2_nvundefine", "0x1400100"];
+    let no_key: &[_] = &["tpm2_evictcontrol", "-C", "o", "-c", "0x81000100"];
+    let half = |tpm: Swtpm, gone: &[&str]| {
+        tpm.tool_ok(tpm.state(), gone[0], &gone[1..]);
+        tpm
+    };
+    let others = || {
+        let tpm = Swtpm::new();
+        provision_like_the_predecessor(&tpm, 0, "hub/station", &KEY_A);
+        tpm
+    };
+    let mark = |tpm: &Swtpm| tpm.tool_ok(tpm.state(), "tpm2_nvdefine", &["0x1400110", "-C", "o", "-s", "3"]);
+    let [name, key] = ["the hub's and the device's name", "the device key"];
+    let [only_key, only_name] = ["a device key without a name", "a name without a device key"];
+    for (tpm, missing, foreign) in [
+        (half(provisioned(), no_name), name, None),
+        (half(provisioned(), no_key), key, Some(only_name)),
+        // Imported, as every key of the provisioning service is, whoever asked it.
+        (half(others(), no_name), name, Some(only_key)),
+    ] {
+        let not_provisioned = format!("{missing} in slot 0 is not there: run `weather-station provision`");
+        let text = identity(&tpm.tcti());
+        assert_eq!(provision::show(&tpm.tcti(), 0).unwrap().reason.as_ref(), Some(&text));
+        let Some(holds) = foreign else {
+            assert_eq!(text, not_provisioned);
+            attempt(&tpm, false).unwrap();
+            continue;
+        };
+        let force = "run `weather-station provision --force` if that may go";
+        assert_eq!(text, format!("{missing} in slot 0 is not there, as it holds {holds}: {force}"));
+        assert_says(&attempt(&tpm, false).unwrap_err(), &["the slot already holds", holds, "add --force"]);
+        // The station's own where the provisioning service put it there.
+        mark(&tpm);
+        assert_eq!(identity(&tpm.tcti()), not_provisioned);
+        attempt(&tpm, false).unwrap();
+        assert_eq!(hmac_by_tools(&tpm, 0, b"x"), hmac(&KEY_B, b"x"));
+    }
+}
+
+#[test]
 fn cleared_by_its_owner() {
     let tpm = provisioned();
     let mut signer = TpmSigner::new(&tpm.tcti(), 0);

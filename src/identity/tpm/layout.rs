@@ -106,6 +106,13 @@ pub fn is_device_key(public: &Public) -> bool {
     matches!(public, Public::KeyedHash { .. }) && public.object_attributes().sign_encrypt()
 }
 
+/// Whether it can be one that was made here by hand. What other programs put at slot 0's place (Azure's device code keeps
+/// the key there that the provisioning service gave it) was imported, and is fixed to nothing.
+pub fn is_made_here(public: &Public) -> bool {
+    let attributes = public.object_attributes();
+    is_device_key(public) && attributes.fixed_tpm() && attributes.fixed_parent()
+}
+
 /// An index of exactly `size` bytes, read and written by its own empty password, as the predecessor's.
 pub fn nv_public(index: u32, size: usize) -> tss_esapi::Result<NvPublic> {
     let attributes =

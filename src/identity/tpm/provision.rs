@@ -10,7 +10,7 @@
 //!
 //! So the old key goes only when the new one is in, and a name is never there together with another
 //! identity's key. A rerun finds what a cut left and goes on from there: a staging object without a name
-//! is an unfinished provisioning. The lock is held from the look at what is there to the last step.
+//! is an unfinished provisioning, as is a key that was made here (a rerun that was cut as well, or a clearing). The lock is held from the look at what is there to the last step.
 
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
@@ -76,13 +76,14 @@ pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityErro
     let key = tpm.persistent(layout::key(slot))?;
     let staging = tpm.persistent(layout::staging(slot))?;
     let named = tpm.nv_written(layout::name(slot))?;
-    let signs = match key {
+    let (signs, made_here) = match key {
         Some(key) => {
             let (public, _) = tpm.public(key)?;
-            layout::is_device_key(&public)
+            (layout::is_device_key(&public), layout::is_made_here(&public))
         }
-        None => false,
+        None => (false, false),
     };
+    let marked = tpm.nv(layout::mark(slot))?.is_some();
     Ok(match (key, signs, named) {
         (Some(_), false, _) => Occupant::Foreign("an object that is not a device key"),
         (Some(_), true, true) => match sign::read_identity(tpm, slot) {
@@ -90,6 +91,8 @@ pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityErro
             Err(_) => Occupant::Foreign("a device key with a name that cannot be read"),
         },
         _ if staging.is_some() => Occupant::Unfinished,
+        (Some(_), true, false) if made_here || marked => Occupant::Unfinished,
+        (None, _, true) if marked => Occupant::Unfinished,
         (Some(_), true, false) => Occupant::Foreign("a device key without a name"),
         (None, _, true) => Occupant::Foreign("a name without a device key"),
         (None, _, false) => Occupant::Nothing,
@@ -135,7 +138,7 @@ fn look_again(mut tpm: Tpm, slot: u8, installed: &Name, identity: &Identity) -> 
     };
     let named = match sign::read_identity(&mut tpm, slot) {
         Ok(named) => named == *identity,
-        Err(IdentityError::NotProvisioned { .. }) => false,
+        Err(IdentityError::NotProvisioned { .. } | IdentityError::Foreign { .. }) => false,
         Err(error) => return Err(error),
     };
     if named && key.as_ref() == Some(installed) {

@@ -63,7 +63,7 @@ pub fn show(tcti: &str, slot: u8) -> Result<Shown, IdentityError> {
     };
     let (identity, reason) = match (&key, sign::read_identity(&mut tpm, slot)) {
         (Some(_), Ok(identity)) => (Some(identity), None),
-        (None, Ok(_)) => (None, Some(IdentityError::NotProvisioned { slot, what: "the device key" })),
+        (None, Ok(_)) => (None, Some(sign::missing(&mut tpm, slot, "the device key")?)),
         (_, Err(error)) => (None, Some(error)),
     };
     let foreign = match occupant(&mut tpm, slot)? {

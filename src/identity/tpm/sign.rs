@@ -7,6 +7,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{MaxBuffer, Name};
 
 use super::context::Tpm;
+use super::provision::{self, Occupant};
 use super::{errors, layout};
 use crate::identity::connection_string::checked_identity;
 use crate::identity::{Identity, IdentityError, Signer};
@@ -99,9 +100,9 @@ struct DeviceKey {
 
 /// The slot's key, checked to be one that signs.
 fn device_key(tpm: &mut Tpm, slot: u8) -> Result<DeviceKey, IdentityError> {
-    let handle = tpm
-        .persistent(layout::key(slot))?
-        .ok_or(IdentityError::NotProvisioned { slot, what: "the device key" })?;
+    let Some(handle) = tpm.persistent(layout::key(slot))? else {
+        return Err(missing(tpm, slot, "the device key")?);
+    };
     let (public, name) = tpm.public(handle)?;
     if !layout::is_device_key(&public) {
         return Err(IdentityError::failed(
@@ -115,9 +116,9 @@ fn device_key(tpm: &mut Tpm, slot: u8) -> Result<DeviceKey, IdentityError> {
 
 /// The slot's `hostname/deviceId`. An empty device id stands for the predecessor's "hardware device id".
 pub(super) fn read_identity(tpm: &mut Tpm, slot: u8) -> Result<Identity, IdentityError> {
-    let content = tpm
-        .nv_read(layout::name(slot))?
-        .ok_or(IdentityError::NotProvisioned { slot, what: "the hub's and the device's name" })?;
+    let Some(content) = tpm.nv_read(layout::name(slot))? else {
+        return Err(missing(tpm, slot, "the hub's and the device's name")?);
+    };
     let text = std::str::from_utf8(&content).unwrap_or_default().trim_end_matches('\0');
     let (host, device_id) = text.split_once('/').unwrap_or((text, ""));
     if device_id.is_empty() {
@@ -125,6 +126,15 @@ pub(super) fn read_identity(tpm: &mut Tpm, slot: u8) -> Result<Identity, Identit
         return checked_identity(host, &device_id);
     }
     checked_identity(host, device_id)
+}
+
+/// Half an identity: what a cut left is taken up by a rerun, and what may be another program's only where provisioning
+/// is told that it may go.
+pub(super) fn missing(tpm: &mut Tpm, slot: u8, what: &'static str) -> Result<IdentityError, IdentityError> {
+    Ok(match provision::occupant(tpm, slot)? {
+        Occupant::Foreign(holds) => IdentityError::Foreign { slot, what, holds },
+        _ => IdentityError::NotProvisioned { slot, what },
+    })
 }
 
 /// SHA-256 over the slot as four little-endian bytes and the SRK's name, in hexadecimal (Limpet.cs,
