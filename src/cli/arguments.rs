@@ -56,10 +56,19 @@ pub fn file(value: &OsStr) -> Result<PathBuf, String> {
 /// What to say of wrong arguments where clap would repeat a secret that is among them.
 pub fn instead(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let said = error.to_string();
-    let texts = arguments.iter().map(|argument| argument.to_string_lossy());
-    let kind = texts.filter(|text| said.contains(&**text)).find_map(|text| secret_in(&text))?;
+    let repeated = |part: &&str| said.contains(part.trim_end_matches('='));
+    let kind = arguments.iter().find_map(|argument| {
+        let text = argument.to_string_lossy();
+        parts(&text).into_iter().filter(repeated).find_map(secret_in)
+    })?;
     Some(format!(
         "error: an argument is {kind} (not shown), and no command takes one: put it into a file, or on standard input \
          (`weather-station provision --help`)\n"
     ))
+}
+
+/// An argument, and what may be repeated of it alone: an option's name, and its value.
+fn parts(argument: &str) -> [&str; 3] {
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+    [argument, argument.trim_start_matches('-'), value]
 }

@@ -73,7 +73,7 @@ pub enum Command {
     /// Prove from messages exported from the hub that nothing is missing
     Verify {
         /// JSON lines: a message body, or an exported message, per line
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required = true, value_name = "FILE", value_parser = Checked(arguments::file))]
         files: Vec<PathBuf>,
     },
 }

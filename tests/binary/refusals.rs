@@ -40,6 +40,8 @@ fn wrong_arguments_end_with_64_and_help_with_0() {
 fn a_secret_among_the_arguments_is_not_repeated() {
     let string = "HostName=h;DeviceId=roof;SharedAccessKey=c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
     let key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
+    let [with_force, as_option, as_lifetime] =
+        ["--force=", "--", "--lifetime="].map(|option| format!("{option}{key}"));
     for (arguments, expected) in [
         (
             &["provision", "--connection-string-file", string][..],
@@ -57,7 +59,15 @@ fn a_secret_among_the_arguments_is_not_repeated() {
         (&["--config", string, "check"], "--config <FILE>: expected the path"),
         (&["provision", string], "an argument is a connection string (not shown)"),
         (&["provision", "--dps", key], "an argument is what could be a key (not shown)"),
+        (&["provision", "--dps", &with_force], "an argument is what could be a key (not shown)"),
+        (&["provision", &as_option], "an argument is what could be a key (not shown)"),
+        (
+            &["verify", key],
+            "<FILE>...: expected the path of a file, and this is what could be a key (not shown)",
+        ),
+        (&["verify", string], "this is a connection string (not shown)"),
         (&[string], "put it into a file"),
+        (&["token", &as_lifetime], "put it into a file"),
         (&["token", "--lifetime", string], "put it into a file"),
     ] {
         let output = binary().args(arguments).output().unwrap();
