@@ -15,8 +15,8 @@ use super::deadline::Bounded;
 use super::error::{Cause, CloudError};
 use crate::identity::sas_token::SasToken;
 
-/// Messages that the hub may send to one of our receivers before we have taken one.
-pub const CREDIT: u32 = 100;
+/// Messages that the hub may send to one of our receivers before we have taken one: more would only lie in memory.
+pub const CREDIT: u32 = 16;
 
 /// The two links of the `$cbs` node. Other links of the connection are not touched by a renewal.
 #[derive(Debug)]

@@ -17,9 +17,11 @@ use super::deadline::{Bounded, Limits};
 use super::error::{Cause, CloudError};
 use super::stream::{GuardedStream, Scissors, Wire};
 
-/// Frames that may wait between the library's tasks. Its default of 65,535 swallows the whole backlog into memory
-/// when the peer is dead.
-const FRAMES_WAITING: usize = 16;
+/// Frames that may wait between the library's tasks. Two of them wait for each other for ever once the queues between
+/// them are full both ways, so each holds what can be on its way: a megabyte of transfers in frames of 512 bytes, the
+/// smallest there are, or the messages that our credit allows. What a dead peer leaves in memory is bounded where
+/// transfers begin (`drain::next`), not here.
+const FRAMES_WAITING: usize = 4_096;
 
 /// Five minutes in the field: as long as a transfer of each size may keep a slow uplink busy, and a hub be throttled.
 const PATIENCE: u32 = 20;

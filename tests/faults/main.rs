@@ -7,6 +7,7 @@
 mod support;
 
 mod account;
+mod both_ways;
 mod conditions;
 mod every;
 mod flow;

@@ -22,6 +22,8 @@ pub struct Behaviour {
     pub stolen_condition: String,
     /// Milliseconds announced in `open` and enforced: a peer that is silent for longer is cut off. 0: none.
     pub idle_time_out: u32,
+    /// Announced in `open`, in bytes: what the peer sends comes in frames of at most this size. 64 KiB; 512 is the least.
+    pub max_frame_size: u32,
     /// Announced on every link, in bytes; larger transfers detach the link. 1 MiB.
     pub max_message_size: u64,
     /// Larger transfers are rejected. 256 KiB.
@@ -65,6 +67,7 @@ impl Default for Behaviour {
             on_stolen: OnStolen::DetachThenClose,
             stolen_condition: "amqp:link:stolen".into(),
             idle_time_out: 240_000,
+            max_frame_size: 65_536,
             max_message_size: 1024 * 1024,
             service_limit: 256 * 1024,
             credit: 1000,

@@ -112,7 +112,7 @@ where
     let mut acceptor = ConnectionAcceptor::builder()
         .container_id(format!("DeviceGateway_{}", uuid::Uuid::new_v4().simple()))
         .hostname("localhost".to_owned())
-        .max_frame_size(65_536)
+        .max_frame_size(hub.behaviour().max_frame_size)
         .channel_max(8191);
     let idle = hub.behaviour().idle_time_out;
     if idle > 0 {

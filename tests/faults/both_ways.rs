@@ -1,0 +1,51 @@
+//! What comes from the hub while a backlog goes to it: calls, changes of the twin, and many small frames either way.
+
+use futures_util::future::join_all;
+use hub_emulator::{Call, Emulator, Event, Fault, Options};
+use serde_json::{Value, json};
+
+use crate::flow::{seconds, still};
+use crate::rig::Rig;
+
+/// Calls so often at the same time; how many were answered.
+async fn burst(hub: &Emulator, calls: usize) -> usize {
+    let calls = (0..calls).map(|_| hub.invoke("roof", "getStatus", &Value::Null, seconds(5)));
+    join_all(calls).await.iter().filter(|answer| answer.is_ok()).count()
+}
+
+/// Waits until a change of the twin and a call would reach the station.
+async fn until_steered(hub: &Emulator) {
+    let (name, payload) = ("getStatus".to_owned(), b"null".to_vec());
+    let call = Call { name, payload, response_time_out: seconds(10), connect_time_out: seconds(10) };
+    hub.invoke_call("roof", call).await.unwrap();
+    let subscribed = |event: &Event| event.kind == "twin" && event.detail["operation"] == "PUT";
+    hub.wait_for_events(1, seconds(10), subscribed).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_in_small_frames_and_what_comes_meanwhile_do_not_block_each_other() {
+    let mut options = Options::default();
+    options.behaviour.max_frame_size = 512;
+    let hub = Emulator::start(options).unwrap();
+    hub.add_device("roof");
+    hub.fault(Fault::NoCredit);
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 500;
+    let mut rig = Rig::start(&hub, plan);
+    rig.append(3000).await;
+    until_steered(&hub).await;
+    rig.until_stored(3000, seconds(20)).await;
+    hub.clear_faults();
+    let (mut asked, mut answered) = (0, 0);
+    while rig.board.store.borrow().pending > 0 {
+        for change in 0..30 {
+            hub.set_desired("roof", &json!({ "unknown": asked + change })).unwrap();
+        }
+        answered += burst(&hub, 30).await;
+        asked += 30;
+    }
+    let account = rig.finish(&hub, seconds(10)).await;
+    assert_eq!((account.readings, account.duplicates), (3000, 0));
+    assert_eq!(hub.events_of("connect").len(), 1, "the connection was given up");
+    assert_eq!(answered, asked, "calls were lost");
+}
