@@ -30,10 +30,8 @@ impl Cbs {
     pub async fn attach(connection: &mut Connection) -> Result<Self, CloudError> {
         let sender =
             connection.links().attach_sender("attach to $cbs", "$cbs", LinkOptions::default()).await?;
-        let receiver = connection
-            .links()
-            .attach_receiver("attach to $cbs", "$cbs", true, LinkOptions::default())
-            .await?;
+        let receiver =
+            connection.links().attach_receiver("attach to $cbs", "$cbs", LinkOptions::default()).await?;
         Ok(Self { sender, receiver })
     }
 
@@ -53,6 +51,8 @@ impl Cbs {
                         biased;
                         answer = receiver.within("read the answer", limit, async |r| r.recv::<Body<Value>>().await) => {
                             let answer = answer.map_err(|error| error.cause)?;
+                            let accepted = receiver.within("accept the answer", limit, async |r| r.accept(&answer).await);
+                            accepted.await.map_err(|error| error.cause)?;
                             if is_for(&answer, &id) {
                                 return judge(&answer);
                             }

@@ -133,12 +133,12 @@ impl Links {
         Ok(Bounded::ready(sender.await?))
     }
 
-    /// A link from `address` of the hub; what comes is accepted by itself if `accept` says so.
+    /// A link from `address` of the hub. What comes is accepted by whoever takes it: the library, where it accepts by
+    /// itself, has taken a delivery before it waits to say so, and a `recv` that is given up then takes it along.
     pub async fn attach_receiver(
         &mut self,
         doing: &'static str,
         address: &str,
-        accept: bool,
         options: LinkOptions,
     ) -> Result<Bounded<Receiver>, CloudError> {
         let limit = self.limit(&options);
@@ -146,7 +146,7 @@ impl Links {
             let mut builder = Receiver::builder()
                 .name(unique("receiver"))
                 .source(address)
-                .auto_accept(accept)
+                .auto_accept(false)
                 .sender_settle_mode(options.sender_settle_mode)
                 .receiver_settle_mode(options.receiver_settle_mode)
                 .properties(properties(options.properties))

@@ -138,7 +138,7 @@ impl<T> Bounded<T> {
     }
 
     /// Listens for at most `limit`: silence is an answer too. Only for waits that can be taken up again
-    /// without losing anything (`recv`, `on_detach`, `on_close`).
+    /// without losing anything (`on_detach`, `on_close`, `recv` where the library does not accept by itself).
     pub async fn listen<R>(&mut self, limit: Duration, work: impl AsyncFnOnce(&mut T) -> R) -> Option<R> {
         tokio::time::timeout(limit, work(&mut self.0)).await.ok()
     }

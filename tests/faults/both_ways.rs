@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use hub_emulator::{Call, Emulator, Event, Fault, Options};
 use serde_json::{Value, json};
 
-use crate::flow::{seconds, still};
+use crate::flow::{hub, seconds, still};
 use crate::rig::Rig;
 
 /// Calls so often at the same time; how many were answered.
@@ -48,4 +48,19 @@ async fn a_backlog_in_small_frames_and_what_comes_meanwhile_do_not_block_each_ot
     assert_eq!((account.readings, account.duplicates), (3000, 0));
     assert_eq!(hub.events_of("connect").len(), 1, "the connection was given up");
     assert_eq!(answered, asked, "calls were lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_of_a_burst_is_lost() {
+    let hub = hub();
+    let mut plan = still(&hub);
+    plan.config.telemetry.batch = 1;
+    let mut rig = Rig::start(&hub, plan);
+    until_steered(&hub).await;
+    for (round, calls) in [10, 20, 30, 50].into_iter().cycle().take(60).enumerate() {
+        // With more to do than the station's task does in one go.
+        rig.append(50).await;
+        assert_eq!(burst(&hub, calls).await, calls, "round {round}");
+    }
+    assert_eq!(hub.events_of("connect").len(), 1);
 }

@@ -19,6 +19,7 @@ use super::attaching::{self, Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
 use super::links::{self, Attached, Group, Kind};
+use super::receiving::{self, Received, receive};
 use super::twin::{Answer, Conversation, OWN};
 use super::{Steering, methods, wire};
 use crate::identity::Identity;
@@ -29,8 +30,6 @@ const CALLS: usize = 8;
 const TURN: Duration = Duration::from_secs(5);
 /// Handing an answer over or settling a message, link credit included.
 const SEND: Duration = Duration::from_secs(15);
-
-type Received = Result<Delivery<Body<Value>>, RecvError>;
 
 /// Twin, methods and messages on one connection.
 pub struct Companion<'a> {
@@ -94,7 +93,9 @@ impl<'a> Companion<'a> {
         self.attach();
         self.disk.start(&mut self.steering.desired, &self.steering.inbox);
         self.speak().await;
-        match self.event().await {
+        let event = self.event().await;
+        self.take(&event).await;
+        match event {
             Event::Twin(received) => {
                 let heard = hear(&mut self.steering.groups[0], received);
                 self.twin(heard);
@@ -176,6 +177,19 @@ impl<'a> Companion<'a> {
         }
     }
 
+    /// Settles what came before anything else is made of it.
+    async fn take(&mut self, event: &Event) {
+        let (index, received) = match event {
+            Event::Twin(received) => (0, received),
+            Event::Method(received) => (1, received),
+            Event::Message(received) => (2, received),
+            _ => return,
+        };
+        let group = &mut self.steering.groups[index];
+        let settled = receiving::settle(group, received).await;
+        lost_by(group, settled);
+    }
+
     fn twin(&mut self, heard: Heard) {
         let now = Instant::now();
         let delivery = match heard {
@@ -252,17 +266,6 @@ impl<'a> Companion<'a> {
             }
         };
         lost_by(group, settled);
-    }
-}
-
-/// The next delivery, or never where the group is not attached. May be given up without losing anything.
-async fn receive(attached: &mut Option<Attached>) -> Received {
-    let Some(attached) = attached else { return std::future::pending().await };
-    loop {
-        let listened = attached.receiver.listen(TURN, async |receiver| receiver.recv::<Body<Value>>().await);
-        if let Some(received) = listened.await {
-            return received;
-        }
     }
 }
 

@@ -172,8 +172,7 @@ pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<At
         Kind::Messages => None,
         Kind::Twin | Kind::Methods => Some(links.attach_sender(doing, &address, options(true)).await?),
     };
-    let accept = kind != Kind::Messages;
-    let receiver = links.attach_receiver(doing, &address, accept, options(false)).await?;
+    let receiver = links.attach_receiver(doing, &address, options(false)).await?;
     Ok(Attached { sender, receiver, since: Instant::now(), late: begun.elapsed() >= links.usual() })
 }
 

@@ -4,7 +4,7 @@
 //!
 //! # Map
 //! [`Companion`] is the loop on one connection; [`Steering`] is what outlives it. `links` attaches (`attaching` when),
-//! `disk` holds what the store is asked meanwhile, `wire` knows the forms of messages; `twin`, `methods` and `inbox`
+//! `receiving` takes and settles what comes, `disk` holds what the store is asked meanwhile, `wire` knows the forms of messages; `twin`, `methods` and `inbox`
 //! know their meaning and no AMQP; `json` reads what came from the hub within bounds.
 
 mod attaching;
@@ -17,6 +17,7 @@ mod inbox;
 mod json;
 mod links;
 mod methods;
+mod receiving;
 mod twin;
 mod wire;
 
