@@ -1,11 +1,11 @@
 //! What comes from the hub while a backlog goes to it: calls, changes of the twin, and many small frames either way.
 
 use futures_util::future::join_all;
-use hub_emulator::{Call, Emulator, Event, Fault, Options};
+use hub_emulator::{Call, Emulator, Event, Fault, HubError, LinkKind, Options};
 use serde_json::{Value, json};
 
 use crate::flow::{hub, seconds, still};
-use crate::rig::Rig;
+use crate::rig::{Plan, Rig};
 
 /// Calls so often at the same time; how many were answered.
 async fn burst(hub: &Emulator, calls: usize) -> usize {
@@ -63,4 +63,30 @@ async fn no_call_of_a_burst_is_lost() {
         assert_eq!(burst(&hub, calls).await, calls, "round {round}");
     }
     assert_eq!(hub.events_of("connect").len(), 1);
+}
+
+/// Such a refusal makes the AMQP library detach twice, and the second time whatever has come to the place of the link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_that_are_refused_cost_no_others_and_not_the_connection() {
+    const STATIONS: usize = 12;
+    let mut options = Options::default();
+    options.behaviour.null_terminus = true;
+    let hub = Emulator::start(options).unwrap();
+    let error = HubError::new("amqp:internal-error");
+    hub.fault(Fault::RefuseReceiver { link: LinkKind::Twin, error });
+    let rigs: Vec<_> = (0..STATIONS)
+        .map(|number| {
+            let device = format!("roof-{number}");
+            hub.add_device(&device);
+            Rig::start(&hub, Plan { device, seed: number as u64, ..Plan::new(&hub) })
+        })
+        .collect();
+    let refused = |event: &Event| event.kind == "attach-refused" && event.detail["link"] == "twin";
+    hub.wait_for_events(3 * STATIONS, seconds(40), refused).await.unwrap();
+    assert_eq!(hub.events_of("connect").len(), STATIONS, "connections were lost");
+    for (number, rig) in rigs.into_iter().enumerate() {
+        let answer = hub.invoke(&format!("roof-{number}"), "getStatus", &Value::Null, seconds(10)).await;
+        assert_eq!(answer.map(|answer| answer.status), Ok(Some(200)), "{number}");
+        rig.finish(&hub, seconds(10)).await;
+    }
 }

@@ -124,7 +124,7 @@ impl<'a> Companion<'a> {
     }
 
     fn attached(&mut self, index: usize, attached: attaching::Outcome) -> Result<(), CloudError> {
-        if matches!(&attached, Err(CloudError { cause: Cause::Lost(_), .. })) {
+        if attached.is_err() {
             self.steering.groups.iter_mut().for_each(Group::rest);
         }
         let group = &mut self.steering.groups[index];

@@ -20,7 +20,7 @@ use crate::backoff::{Backoff, HEALTHY, Range};
 const API_VERSION: &str = "2021-04-12";
 /// Between two attempts to attach a group that the hub has not got, or says nothing about: it will go on so.
 const AGAIN: Range = Range::seconds(2, 10, 3_600);
-/// By then it is told that a connection has ended.
+/// By then it is told that a connection has ended, and a link that was refused has gone altogether.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// What a group is for.
@@ -120,8 +120,9 @@ impl Group {
         }
     }
 
-    /// Another group's attach was lost without a word, perhaps with the connection, which is told in a moment: this one
-    /// does not fail for it as well.
+    /// Another group's attach has failed, perhaps with the connection, which is told in a moment: this one does not fail
+    /// for it as well. Where the hub has detached a link that it had just attached, the library detaches it twice, and
+    /// the second time would hit the one that comes to its place at once.
     pub fn rest(&mut self) {
         self.again_at = self.again_at.max(Some(Instant::now() + MOMENT));
     }

@@ -47,6 +47,8 @@ pub enum Fault {
     PutTokenLate { millis: u64 },
     /// Attaching is refused. No `link`: every link but `$cbs`.
     RefuseAttach { link: Option<LinkKind>, error: HubError },
+    /// Attaching the link to the device is refused, where the one to the hub is not.
+    RefuseReceiver { link: LinkKind, error: HubError },
     /// Attaching is answered rightly, but later; other links wait behind it.
     AttachLate { link: LinkKind, millis: u64 },
     /// No credit: none at attach, and links that exist are not topped up.

@@ -157,6 +157,7 @@ fn refusal(hub: &Hub, conn: &Conn, node: Option<&Node>, to_hub: bool, address: &
         Fault::RefuseAttach { link, error } => {
             link.map_or(node.kind != LinkKind::Cbs, |link| link == node.kind).then(|| error.clone())
         }
+        Fault::RefuseReceiver { link, error } => (!to_hub && *link == node.kind).then(|| error.clone()),
         _ => None,
     });
     if fault.is_some() {
