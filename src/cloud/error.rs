@@ -36,6 +36,9 @@ pub enum Cause {
     /// put-token was answered with something else than 200 or 202.
     #[error("the hub answered {status} {description}")]
     Token { status: i32, description: String },
+    /// The hub did not do what it has to, and gave no condition, or none that means what it usually does.
+    #[error("{0}")]
+    Refused(String),
     /// The connection, session or link ended without a word.
     #[error("{0}")]
     Lost(String),
@@ -129,7 +132,9 @@ impl CloudError {
             | Cause::Replaced(_) => Class::Here,
             Cause::Unassigned(_) => Class::Identity,
             Cause::TooLarge { .. } => Class::SetAside,
-            Cause::TooSlow(_) | Cause::Io(_) | Cause::Lost(_) | Cause::IllegalState => Class::Soon,
+            Cause::TooSlow(_) | Cause::Io(_) | Cause::Refused(_) | Cause::Lost(_) | Cause::IllegalState => {
+                Class::Soon
+            }
         }
     }
 
@@ -244,6 +249,7 @@ mod tests {
             (new(tls.into()), Failure::Tls),
             (io(dial::UPGRADE), Failure::Websocket),
             (io("connect to the hub"), Failure::Network),
+            (new(Cause::Refused("the hub does not let anyone in".into())), Failure::Hub),
             (new(Cause::TooSlow(limit)), Failure::Network),
             (new(Cause::Lost("closed".into())), Failure::Network),
             (new(Cause::IllegalState), Failure::Network),

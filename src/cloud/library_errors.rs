@@ -9,13 +9,15 @@ use fe2o3_amqp::link::{
     SenderAttachError, SessionStopReason,
 };
 use fe2o3_amqp::session::{self, BeginError};
+use fe2o3_amqp_types::definitions;
 
 use super::error::Cause;
+use super::refusal::Refusal;
 
 impl From<ConnectionStopReason> for Cause {
     fn from(reason: ConnectionStopReason) -> Self {
         match reason {
-            ConnectionStopReason::RemoteClosedWithError(error) => error.into(),
+            ConnectionStopReason::RemoteClosedWithError(error) => closed(error),
             ConnectionStopReason::ClosedWithError(_) => Self::IllegalState,
             ConnectionStopReason::Closed => Self::Lost("the connection broke".into()),
             ConnectionStopReason::RemoteClosed => Self::Lost("the hub closed the connection".into()),
@@ -143,8 +145,15 @@ impl From<session::Error> for Cause {
 impl From<OpenError> for Cause {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::RemoteClosedWithError(error) => error.into(),
+            OpenError::RemoteClosedWithError(error) => closed(error),
             OpenError::Io(error) => error.into(),
+            OpenError::SaslError { code, .. } => Self::Refused(format!(
+                "the hub refused the station before it was shown a token (SASL outcome {code:?})"
+            )),
+            OpenError::NotImplemented(what) => Self::Refused(format!(
+                "the hub does not let in who signs in with a token: {}",
+                what.unwrap_or_default()
+            )),
             other => Self::Lost(other.to_string()),
         }
     }
@@ -153,7 +162,7 @@ impl From<OpenError> for Cause {
 impl From<connection::Error> for Cause {
     fn from(error: connection::Error) -> Self {
         match error {
-            connection::Error::RemoteClosedWithError(error) => error.into(),
+            connection::Error::RemoteClosedWithError(error) => closed(error),
             connection::Error::RemoteClosed => Self::Lost("the hub closed the connection".into()),
             connection::Error::TransportError(error) => Self::Lost(format!("the connection broke: {error}")),
             connection::Error::IllegalState => Self::IllegalState,
@@ -164,4 +173,70 @@ impl From<connection::Error> for Cause {
 
 fn lost(what: impl fmt::Debug) -> Cause {
     Cause::Lost(format!("{what:?}"))
+}
+
+/// The hub closed the connection, and says why.
+fn closed(error: definitions::Error) -> Cause {
+    let refusal = Refusal::from(error);
+    if refusal.closes_for_another_limit() {
+        return Cause::Refused(refusal.to_string());
+    }
+    Cause::Told(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use fe2o3_amqp_types::definitions::AmqpError;
+    use fe2o3_amqp_types::sasl::SaslCode;
+
+    use super::super::error::{Class, CloudError};
+    use super::*;
+    use crate::status::Failure;
+
+    fn open(error: OpenError) -> CloudError {
+        CloudError::new("open the connection", error)
+    }
+
+    #[test]
+    fn a_hub_that_lets_nobody_in_is_no_broken_network() {
+        for (error, text) in [
+            (
+                OpenError::NotImplemented(Some("ANONYMOUS is not supported".into())),
+                "the hub does not let in who signs in with a token: ANONYMOUS is not supported",
+            ),
+            (
+                OpenError::SaslError { code: SaslCode::Auth, additional_data: None },
+                "the hub refused the station before it was shown a token (SASL outcome Auth)",
+            ),
+        ] {
+            let error = open(error);
+            assert_eq!(error.to_string(), format!("could not open the connection: {text}"));
+            assert_eq!((error.class(), error.failure(error.class())), (Class::Soon, Failure::Hub));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_closed_for_the_quota_only_where_the_hub_says_so() {
+        let quota = "{\"errorCode\":403002,\"message\":\"IotHubQuotaExceeded\"}";
+        for (description, class) in
+            [(Some(quota), Class::Quota), (Some("idle"), Class::Soon), (None, Class::Soon)]
+        {
+            let error = || {
+                let description = description.map(str::to_owned);
+                definitions::Error::new(AmqpError::ResourceLimitExceeded, description, None)
+            };
+            let closed: [Cause; 3] = [
+                OpenError::RemoteClosedWithError(error()).into(),
+                connection::Error::RemoteClosedWithError(error()).into(),
+                ConnectionStopReason::RemoteClosedWithError(error()).into(),
+            ];
+            for cause in closed {
+                let closed = CloudError::new("stay connected", cause);
+                assert_eq!((closed.class(), closed.failure(class)), (class, Failure::Hub), "{closed}");
+                assert!(closed.to_string().contains("the hub says amqp:resource-limit-exceeded"), "{closed}");
+            }
+            let detached: Cause = LinkStateError::RemoteDetachedWithError(error()).into();
+            assert_eq!(CloudError::new("send", detached).class(), Class::Quota);
+        }
+    }
 }

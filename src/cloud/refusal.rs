@@ -50,6 +50,13 @@ impl Refusal {
         matches!(self.condition.as_str(), "amqp:resource-limit-exceeded" | "com.microsoft:quota-exceeded")
     }
 
+    /// A connection that is closed for a limit: some hubs close one so that was silent for too long.
+    pub fn closes_for_another_limit(&self) -> bool {
+        let says_quota =
+            self.description.contains("403002") || self.description.to_ascii_lowercase().contains("quota");
+        self.condition == "amqp:resource-limit-exceeded" && !says_quota
+    }
+
     /// A rejection without an error.
     pub fn unexplained() -> Self {
         Self {
