@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use fe2o3_amqp::{Delivery, Receiver, Sender};
-use fe2o3_amqp_types::messaging::{ApplicationProperties, Body, Message, MessageId, Outcome, Properties};
+use fe2o3_amqp_types::messaging::{
+    ApplicationProperties, Body, Message, MessageId, Outcome, Properties, Rejected,
+};
 use fe2o3_amqp_types::primitives::SimpleValue;
 use serde_amqp::Value;
 use uuid::Uuid;
@@ -59,10 +61,7 @@ impl Cbs {
                         }
                         outcome = &mut outcome, if !settled => {
                             settled = true;
-                            if let Outcome::Rejected(rejected) = outcome? {
-                                return Err(rejected.error.map_or(
-                                    Cause::Lost("the hub rejected the request".into()), Cause::from));
-                            }
+                            taken(outcome?)?;
                         }
                     }
                 }
@@ -73,6 +72,20 @@ impl Cbs {
     /// Lets something flow, so that no box on the way forgets an idle connection.
     pub async fn keep_alive(&mut self, limit: Duration) -> Result<(), CloudError> {
         self.receiver.within("keep the link alive", limit, async |r| r.set_credit(CREDIT).await).await
+    }
+}
+
+/// Whether the hub has taken the request: to one that it gives back there is no answer.
+fn taken(outcome: Outcome) -> Result<(), Cause> {
+    match outcome {
+        Outcome::Accepted(_) => Ok(()),
+        Outcome::Rejected(Rejected { error: Some(error) }) => Err(error.into()),
+        Outcome::Rejected(Rejected { error: None }) => {
+            Err(Cause::Refused("the hub rejected the request".into()))
+        }
+        Outcome::Released(_) | Outcome::Modified(_) => {
+            Err(Cause::Refused("the hub gave the request back unprocessed".into()))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use hub_emulator::{Emulator, Fault, OnExpiry, Options, TokenAnswer};
-use weather_station::status::CloudState;
+use weather_station::status::{CloudState, Failure};
 
 use crate::account::account;
 use crate::rig::{Plan, Rig, write_key};
@@ -216,4 +216,19 @@ async fn a_replaced_identity_is_picked_up_on_the_open_connection() {
         "a reading went to neither"
     );
     rig.stop_cloud().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_the_hub_gives_back_is_not_waited_for() {
+    let hub = strict_hub();
+    hub.fault(Fault::PutTokenReleased);
+    let mut plan = Plan::new(&hub);
+    plan.limits.put_token = seconds(60);
+    let rig = Rig::start(&hub, plan);
+    let given_back = |reason: &String| reason.contains("gave the request back");
+    rig.until("the reason", seconds(10), |status| status.reason.as_ref().is_some_and(given_back)).await;
+    assert_eq!(rig.cloud().failure, Some(Failure::Hub), "{:?}", rig.cloud());
+    hub.clear_faults();
+    rig.online(seconds(10)).await;
+    rig.finish(&hub, seconds(10)).await;
 }

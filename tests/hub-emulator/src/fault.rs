@@ -43,6 +43,8 @@ pub enum Fault {
     Certificate { certificate: Certificate },
     /// Put-token is answered with this status whatever the token is, or never.
     PutToken { answer: TokenAnswer },
+    /// A request of put-token is not looked at but released. Only for all devices.
+    PutTokenReleased,
     /// Put-token is answered rightly, but later.
     PutTokenLate { millis: u64 },
     /// Attaching is refused. No `link`: every link but `$cbs`.

@@ -12,7 +12,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
 use crate::error::HubError;
+use crate::fault::Fault;
 use crate::hub::{Command, Outgoing};
+use crate::node::LinkKind;
 use crate::session::{self, Link};
 
 /// A message from a device.
@@ -34,6 +36,12 @@ pub(crate) async fn receive(mut link: Link, mut receiver: Receiver, node: impl F
             biased;
             delivery = receiver.recv::<Body<Value>>() => {
                 let Ok(delivery) = delivery else { return };
+                if link.info.kind == LinkKind::Cbs && released(&link) {
+                    if receiver.release(&delivery).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 // Microsoft's C SDK refuses a second token unless its request is settled before it is answered.
                 if receiver.accept(&delivery).await.is_err() {
                     return;
@@ -47,6 +55,11 @@ pub(crate) async fn receive(mut link: Link, mut receiver: Receiver, node: impl F
             }
         }
     }
+}
+
+fn released(link: &Link) -> bool {
+    let strikes = |fault: &Fault| matches!(fault, Fault::PutTokenReleased).then_some(());
+    link.hub.faults.strike(None, strikes).is_some()
 }
 
 /// Sends what comes in to the device, in order, until the link or the source of messages ends.
