@@ -4,8 +4,9 @@
 //!
 //! # Map
 //! [`Companion`] is the loop on one connection; [`Steering`] is what outlives it. `links` attaches (`attaching` when),
-//! `receiving` takes and settles what comes, `disk` holds what the store is asked meanwhile, `wire` knows the forms of messages; `twin`, `methods` and `inbox`
-//! know their meaning and no AMQP; `json` reads what came from the hub within bounds.
+//! `receiving` takes and settles what comes, `disk` holds what the store is asked meanwhile, `wire` knows the forms of
+//! messages; `twin`, `methods` and `inbox` know their meaning and no AMQP; `json` reads what came from the hub within
+//! bounds.
 
 mod attaching;
 mod companion;

@@ -10,7 +10,8 @@
 //!
 //! So the old key goes only when the new one is in, and a name is never there together with another
 //! identity's key. A rerun finds what a cut left and goes on from there: a staging object without a name
-//! is an unfinished provisioning, as is a key that was made here (a rerun that was cut as well, or a clearing). The lock is held from the look at what is there to the last step.
+//! is an unfinished provisioning, as is a key that was made here (a rerun that was cut as well, or a clearing).
+//! The lock is held from the look at what is there to the last step.
 
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
