@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use fe2o3_amqp::link::RecvError;
-use fe2o3_amqp::{Delivery, Sendable};
+use fe2o3_amqp::Sendable;
 use fe2o3_amqp_types::definitions::{AmqpError, Error};
-use fe2o3_amqp_types::messaging::{Body, Data, MessageId};
+use fe2o3_amqp_types::messaging::{Data, MessageId};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use serde_amqp::Value;
 use tokio::time::Instant;
 
 use super::super::connection::Links;
@@ -19,7 +17,7 @@ use super::attaching::{self, Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
 use super::links::{self, Attached, Group, Kind};
-use super::receiving::{self, Received, receive};
+use super::receiving::{self, Heard, Missed, Received, hear, receive};
 use super::twin::{Answer, Conversation, OWN};
 use super::{Steering, methods, wire};
 use crate::identity::Identity;
@@ -49,17 +47,6 @@ enum Event {
     Disk(Done),
     Attaching(Progress),
     Turn,
-}
-
-/// A message that came over a link.
-type Heard = Result<Delivery<Body<Value>>, Missed>;
-
-/// Why there is none.
-enum Missed {
-    /// It cannot be decoded.
-    Unreadable,
-    /// The links are gone.
-    Links,
 }
 
 impl<'a> Companion<'a> {
@@ -266,22 +253,6 @@ impl<'a> Companion<'a> {
             }
         };
         lost_by(group, settled);
-    }
-}
-
-/// A message that cannot be decoded costs itself; any other error costs the links.
-fn hear(group: &mut Group, received: Received) -> Heard {
-    match received {
-        Ok(delivery) => Ok(delivery),
-        Err(RecvError::MessageDecode(error)) => {
-            let error = CloudError::new("hear from the hub", Cause::Lost(format!("{error:?}")));
-            group.outage.tell(&error, None, "the hub sent a message that cannot be decoded");
-            Err(Missed::Unreadable)
-        }
-        Err(error) => {
-            group.lost(&CloudError::new("hear from the hub", Cause::from(error)));
-            Err(Missed::Links)
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use fe2o3_amqp_types::definitions::{AmqpError, Error};
 use fe2o3_amqp_types::messaging::Body;
 use serde_amqp::Value;
 
-use super::super::error::CloudError;
+use super::super::error::{Cause, CloudError};
 use super::links::{Attached, Group, Kind};
 
 /// The longest wait for silence.
@@ -19,6 +19,17 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 /// What came over a link.
 pub type Received = Result<Delivery<Body<Value>>, RecvError>;
+
+/// A message of it.
+pub type Heard = Result<Delivery<Body<Value>>, Missed>;
+
+/// Why there is none.
+pub enum Missed {
+    /// It cannot be decoded.
+    Unreadable,
+    /// The links are gone.
+    Links,
+}
 
 /// The next delivery, or never where the group is not attached. May be given up without losing anything: once the
 /// library has taken a delivery that it does not accept by itself, it waits for nothing.
@@ -46,6 +57,22 @@ pub async fn settle(group: &mut Group, received: &Received) -> Result<(), CloudE
             receiver.within(doing, SETTLE, async |link| link.reject(info, error).await).await
         }
         _ => Ok(()),
+    }
+}
+
+/// A message that cannot be decoded costs itself; any other error costs the links.
+pub fn hear(group: &mut Group, received: Received) -> Heard {
+    match received {
+        Ok(delivery) => Ok(delivery),
+        Err(RecvError::MessageDecode(error)) => {
+            let error = CloudError::new("hear from the hub", Cause::Lost(format!("{error:?}")));
+            group.outage.tell(&error, None, "the hub sent a message that cannot be decoded");
+            Err(Missed::Unreadable)
+        }
+        Err(error) => {
+            group.lost(&CloudError::new("hear from the hub", Cause::from(error)));
+            Err(Missed::Links)
+        }
     }
 }
 
