@@ -29,7 +29,7 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
         let (stop_tx, stop_rx) = tokio::sync::watch::channel(false);
         let station = station::run(config, stop_rx);
         tokio::pin!(station);
-        let mut stopping = false;
+        let mut asked = false;
         loop {
             let hurries = tokio::select! {
                 result = &mut station => return result,
@@ -38,11 +38,11 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
                 // A terminal that closes tells it twice, by its shell and by the kernel: nobody is in a hurry.
                 () = received(&mut hangup) => false,
             };
-            if stopping && hurries {
+            if asked && hurries {
                 tracing::warn!("a second signal: ending at once");
                 return Ok(());
             }
-            stopping = true;
+            asked |= hurries;
             stop_tx.send_replace(true);
         }
     });

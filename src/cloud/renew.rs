@@ -152,6 +152,7 @@ impl Renewer<'_> {
             Cause::TooSlow(_)
                 | Cause::Token { .. }
                 | Cause::Told(_)
+                | Cause::Refused(_)
                 | Cause::Identity(_)
                 | Cause::SignerStuck(_)
         )

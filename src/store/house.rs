@@ -63,9 +63,8 @@ impl Keeper {
 
     fn go_round(&mut self, keep: Duration) -> bool {
         if self.database.is_some() && self.identity_on_disk() != self.identity {
-            tracing::error!(path = %self.config.path.display(), "the database was taken away");
             drop(self.take_database());
-            self.trouble = Some("the database was taken away".into());
+            self.note(&StoreError::Unavailable { reason: "the database was taken away".into() });
         }
         if self.database.is_none() {
             if let Err(error) = self.reopen() {
@@ -74,7 +73,7 @@ impl Keeper {
             }
             // Readings that waited tell whether it works again.
             if self.memory.samples.is_empty() {
-                self.trouble = None;
+                self.works();
             }
         }
         self.label_in_time();
@@ -141,9 +140,9 @@ impl Keeper {
                     // Where the card does not give back what lies there the check will find it.
                     self.given_to_check = (0, 0);
                 }
-                let error = chain(error);
-                if self.told.is_news(&error) {
-                    tracing::warn!(error, "a read or write of the store failed: it is opened again");
+                // Told by itself: that it does not work any more may have to be told with the same reason.
+                if self.told.is_news(&format!("opened again: {}", chain(error))) {
+                    tracing::warn!(error = %chain(error), "a read or write of the store failed: it is opened again");
                 }
                 self.reopen().map(|()| true)
             }

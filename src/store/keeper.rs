@@ -119,16 +119,19 @@ impl Keeper {
                 Ok(()) => tries = 0,
                 Err(error) => {
                     tries += 1;
-                    if tries > 4 || !self.cure(&error)? {
+                    if !self.cure(&error)? {
+                        return Err(error);
+                    }
+                    if tries > 4 {
+                        // It can be opened each time, and not written.
+                        self.note(&error);
                         return Err(error);
                     }
                 }
             }
         }
         if self.database.is_some() {
-            if self.trouble.take().is_some() && self.told.works() {
-                tracing::info!("the store works again");
-            }
+            self.works();
             self.memory.tell_what_was_lost(&self.timekeeper.stamp());
             self.write_events()?;
         }
@@ -260,6 +263,12 @@ impl Keeper {
 
     pub(super) fn identity_on_disk(&self) -> (u64, u64) {
         file::identity(&self.config.path).unwrap_or_default()
+    }
+
+    pub(super) fn works(&mut self) {
+        if self.trouble.take().is_some() && self.told.works() {
+            tracing::info!("the store works again");
+        }
     }
 
     pub(super) fn note(&mut self, error: &StoreError) {

@@ -59,7 +59,8 @@ impl Keeper {
                 return Err(StoreError::Damaged { what });
             }
         }
-        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
+        // A link has a length: it is named, and nothing is done where it leads.
+        if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             // SQLite would delete the journal of an empty database.
             if std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0) {
                 let what = "the database is empty and its journal is not".into();

@@ -247,6 +247,19 @@ fn half_an_identity_is_not_provisioned_and_the_first_text_says_where_it_takes_fo
         provision_like_the_predecessor(&tpm, 0, "hub/station", &KEY_A);
         tpm
     };
+    let made_by_others = || {
+        let tpm = half(half(provisioned(), no_name), no_key);
+        let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign";
+        let create =
+            ["-C", "0x81000001", "-G", "hmac:sha256", "-a", attributes, "-u", "key.pub", "-r", "key.priv"];
+        tpm.tool_ok(tpm.state(), "tpm2_create", &create);
+        let load = ["-C", "0x81000001", "-u", "key.pub", "-r", "key.priv", "-c", "key.ctx"];
+        tpm.tool_ok(tpm.state(), "tpm2_load", &load);
+        tpm.tool_ok(tpm.state(), "tpm2_evictcontrol", &["-C", "o", "-c", "key.ctx", "0x81000100"]);
+        // There is no resource manager that would do it.
+        tpm.tool_ok(tpm.state(), "tpm2_flushcontext", &["-t"]);
+        tpm
+    };
     let mark = |tpm: &Swtpm| tpm.tool_ok(tpm.state(), "tpm2_nvdefine", &["0x1400110", "-C", "o", "-s", "3"]);
     let [name, key] = ["the hub's and the device's name", "the device key"];
     let [only_key, only_name] = ["a device key without a name", "a name without a device key"];
@@ -255,6 +268,7 @@ fn half_an_identity_is_not_provisioned_and_the_first_text_says_where_it_takes_fo
         (half(provisioned(), no_key), key, Some(only_name)),
         // Imported, as every key of the provisioning service is, whoever asked it.
         (half(others(), no_name), name, Some(only_key)),
+        (made_by_others(), name, Some(only_key)),
     ] {
         let not_provisioned = format!("{missing} in slot 0 is not there: run `weather-station provision`");
         let text = identity(&tpm.tcti());

@@ -110,7 +110,12 @@ pub fn is_device_key(public: &Public) -> bool {
 /// the key there that the provisioning service gave it) was imported, and is fixed to nothing.
 pub fn is_made_here(public: &Public) -> bool {
     let attributes = public.object_attributes();
-    is_device_key(public) && attributes.fixed_tpm() && attributes.fixed_parent()
+    // A key that another program has had the TPM make has an origin there.
+    is_device_key(public)
+        && attributes.fixed_tpm()
+        && attributes.fixed_parent()
+        && attributes.no_da()
+        && !attributes.sensitive_data_origin()
 }
 
 /// An index of exactly `size` bytes, read and written by its own empty password, as the predecessor's.
