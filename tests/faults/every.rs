@@ -60,10 +60,15 @@ async fn run(row: Row, transport: Transport) -> String {
     let mut plan = Plan::new(&hub);
     plan.config.hub.transport = transport;
     (row.more)(&mut plan);
+    let idle = plan.every.is_none();
     let mut rig = Rig::start(&hub, plan);
     rig.append(100).await;
     rig.online(seconds(10)).await;
     hub.wait_for(100, seconds(10)).await.unwrap();
+    if idle {
+        // Its last word has come, too: nothing is in flight.
+        rig.until("accepted", seconds(10), |s| s.last_accepted_sequence >= 100).await;
+    }
     let before = rig.cloud().connections;
     for fault in (row.faults)() {
         if row.once {
