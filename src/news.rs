@@ -5,6 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// A line of the log; where it is no news, one that nobody reads.
+macro_rules! tell {
+    ($news:expr, $($line:tt)*) => {
+        if $news { tracing::warn!($($line)*) } else { tracing::debug!($($line)*) }
+    };
+}
+pub(crate) use tell;
+
 /// The same is told again after this: whoever looks at today's log sees it.
 const AGAIN: Duration = Duration::from_secs(3_600);
 /// So many different ones are remembered: some that come and go, or take turns.

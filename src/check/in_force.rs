@@ -41,15 +41,16 @@ impl InForce {
             _ => None,
         };
         let store = file.clone();
-        let kept = tokio::task::spawn_blocking(move || settings::kept_beside(&store, name.as_ref())).await;
-        match kept {
-            Ok(Ok(overlay)) => {
+        let kept = tokio::task::spawn_blocking(move || {
+            settings::kept_beside(&store, name.as_ref()).map_err(|error| chain(&error))
+        });
+        match kept.await.unwrap_or_else(|error| Err(chain(&error))) {
+            Ok(overlay) => {
                 let document = json!({"configuration": settings::in_force(&file, &overlay)});
                 let in_force = overlay.settings(&settings::Settings::from_file(&file));
                 Self { config: in_force.over(&file), twin: overridden(&document), unread: None }
             }
-            Ok(Err(error)) => Self { unread: Some(chain(&error)), config: file, twin: Vec::new() },
-            Err(error) => Self { unread: Some(chain(&error)), config: file, twin: Vec::new() },
+            Err(why) => Self { unread: Some(why), config: file, twin: Vec::new() },
         }
     }
 }

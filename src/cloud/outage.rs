@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::{Cause, CloudError};
-use crate::news::News;
+use crate::news::{News, tell};
 
 /// What an outage has told so far.
 #[derive(Debug, Default)]
@@ -18,11 +18,7 @@ impl Outage {
     /// A line for a failure on the way, and for the same one not before an hour has passed.
     pub fn tell(&mut self, error: &CloudError, again_in: Option<Duration>, what: &str) {
         let again_in = again_in.map(tracing::field::debug);
-        if self.is_news(error) {
-            tracing::warn!(%error, again_in, "{what}");
-        } else {
-            tracing::debug!(%error, again_in, "{what}");
-        }
+        tell!(self.is_news(error), %error, again_in, "{what}");
     }
 
     /// The station is online: what comes after it is another outage.

@@ -86,9 +86,7 @@ impl<'i> Section<'i> {
         key: &'static str,
         expected: &str,
     ) -> Option<PathBuf> {
-        self.take(findings, key, expected, |value| {
-            value.as_str().filter(|text| secret_in_path(text).is_none()).map(PathBuf::from)
-        })
+        self.take(findings, key, expected, path)
     }
 
     /// The same where there has to be one.
@@ -98,10 +96,7 @@ impl<'i> Section<'i> {
         key: &'static str,
         expected: &str,
     ) -> Option<PathBuf> {
-        self.take(findings, key, expected, |value| {
-            let text = value.as_str().filter(|text| !text.is_empty() && secret_in_path(text).is_none());
-            text.map(PathBuf::from)
-        })
+        self.take(findings, key, expected, |value| path(value).filter(|path| !path.as_os_str().is_empty()))
     }
 
     /// A number, whole or not, within the range.
@@ -142,6 +137,10 @@ impl<'i> Section<'i> {
             findings.note(key.span().start, problem);
         }
     }
+}
+
+fn path(value: &DeValue<'_>) -> Option<PathBuf> {
+    value.as_str().filter(|text| secret_in_path(text).is_none()).map(PathBuf::from)
 }
 
 /// A whole number in any of TOML's notations.

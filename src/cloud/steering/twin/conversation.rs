@@ -17,7 +17,7 @@ use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
 use crate::backoff::{Backoff, HEALTHY, Range};
 use crate::cloud::error::Class;
-use crate::news;
+use crate::news::{self, tell};
 use crate::settings::merge;
 
 /// Every request is billed and a silent hub is over its quota: there is no hurry. A hub that says why it does not do
@@ -25,13 +25,6 @@ use crate::settings::merge;
 const AGAIN: Range = Range::seconds(5, 60, 3_600);
 /// Pushes that may wait for the answer to GET; more than these are in that answer or are fetched again.
 const EARLY: usize = 16;
-
-/// A line; where it is no news, one that nobody reads: a hub may refuse for weeks.
-macro_rules! tell {
-    ($news:expr, $($line:tt)*) => {
-        if $news { tracing::warn!($($line)*) } else { tracing::debug!($($line)*) }
-    };
-}
 
 /// What to ask.
 #[derive(Debug, Clone, PartialEq)]

@@ -146,11 +146,8 @@ impl Desired {
 
     /// A store may not work for weeks.
     fn tell(&mut self, error: &StoreError, what: &str) {
-        if self.told.is_news(format!("{what}: {error}")) {
-            tracing::warn!(%error, "{what}");
-        } else {
-            tracing::debug!(%error, "{what}");
-        }
+        let news = self.told.is_news(format!("{what}: {error}"));
+        news::tell!(news, %error, "{what}");
     }
 
     /// What is wrong in a twin is there again each time it is read.
