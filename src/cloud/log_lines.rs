@@ -1,8 +1,10 @@
-//! What a test's own thread has told the log at the level of a warning or above. For tests that run on one thread.
+//! What a test's own thread has told the log. For tests that run on one thread.
 
 use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Once;
+
+use tracing::Level;
 
 thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -21,30 +23,34 @@ impl Write for ThreadLog {
     }
 }
 
-/// The lines since the last call on this thread; the first call begins.
-pub fn take() -> Vec<String> {
+/// The lines since the last call on this thread that are of `least`, INFO at least, or above; the first call begins.
+pub fn take(least: Level) -> Vec<String> {
     // One subscriber for the whole process: a subscriber of one thread can miss what other threads have seen first.
     static BEGIN: Once = Once::new();
     BEGIN.call_once(|| {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(|| ThreadLog)
-            .with_max_level(tracing::Level::WARN)
+            .with_max_level(Level::INFO)
             .with_ansi(false)
             .without_time()
             .finish();
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });
-    String::from_utf8(LINES.take()).unwrap().lines().map(str::to_owned).collect()
+    let counts = |line: &&str| line.split_whitespace().next().unwrap().parse::<Level>().unwrap() <= least;
+    String::from_utf8(LINES.take()).unwrap().lines().filter(counts).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     #[test]
     fn a_test_sees_its_own_lines_once() {
-        super::take();
+        super::take(Level::WARN);
         tracing::warn!("loud");
+        tracing::info!("quiet");
         std::thread::spawn(|| tracing::warn!("somebody else's")).join().unwrap();
-        assert_eq!(super::take().len(), 1);
-        assert_eq!(super::take().len(), 0);
+        assert_eq!(super::take(Level::WARN).len(), 1);
+        assert_eq!(super::take(Level::WARN).len(), 0);
     }
 }

@@ -265,6 +265,14 @@ fn provision_by_the_service_says_at_once_what_it_waits_for() {
     );
 }
 
+/// A hub that knows `roof` by [`KEY_A`], and the configuration of a station that is to send to it.
+fn hub_and_settings(folder: &Path, tpm: &Swtpm) -> (Emulator, String) {
+    let hub = Emulator::start(Options::default()).unwrap();
+    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
+    let settings = config(folder, &tpm.tcti(), &hub);
+    (hub, settings)
+}
+
 /// The README promises it. It takes what it says: the station looks each 15 s. At another pace it is a test of faults.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_station_that_the_hub_refused_is_online_within_a_minute_of_the_right_key() {
@@ -272,9 +280,7 @@ async fn a_station_that_the_hub_refused_is_online_within_a_minute_of_the_right_k
         return;
     }
     let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
-    let hub = Emulator::start(Options::default()).unwrap();
-    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
-    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let (_hub, settings) = hub_and_settings(folder.path(), &tpm);
     let provision = |key: &[u8]| {
         let text = connection_string("localhost", "roof", key);
         let arguments = ["provision", "--connection-string-file", "-", "--force"];
@@ -301,9 +307,7 @@ async fn a_running_station_whose_identity_was_taken_away_says_so_and_sends_no_mo
         return;
     }
     let (tpm, folder) = (Swtpm::new(), tempfile::tempdir().unwrap());
-    let hub = Emulator::start(Options::default()).unwrap();
-    hub.add_device_with_keys("roof", &STANDARD.encode(KEY_A), None).unwrap();
-    let settings = config(folder.path(), &tpm.tcti(), &hub);
+    let (hub, settings) = hub_and_settings(folder.path(), &tpm);
     let text = connection_string("localhost", "roof", &KEY_A);
     let arguments = ["provision", "--connection-string-file", "-"];
     assert!(command(folder.path(), &settings, &arguments, &text).status.success());

@@ -70,15 +70,17 @@ async fn last_line(bench: &Bench, arguments: &[&str]) -> Value {
     serde_json::from_str(text.lines().last().unwrap()).unwrap()
 }
 
+/// Desires these two, and waits until they are on the station's disk.
+async fn keep(bench: &mut Bench, desired: Value, names: [&str; 2]) {
+    bench.desire(&desired, names[0]).await;
+    let on_disk = |reported: &Value| names.iter().all(|name| reported[name]["ac"] == 200);
+    bench.until_reported("they are on disk", on_disk).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_that_need_no_station_go_by_the_twins_values() {
     let mut bench = Bench::start(SENSOR).await;
-    bench.desire(&json!({"altitude": 120.5, "humidityOffset": -50}), "altitude").await;
-    bench
-        .until_reported("they are on disk", |reported| {
-            ["altitude", "humidityOffset"].iter().all(|name| reported[name]["ac"] == 200)
-        })
-        .await;
+    keep(&mut bench, json!({"altitude": 120.5, "humidityOffset": -50}), ["altitude", "humidityOffset"]).await;
     let count = bench.hub.messages_of(DEVICE).len() as u64;
     assert_eq!(bench.call("readNow", &Value::Null).await.status, Some(200));
     bench.hub.wait_for(count + 1, SOON).await.unwrap();
@@ -117,12 +119,8 @@ async fn found(bench: &Bench) -> [String; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_without_a_station_goes_by_the_twins_values_and_names_them() {
     let mut bench = Bench::start(SENSOR).await;
-    bench.desire(&json!({"sampleInterval": 20, "humidityOffset": -50}), "sampleInterval").await;
-    bench
-        .until_reported("they are on disk", |reported| {
-            ["sampleInterval", "humidityOffset"].iter().all(|name| reported[name]["ac"] == 200)
-        })
-        .await;
+    let names = ["sampleInterval", "humidityOffset"];
+    keep(&mut bench, json!({"sampleInterval": 20, "humidityOffset": -50}), names).await;
     let [beside, _] = found(&bench).await;
     let twins = "; 4320 metered messages a day, the free tier takes them; the twin sets sensor.interval = \"20s\", \
                  sensor.offset = {\"humidity\":-50.0,\"pressure\":0.0,\"temperature\":1.5}";

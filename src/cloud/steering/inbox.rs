@@ -175,6 +175,7 @@ fn length_of(c: char) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tracing::Level;
 
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
@@ -219,9 +220,9 @@ mod tests {
                 store.close().await.unwrap();
                 // Nothing can be kept any more, so the hub has to keep it.
                 if round == 1 {
-                    log_lines::take();
+                    log_lines::take(Level::WARN);
                     assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Later);
-                    assert_eq!(log_lines::take(), [""; 0], "the hub delivers it again and again");
+                    assert_eq!(log_lines::take(Level::WARN), [""; 0], "the hub delivers it again and again");
                     assert_eq!(texts(&board).len(), 10);
                 }
             };

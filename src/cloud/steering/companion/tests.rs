@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tracing::Level;
 
 use super::super::super::error::Refusal;
 use super::super::super::log_lines;
@@ -81,7 +82,7 @@ async fn a_store_that_does_not_work_for_a_day_is_told_of_each_hour_and_asked_eac
     let identity = roof();
     let mut companion = Companion::new(&mut steering, &identity);
     companion.steering.desired.take(news());
-    log_lines::take();
+    log_lines::take(Level::WARN);
     let begin = Instant::now();
     // An attempt begins and ends, in one step or in two.
     let mut changes = 0;
@@ -90,7 +91,7 @@ async fn a_store_that_does_not_work_for_a_day_is_told_of_each_hour_and_asked_eac
         companion.step().await.unwrap();
         changes += u32::from(companion.disk.is_keeping() != before);
     }
-    let lines = log_lines::take();
+    let lines = log_lines::take(Level::WARN);
     assert!(lines.iter().all(|line| line.contains("the twin's values could not be kept")), "{lines:?}");
     assert!((23..=25).contains(&lines.len()), "{}", lines.len());
     assert!(changes > 0 && changes < 3_000, "{changes}");
@@ -99,13 +100,13 @@ async fn a_store_that_does_not_work_for_a_day_is_told_of_each_hour_and_asked_eac
 #[tokio::test(start_paused = true)]
 async fn links_that_come_and_go_are_told_of_each_hour_and_those_that_a_hub_has_not_got_once() {
     for (condition, lines) in [("amqp:link:detach-forced", 10), ("amqp:not-allowed", 1)] {
-        log_lines::take();
+        log_lines::take(Level::WARN);
         let mut group = Group::new(Kind::Messages, 1);
         for _ in 0..600 {
             group.lost(&told(condition));
             tokio::time::advance(Duration::from_secs(60)).await;
         }
-        assert_eq!(log_lines::take().len(), lines, "{condition}");
+        assert_eq!(log_lines::take(Level::WARN).len(), lines, "{condition}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Level;
 
 use super::super::document::Twin;
 use super::*;
@@ -161,15 +162,15 @@ async fn what_lasts_is_told_once_however_often_it_is_met() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::asleep(dir.path(), None);
     bench.asleep = None;
-    log_lines::take();
+    log_lines::take(Level::WARN);
     for _ in 0..100 {
         bench.desired.belongs_to(&roof()).await;
     }
-    let unread = log_lines::take();
+    let unread = log_lines::take(Level::WARN);
     for version in 0..100 {
         let desired = json!({"fanSpeed": 5}).as_object().cloned().unwrap();
         bench.desired.take(News::Whole(Twin { desired, version, ..Twin::default() }));
     }
-    let unknown = log_lines::take();
+    let unknown = log_lines::take(Level::WARN);
     assert_eq!((unread.len(), unknown.len()), (1, 1), "{unread:?} {unknown:?}");
 }
