@@ -1,6 +1,5 @@
 //! What a station of the fault tests is started with: its configuration, its clock, its limits scaled down.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
