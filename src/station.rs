@@ -80,7 +80,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     // What the twin last asked for holds before the first sample, network or not.
     let overlay = settings::load(&store).await;
     if let Some(overlay) = &overlay {
-        settings_tx.send_modify(|settings| *settings = overlay.settings(settings));
+        settings_tx.send_modify(|settings| {
+            *settings = Settings { keep_is_known: true, ..overlay.settings(settings) };
+        });
     }
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let sensor = sensor::Task {

@@ -198,10 +198,13 @@ impl Running {
             identity = self.visit().await;
             self.shared.report.identity(source, identity.as_ref());
         }
-        let identity = identity?;
         if let Some(steering) = &mut self.steering {
-            steering.identified(&identity).await;
+            match &identity {
+                Ok(identity) => steering.identified(identity).await,
+                Err(_) => steering.unidentified().await,
+            }
         }
+        let identity = identity?;
         let tls = self.tls()?;
         if self.task.timekeeper.state() == ClockState::Wrong {
             self.compare_clock(&identity, &tls).await?;

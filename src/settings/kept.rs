@@ -22,7 +22,10 @@ pub const UNREAD: &str = "the values of the twin could not be read from the stor
 /// read, so that it has to be asked again before anything is written over it.
 pub async fn load(store: &StoreHandle) -> Option<Overlay> {
     let read = load_or_why(store).await.inspect_err(|error| {
-        tracing::warn!(%error, "could not read the kept values of the twin: the file's values hold for now");
+        tracing::warn!(
+            %error,
+            "could not read the kept values of the twin: for now the file's hold, and nothing is pruned by age"
+        );
     });
     read.ok()
 }

@@ -27,10 +27,12 @@ pub struct Settings {
     pub readings_per_message: usize,
     /// Sent readings older than this are pruned.
     pub keep: Duration,
+    /// The twin's part has been read, on the disk or from the hub: it asks for no longer `keep` than this one.
+    pub keep_is_known: bool,
 }
 
 impl Settings {
-    /// What the file says.
+    /// What the file says. What the twin says about it has yet to be read.
     pub fn from_file(config: &Config) -> Self {
         Self {
             sample_interval: config.sensor.interval,
@@ -39,12 +41,27 @@ impl Settings {
             altitude: config.station.altitude,
             readings_per_message: config.telemetry.readings_per_message,
             keep: config.store.keep,
+            keep_is_known: false,
         }
+    }
+
+    /// The age at which sent readings are pruned. None while nobody knows it: what was pruned too early is gone, what is
+    /// pruned too late goes later.
+    pub fn prune_after(&self) -> Option<Duration> {
+        self.keep_is_known.then_some(self.keep)
     }
 
     /// The configuration with these in the place of the file's.
     pub fn over(self, file: &Config) -> Config {
-        let Self { sample_interval, oversampling, offset, altitude, readings_per_message, keep } = self;
+        let Self {
+            sample_interval,
+            oversampling,
+            offset,
+            altitude,
+            readings_per_message,
+            keep,
+            keep_is_known: _,
+        } = self;
         let mut config = file.clone();
         (config.sensor.interval, config.sensor.oversampling, config.sensor.offset) =
             (sample_interval, oversampling, offset);

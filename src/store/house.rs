@@ -54,14 +54,14 @@ impl Rounds {
 }
 
 impl Keeper {
-    /// Whatever there is to do between the readings.
-    pub fn keep_house(&mut self, keep: Duration) -> House {
+    /// Whatever there is to do between the readings. `prune_after`: none prunes nothing by age.
+    pub fn keep_house(&mut self, prune_after: Option<Duration>) -> House {
         let held_back = self.holds_back();
-        let more = self.go_round(keep);
+        let more = self.go_round(prune_after);
         House { more, released: held_back && !self.holds_back() }
     }
 
-    fn go_round(&mut self, keep: Duration) -> bool {
+    fn go_round(&mut self, prune_after: Option<Duration>) -> bool {
         if self.database.is_some() && self.identity_on_disk() != self.identity {
             drop(self.take_database());
             self.note(&StoreError::Unavailable { reason: "the database was taken away".into() });
@@ -77,7 +77,7 @@ impl Keeper {
             }
         }
         self.label_in_time();
-        match self.one_step(keep) {
+        match self.one_step(prune_after) {
             Ok(more) => more,
             Err(error) => {
                 self.cure(&error).ok();
@@ -86,7 +86,7 @@ impl Keeper {
         }
     }
 
-    fn one_step(&mut self, keep: Duration) -> Result<bool, StoreError> {
+    fn one_step(&mut self, prune_after: Option<Duration>) -> Result<bool, StoreError> {
         let limits = self.limits();
         let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
@@ -119,7 +119,7 @@ impl Keeper {
         let more = database.redate_step()?
             || database.correct_step()?
             || database.count_salvaged_step()?
-            || database.prune_old(keep)?
+            || prune_after.map_or(Ok(false), |keep| database.prune_old(keep))?
             || (database.is_nearly_full(limits)? && database.evict(true)?)
             || database.shrink(limits)?;
         if !more {

@@ -112,8 +112,9 @@ impl StoreTask {
                     unchecked
                 }
                 () = sleep_until(self.rounds.due()) => {
-                    let keep = settings.borrow().keep;
-                    let (house, unchecked) = self.with(&board, move |keeper| keeper.keep_house(keep)).await;
+                    let prune_after = settings.borrow().prune_after();
+                    let keep_house = move |keeper: &mut Keeper| keeper.keep_house(prune_after);
+                    let (house, unchecked) = self.with(&board, keep_house).await;
                     self.house_is_kept(house);
                     unchecked
                 }
@@ -205,7 +206,7 @@ impl StoreTask {
         }
         let told = !missed.is_empty();
         let at_once = self.max_loss.is_zero();
-        let keep_readings = settings.keep;
+        let prune_after = settings.prune_after();
         let with_house = self.rounds.go_along_with_a_sample(settings.sample_interval);
         let keep = move |keeper: &mut Keeper| {
             for (count, from, until, reason) in missed {
@@ -215,7 +216,7 @@ impl StoreTask {
             }
             keeper.take(taken);
             let synced = at_once.then(|| keeper.sync());
-            (synced, with_house.then(|| keeper.keep_house(keep_readings)))
+            (synced, with_house.then(|| keeper.keep_house(prune_after)))
         };
         let ((synced, house), unchecked) = self.with(board, keep).await;
         if let Some(house) = house {

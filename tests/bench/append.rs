@@ -124,8 +124,8 @@ async fn through_the_store() -> f64 {
     let (task, handle) = store::open(&config, &timekeeper, "bench".into()).unwrap();
     let (samples_tx, samples) = mpsc::channel(1);
     // The store keeps house once in five seconds, with a sample: the interval tells it that another one comes soon.
-    let settings =
-        Settings { sample_interval: Duration::from_secs(1), ..Settings::from_file(&Config::default()) };
+    let file = Settings::from_file(&Config::default());
+    let settings = Settings { sample_interval: Duration::from_secs(1), keep_is_known: true, ..file };
     let (_settings, settings) = watch::channel(settings);
     let turns = Arc::new(AtomicU64::new(0));
     let running = tokio::spawn(task.run(samples, Arc::new(Board::default()), settings, turns));

@@ -10,6 +10,7 @@ mod dates;
 mod disk;
 mod export;
 mod journal;
+mod kept_longer;
 mod label;
 mod model;
 mod no_file;

@@ -156,15 +156,20 @@ impl Place {
     }
 
     pub fn start_as(&self, run: &str) -> Result<Running, StoreError> {
+        self.start_knowing(true, run)
+    }
+
+    /// `keep_is_known`: a station begins without, and then reads what the twin asked for.
+    pub fn start_knowing(&self, keep_is_known: bool, run: &str) -> Result<Running, StoreError> {
         let timekeeper = self.clock.timekeeper();
         let (task, handle) = store::open(&self.config, &timekeeper, Arc::from(run))?;
         let (samples, samples_rx) = mpsc::channel(16);
         let board = Arc::new(Board::default());
-        let (settings, settings_rx) =
-            watch::channel(Settings::from_file(&Config { store: self.config.clone(), ..Config::default() }));
+        let file = Settings::from_file(&Config { store: self.config.clone(), ..Config::default() });
+        let (settings, settings_rx) = watch::channel(Settings { keep_is_known, ..file });
         let turns = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(task.run(samples_rx, board.clone(), settings_rx, turns.clone()));
-        Ok(Running { samples, handle, board, turns, _settings: settings, timekeeper, task, taken: 0 })
+        Ok(Running { samples, handle, board, turns, settings, timekeeper, task, taken: 0 })
     }
 }
 
@@ -176,7 +181,7 @@ pub struct Running {
     /// What the watchdog goes by.
     pub turns: Arc<AtomicU64>,
     /// Settings end with their sender: it is kept while the store runs.
-    _settings: watch::Sender<Settings>,
+    pub settings: watch::Sender<Settings>,
     pub timekeeper: Timekeeper,
     pub task: JoinHandle<Result<(), StoreError>>,
     taken: u64,

@@ -6,8 +6,10 @@
 mod bench;
 mod desired;
 mod hostile;
+mod late_store;
 mod methods;
 mod model;
+mod parts;
 mod renewal;
 #[path = "../support/mod.rs"]
 mod support;

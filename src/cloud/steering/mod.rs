@@ -103,4 +103,9 @@ impl Steering {
     pub async fn identified(&mut self, identity: &Identity) {
         self.desired.belongs_to(identity).await;
     }
+
+    /// It was not: what the last run kept holds, once the store gives it.
+    pub async fn unidentified(&mut self) {
+        self.desired.read_kept().await;
+    }
 }

@@ -131,7 +131,7 @@ fn a_reading_that_is_still_in_memory_is_not_salvaged_as_well() {
     keeper.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
     keeper.sync().unwrap();
     while keeper.holds_back() {
-        keeper.keep_house(Duration::from_secs(86_400));
+        keeper.keep_house(Some(Duration::from_secs(86_400)));
     }
     let page = keeper.ask(|database| database.pending(None, 100)).unwrap();
     let degrees: Vec<f64> =
@@ -157,7 +157,7 @@ fn what_memory_knows_of_the_watermark_goes_along_with_a_store_that_is_set_aside(
     std::fs::write(&keeper.config.path, file).unwrap();
     keeper.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
     while keeper.holds_back() {
-        keeper.keep_house(Duration::from_secs(86_400));
+        keeper.keep_house(Some(Duration::from_secs(86_400)));
     }
     let page = keeper.ask(|database| database.pending(None, 100)).unwrap();
     let waits: Vec<_> =

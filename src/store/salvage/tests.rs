@@ -172,7 +172,7 @@ fn salvaged_readings_are_counted_in_steps_when_the_store_is_opened() {
         assert!(pending(&keeper) <= salvaged::STEP, "{}", pending(&keeper));
         accept(&mut keeper, accepted);
         assert!(pending(&keeper) > 0, "what waits behind them would be passed over");
-        while keeper.keep_house(Duration::from_secs(86_400)).more {}
+        while keeper.keep_house(Some(Duration::from_secs(86_400))).more {}
         assert_eq!(pending(&keeper), 25_000 - accepted);
         accept(&mut keeper, accepted + 1);
         assert_eq!(pending(&keeper), 25_000 - accepted - 1);

@@ -63,20 +63,26 @@ impl Desired {
         self.overlay.acknowledgements(&self.file, self.kept.as_ref())
     }
 
+    /// Reads what could not be read at the start. It holds whoever the station may be, as at a start.
+    pub async fn read_kept(&mut self) {
+        if self.may_write {
+            return;
+        }
+        self.kept = match settings::load_or_why(&self.store).await {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                self.tell(&error, "the twin's values could not be read: the file's hold for now");
+                None
+            }
+        };
+        self.may_write = self.kept.is_some();
+        self.overlay = self.kept.clone().unwrap_or_default();
+        self.bring_into_force();
+    }
+
     /// The station is this one at this hub: the values of another identity's twin are dropped.
     pub async fn belongs_to(&mut self, identity: &Identity) {
-        if !self.may_write {
-            self.kept = match settings::load_or_why(&self.store).await {
-                Ok(kept) => Some(kept),
-                Err(error) => {
-                    self.tell(&error, "the twin's values could not be read: the file's hold for now");
-                    None
-                }
-            };
-            self.may_write = self.kept.is_some();
-            self.overlay = self.kept.clone().unwrap_or_default();
-            self.bring_into_force();
-        }
+        self.read_kept().await;
         if self.overlay.belongs_to(identity) {
             return;
         }
@@ -163,7 +169,7 @@ impl Desired {
     }
 
     fn bring_into_force(&self) {
-        let settings = self.overlay.settings(&self.file);
+        let settings = Settings { keep_is_known: self.may_write, ..self.overlay.settings(&self.file) };
         self.settings.send_if_modified(|old| {
             let changed = *old != settings;
             *old = settings;

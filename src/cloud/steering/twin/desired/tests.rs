@@ -63,6 +63,10 @@ impl Bench {
         self.desired.settings.borrow().sample_interval
     }
 
+    fn prunes_after(&self) -> Option<Duration> {
+        self.desired.settings.borrow().prune_after()
+    }
+
     fn answer(&self) -> Value {
         json!(self.desired.acknowledgements()["sampleInterval"])
     }
@@ -98,11 +102,13 @@ async fn a_store_that_is_slow_at_the_start_loses_none_of_the_kept_values() {
     hurried(bench.desired.belongs_to(&roof())).await;
     bench.desired.keep().await;
     assert_eq!(bench.interval(), Duration::from_secs(60), "the file's");
+    assert_eq!(bench.prunes_after(), None, "the twin may have asked for longer");
     bench.wake();
     assert_eq!(settings::load(&bench.store).await.unwrap(), kept);
     // The next attempt to connect.
     bench.desired.belongs_to(&roof()).await;
     assert_eq!(bench.interval(), Duration::from_secs(5));
+    assert_eq!(bench.prunes_after(), Some(bench.desired.file.keep));
     assert_eq!(settings::load(&bench.store).await.unwrap(), kept);
     bench.close().await;
 }
@@ -126,7 +132,9 @@ async fn what_the_hub_says_is_written_once_and_over_what_could_not_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::asleep(dir.path(), None);
     bench.wake();
+    assert_eq!(bench.prunes_after(), None);
     bench.take(json!({"sampleInterval": 5}), 2).await;
+    assert_eq!(bench.prunes_after(), Some(bench.desired.file.keep), "the hub says what the twin is");
     assert_eq!(settings::load(&bench.store).await.unwrap(), bench.desired.overlay);
     let marked = Some("not written over".to_owned());
     bench.store.set_value(KEY, marked.clone()).await.unwrap();
