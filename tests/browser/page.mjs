@@ -133,6 +133,17 @@ await withBrowser(async (context) => {
     for (const choice of ["C", "hPa", "auto"]) await page.locator(`#choices input[value=${choice}]`).check({ force: true });
   });
 
+  await check("what another program's page has remembered at this address is no choice of ours", async () => {
+    const foreign = await open(context, { before: () => {
+      for (const key of ["temperature", "pressure", "theme"]) localStorage.setItem(key, "\"dark\"");
+    } });
+    for (const choice of ["C", "hPa", "auto"]) assert.ok(await foreign.locator(`#choices input[value=${choice}]`).isChecked(), choice);
+    assert.equal(await foreign.evaluate(() => "theme" in document.documentElement.dataset), false);
+    unblemished(foreign);
+    await foreign.evaluate(() => localStorage.clear());
+    await foreign.close();
+  });
+
   await check("nothing of it breaks the rules of WCAG 2.2 AA that a program can check, light and dark", async () => {
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme });

@@ -52,6 +52,7 @@ export async function open(context, options = {}) {
   });
   if (options.viewport) await page.setViewportSize(options.viewport);
   if (options.colorScheme) await page.emulateMedia({ colorScheme: options.colorScheme });
+  if (options.before) await page.addInitScript(options.before);
   await page.goto(PAGE);
   await page.locator("#board:not([data-waiting])").waitFor();
   await page.locator("figure canvas").nth(2).waitFor();

@@ -1,15 +1,16 @@
 // Quantities as people read them, in the units they chose. Knows no page.
 
-const KEPT = ["temperature", "pressure", "theme"];
+const KNOWN = { temperature: ["C", "F"], pressure: ["hPa", "kPa", "inHg"], theme: ["auto", "light", "dark"] };
 
 // What was chosen; the browser remembers it.
 export const chosen = { temperature: "C", pressure: "hPa", theme: "auto" };
 
+// Another program's page at the same address, localhost:8080 perhaps, may keep other things under the same names.
 export function recall() {
-  for (const key of KEPT) {
+  for (const [key, values] of Object.entries(KNOWN)) {
     try {
       const value = localStorage.getItem(key);
-      if (value) chosen[key] = value;
+      if (values.includes(value)) chosen[key] = value;
     } catch {
       // A browser that keeps nothing starts with the defaults each time.
     }
