@@ -4,6 +4,8 @@
 
 #[path = "binary/check.rs"]
 mod check;
+#[path = "binary/closed_pipe.rs"]
+mod closed_pipe;
 #[path = "binary/options.rs"]
 mod options;
 #[path = "binary/read.rs"]

@@ -60,8 +60,8 @@ fn show(finding: &Finding, json: bool) {
 fn finish(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     let count = |status| findings.iter().filter(|finding| finding.status == status).count();
     if json {
-        return output::line(serde_json::to_string_pretty(&json!({ "checks": findings }))?);
+        return output::verdict(serde_json::to_string_pretty(&json!({ "checks": findings }))?);
     }
     let (ok, warnings, failed) = (count(Status::Ok), count(Status::Warning), count(Status::Failed));
-    output::line(format_args!("{ok} ok, {warnings} warnings, {failed} failed"))
+    output::verdict(format_args!("{ok} ok, {warnings} warnings, {failed} failed"))
 }

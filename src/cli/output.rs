@@ -19,6 +19,14 @@ pub fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }
 
+/// Prints a line that the exit status sums up: where nobody reads it (`check | head -1`), the status still tells.
+pub fn verdict(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    match line(text) {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        done => done,
+    }
+}
+
 /// The whole chain on standard error, each cause on a line of its own.
 pub fn error(error: &anyhow::Error) {
     let mut text = format!("weather-station: {error}\n");

@@ -19,6 +19,6 @@ pub fn run(files: &[PathBuf]) -> anyhow::Result<u8> {
         verifier.read(BufReader::new(file)).with_context(|| format!("could not read {}", path.display()))?;
     }
     let report = verifier.report();
-    output::line(&report)?;
+    output::verdict(&report)?;
     Ok(if report.complete { DONE } else { FAILED })
 }

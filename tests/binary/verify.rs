@@ -7,7 +7,7 @@ use super::support::station::binary;
 use super::text;
 
 /// A file as a hub exports it: a body a line.
-fn record(dir: &Path, sequences: &[u64]) -> PathBuf {
+pub fn record(dir: &Path, sequences: &[u64]) -> PathBuf {
     let mut lines = String::new();
     for sequence in sequences {
         let reading = serde_json::json!({
