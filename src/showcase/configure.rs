@@ -24,6 +24,7 @@ use crate::chain::chain;
 use crate::config;
 use crate::identity::Identity;
 use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
+use crate::news;
 use crate::status::Board;
 
 /// A form that is not whole by then is given up.
@@ -62,7 +63,12 @@ pub async fn save(
 ) -> Response {
     let mut response = match origin::check(&connection, &headers, origin::Sender::Browser) {
         Err(refusal) => {
-            tracing::warn!(peer = %connection.peer, %refusal, "a TPM configuration form was refused");
+            // Whoever sees the page can send as many of them as they like, from as many addresses.
+            let is_news = {
+                let mut told = shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                told.is_news(refusal.to_string())
+            };
+            news::tell!(is_news, peer = %connection.peer, %refusal, "a TPM configuration form was refused");
             configure_page::closed(&refusal)
         }
         Ok(()) => match tokio::time::timeout(READING, secret_form::read(&connection, &headers, body)).await {

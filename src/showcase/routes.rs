@@ -1,6 +1,6 @@
 //! Which path is answered by whom, and what holds for every answer: its time, its size, its headers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -16,6 +16,7 @@ use super::desk::Desk;
 use super::pulse::Pulse;
 use super::{Task, assets, history, live, metrics, pulse, read_now};
 use crate::clock::Timekeeper;
+use crate::news::News;
 use crate::reading::SensorRequest;
 use crate::settings::Settings;
 use crate::status::{Board, Document};
@@ -46,6 +47,8 @@ pub struct Shared {
     pub live: live::Feed,
     pub desk: Arc<Desk>,
     pub saving: Saving,
+    /// Refusals of the form that were told. Locked to look; nobody waits while holding it.
+    pub refused: Mutex<News>,
 }
 
 /// The routes, and the task behind the live stream.
@@ -64,6 +67,7 @@ pub fn build(task: &Task, desk: Desk) -> (Router, live::Publisher) {
         live: feed,
         desk: Arc::new(desk),
         saving: Saving::default(),
+        refused: Mutex::default(),
     });
     let app = assets::routes()
         .route("/api/status", get(status))

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::http::{get, post_form, post_form_and_leave};
+use crate::http::{get, post_form, post_form_and_leave, send};
 use crate::rig;
 use crate::support::memory::in_memory;
 use crate::support::station::Station;
@@ -147,6 +147,25 @@ async fn a_browser_that_leaves_at_once_has_used_the_code_and_the_station_takes_i
         .await;
     let log = station.log_text();
     assert!(log.contains("the form put an identity into the TPM"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_sends_forms_that_are_refused_does_not_fill_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let station = rig::alone(dir.path(), 60.0).await;
+    for _ in 0..50 {
+        let refused = post_form(station.page, Some("http://evil.example"), "host=hub.example").await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    // Another reason is told, too.
+    let elsewhere = "POST /configuration HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(send(station.page, elsewhere).await.status, 403);
+    let log = station.log_text();
+    let is_told = |line: &&str| line.contains("WARN") && line.contains("form was refused");
+    let told: Vec<_> = log.lines().filter(is_told).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("did not come from a page of this station"), "{told:?}");
+    assert!(told[1].contains("the address has to begin with"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
