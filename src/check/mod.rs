@@ -98,7 +98,7 @@ pub async fn all(config: &Config, station: &Station, mut report: impl FnMut(&Fin
         findings.push(finding);
     };
     add(sensor::check(config, station).await);
-    add(identity::check(config).await);
+    add(identity::check(config, station).await);
     add(clock::check(station.document()));
     add(disk::check(config, station));
     add(hub::check(config, station).await);
