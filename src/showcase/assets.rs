@@ -30,6 +30,7 @@ const ASSETS: &[Asset] = &[
     asset!("/charts.js", "text/javascript; charset=utf-8", "charts.js"),
     asset!("/stream.js", "text/javascript; charset=utf-8", "stream.js"),
     asset!("/theme.js", "text/javascript; charset=utf-8", "theme.js"),
+    asset!("/too-old.js", "text/javascript; charset=utf-8", "too-old.js"),
     asset!("/today.js", "text/javascript; charset=utf-8", "today.js"),
     asset!("/units.js", "text/javascript; charset=utf-8", "units.js"),
     asset!("/uplot.js", "text/javascript; charset=utf-8", "uplot.js"),

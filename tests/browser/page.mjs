@@ -144,6 +144,17 @@ await withBrowser(async (context) => {
     await foreign.close();
   });
 
+  await check("a browser that cannot read the page's modules says so", async () => {
+    assert.equal(await page.locator("#too-old").count(), 0, "the page has started");
+    const old = await context.newPage();
+    await old.route("**/charts.js", (route) => route.fulfill({ contentType: "text/javascript", body: "export class Charts { #; }" }));
+    await old.goto(PAGE);
+    await until("the sentence", async () => old.locator("#too-old").isVisible(), 10_000);
+    assert.match(await old.locator("#too-old").innerText(), /^This browser is too old for the page/);
+    assert.equal((await context.request.get(await old.locator("#too-old a").first().evaluate((link) => link.href))).status(), 200);
+    await old.close();
+  });
+
   await check("nothing of it breaks the rules of WCAG 2.2 AA that a program can check, light and dark", async () => {
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme });

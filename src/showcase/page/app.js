@@ -298,3 +298,5 @@ setInterval(showAge, 1_000);
 // The hour moves visibly within a minute, the rest need not be asked for so often.
 setInterval(() => span === "hour" && refresh(), 30_000);
 setInterval(refresh, 300_000);
+// The page has started: see too-old.js.
+byId("too-old").remove();
