@@ -17,9 +17,9 @@ use tss_esapi::structures::{
     Data, Digest, EncryptedSecret, IdObject, MaxBuffer, Nonce, Private, Public, SymmetricDefinition,
     SymmetricDefinitionObject,
 };
-use tss_esapi::traits::{Marshall, UnMarshall};
+use tss_esapi::traits::UnMarshall;
 
-use super::context::Tpm;
+use super::context::{READING_PUBLIC, Tpm};
 use super::layout;
 use super::lock::Lock;
 use super::provision::{self, Mark, Occupant};
@@ -109,11 +109,11 @@ pub fn keep(tcti: &str, slot: u8, key: &ServiceKey, identity: &Identity) -> Resu
 
 /// Whether the slot's identity came from the service.
 pub fn is_marked(tcti: &str, slot: u8) -> Result<bool, IdentityError> {
-    Ok(Tpm::open(tcti)?.nv(layout::mark(slot))?.is_some())
+    provision::is_marked(&mut Tpm::open(tcti)?, slot)
 }
 
 fn slot_is_ours(tpm: &mut Tpm, slot: u8) -> Result<(), IdentityError> {
-    if tpm.nv(layout::mark(slot))?.is_some() {
+    if provision::is_marked(tpm, slot)? {
         return Ok(());
     }
     let there = match provision::occupant(tpm, slot)? {
@@ -143,15 +143,10 @@ fn endorsement_key(tpm: &mut Tpm) -> Result<KeyHandle, IdentityError> {
     if let Some(key) = tpm.persistent(layout::EK)? {
         return Ok(key);
     }
-    let primary = tpm.run("making the TPM's endorsement key", |context| {
+    tpm.make_persistent("making the TPM's endorsement key", layout::EK, |context| {
         let kind = AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
         let template = ek::create_ek_public_from_default_template_2(kind, None)?;
         Ok(context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)?.key_handle)
-    })?;
-    tpm.persist(primary.into(), layout::EK)?;
-    tpm.ask("freeing the TPM's memory", |context| context.flush_context(primary.into()))?;
-    tpm.persistent(layout::EK)?.ok_or_else(|| {
-        IdentityError::failed("making the TPM's endorsement key", "the TPM did not keep it; try again")
     })
 }
 
@@ -174,9 +169,9 @@ fn endorsement_policy(tpm: &mut Tpm) -> Result<PolicySession, IdentityError> {
 
 /// An object's public area as TPM2B_PUBLIC: two bytes of size, and the area.
 fn area(tpm: &mut Tpm, key: KeyHandle) -> Result<Vec<u8>, IdentityError> {
-    let doing = "reading the public part of a key in the TPM";
-    let area = tpm.ask(doing, |context| context.read_public(key)?.0.marshall())?;
-    let size = u16::try_from(area.len()).map_err(|_| IdentityError::failed(doing, "it is too large"))?;
+    let area = tpm.public_area(key)?;
+    let size =
+        u16::try_from(area.len()).map_err(|_| IdentityError::failed(READING_PUBLIC, "it is too large"))?;
     Ok([&size.to_be_bytes()[..], &area].concat())
 }
 

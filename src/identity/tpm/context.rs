@@ -13,9 +13,12 @@ use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{CapabilityData, MaxNvBuffer, Name, Public};
 use tss_esapi::tcti_ldr::TctiNameConf;
+use tss_esapi::traits::Marshall;
 
 use super::{errors, layout};
 use crate::identity::IdentityError;
+
+pub(super) const READING_PUBLIC: &str = "reading the public part of a key in the TPM";
 
 /// One open TPM; closed on drop, transient objects flushed.
 pub struct Tpm {
@@ -85,9 +88,14 @@ impl Tpm {
 
     /// The public area of a loaded or persistent object, and the TPM's name of it, as they are now.
     pub(super) fn public(&mut self, key: KeyHandle) -> Result<(Public, Name), IdentityError> {
-        let doing = "reading the public part of a key in the TPM";
-        let (public, name, _) = self.ask(doing, |context| context.read_public(key))?;
+        let (public, name, _) = self.ask(READING_PUBLIC, |context| context.read_public(key))?;
         Ok((public, name))
+    }
+
+    /// The same public area as the TPM's bytes (TPMT_PUBLIC).
+    pub(super) fn public_area(&mut self, key: KeyHandle) -> Result<Vec<u8>, IdentityError> {
+        let (public, _) = self.public(key)?;
+        public.marshall().map_err(|error| self.explain(READING_PUBLIC, error))
     }
 
     /// The NV index, if it is defined.
@@ -146,6 +154,25 @@ impl Tpm {
             let place = Persistent::Persistent(PersistentTpmHandle::new(handle)?);
             context.evict_control(Provision::Owner, object, place).map(drop)
         })
+    }
+
+    /// Creates a primary key and keeps it at a handle; gives the kept one.
+    pub(super) fn make_persistent(
+        &mut self,
+        doing: &str,
+        handle: u32,
+        create: impl FnOnce(&mut Context) -> tss_esapi::Result<KeyHandle>,
+    ) -> Result<KeyHandle, IdentityError> {
+        let primary = self.run(doing, create)?;
+        self.persist(primary.into(), handle)?;
+        self.free(primary)?;
+        let kept = self.persistent(handle)?;
+        kept.ok_or_else(|| IdentityError::failed(doing, "the TPM did not keep it; try again"))
+    }
+
+    /// Takes a loaded object out of the TPM's memory.
+    pub(super) fn free(&mut self, object: KeyHandle) -> Result<(), IdentityError> {
+        self.ask("freeing the TPM's memory", |context| context.flush_context(object.into()))
     }
 
     /// Removes a persistent object; that it is not there is fine.

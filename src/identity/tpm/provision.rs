@@ -61,6 +61,11 @@ pub(super) enum Mark {
     ByService,
 }
 
+/// Whether the slot's identity came from the service.
+pub(super) fn is_marked(tpm: &mut Tpm, slot: u8) -> Result<bool, IdentityError> {
+    Ok(tpm.nv(layout::mark(slot))?.is_some())
+}
+
 /// What a slot holds.
 pub(super) enum Occupant {
     Nothing,
@@ -84,7 +89,7 @@ pub(super) fn occupant(tpm: &mut Tpm, slot: u8) -> Result<Occupant, IdentityErro
         }
         None => (false, false),
     };
-    let marked = tpm.nv(layout::mark(slot))?.is_some();
+    let marked = is_marked(tpm, slot)?;
     Ok(match (key, signs, named) {
         (Some(_), false, _) => Occupant::Foreign("an object that is not a device key"),
         (Some(_), true, true) => match sign::read_identity(tpm, slot) {
@@ -108,7 +113,7 @@ pub(super) fn install(
     identity: &Identity,
     mark: Mark,
 ) -> Result<(), IdentityError> {
-    if mark == Mark::ByService && tpm.nv(layout::mark(slot))?.is_none() {
+    if mark == Mark::ByService && !is_marked(&mut tpm, slot)? {
         tpm.nv_create(layout::mark(slot), b"dps")?;
     }
     // A leftover in staging may be removed only while the slot still has a key of its own; without one,
@@ -126,7 +131,7 @@ pub(super) fn install(
     tpm.nv_create(layout::name(slot), format!("{}/{}", identity.host, identity.device_id).as_bytes())?;
     tpm.evict(layout::staging(slot))?;
     let (_, installed) = tpm.public(key)?;
-    tpm.ask("freeing the TPM's memory", |context| context.flush_context(key.into()))?;
+    tpm.free(key)?;
     look_again(tpm.anew()?, slot, &installed, identity)
 }
 
@@ -155,7 +160,7 @@ fn look_again(mut tpm: Tpm, slot: u8, installed: &Name, identity: &Identity) -> 
 /// The SRK, made and kept if there is none. One that is there is used as it is: other keys hang on it.
 pub(super) fn storage_root_key(tpm: &mut Tpm) -> Result<KeyHandle, IdentityError> {
     if let Some(srk) = tpm.persistent(layout::SRK)? {
-        let public = tpm.ask("reading the TPM's storage root key", |c| Ok(c.read_public(srk)?.0))?;
+        let (public, _) = tpm.public(srk)?;
         if !layout::is_storage_parent(&public) {
             return Err(IdentityError::failed(
                 format!("using the TPM's storage root key at {:#x}", layout::SRK),
@@ -166,14 +171,9 @@ pub(super) fn storage_root_key(tpm: &mut Tpm) -> Result<KeyHandle, IdentityError
         }
         return Ok(srk);
     }
-    let primary = tpm.run("making the TPM's storage root key", |context| {
+    tpm.make_persistent("making the TPM's storage root key", layout::SRK, |context| {
         let template = layout::srk_template()?;
         Ok(context.create_primary(Hierarchy::Owner, template, None, None, None, None)?.key_handle)
-    })?;
-    tpm.persist(primary.into(), layout::SRK)?;
-    tpm.ask("freeing the TPM's memory", |context| context.flush_context(primary.into()))?;
-    tpm.persistent(layout::SRK)?.ok_or_else(|| {
-        IdentityError::failed("making the TPM's storage root key", "the TPM did not keep it; try again")
     })
 }
 

@@ -7,10 +7,9 @@ use sha2::{Digest as _, Sha256};
 use tss_esapi::attributes::ObjectAttributes;
 use tss_esapi::constants::PropertyTag;
 use tss_esapi::structures::Public;
-use tss_esapi::traits::Marshall;
 
 use super::context::Tpm;
-use super::provision::{Occupant, occupant};
+use super::provision::{Occupant, is_marked, occupant};
 use super::{layout, sign};
 use crate::identity::{Identity, IdentityError};
 
@@ -56,9 +55,7 @@ pub struct KeyShown {
 pub fn show(tcti: &str, slot: u8) -> Result<Shown, IdentityError> {
     let mut tpm = Tpm::open(tcti)?;
     let key = match tpm.persistent(layout::key(slot))? {
-        Some(handle) => Some(describe(
-            &tpm.ask("reading the device key's public part", |c| Ok(c.read_public(handle)?.0))?,
-        )),
+        Some(handle) => Some(describe(&tpm.public(handle)?.0)),
         None => None,
     };
     let (identity, reason) = match (&key, sign::read_identity(&mut tpm, slot)) {
@@ -70,7 +67,7 @@ pub fn show(tcti: &str, slot: u8) -> Result<Shown, IdentityError> {
         Occupant::Foreign(what) => Some(what),
         Occupant::Nothing | Occupant::Identity(_) | Occupant::Unfinished => None,
     };
-    let marked = tpm.nv(layout::mark(slot))?.is_some();
+    let marked = is_marked(&mut tpm, slot)?;
     let (vendor, firmware) = vendor_and_firmware(&mut tpm)?;
     Ok(Shown {
         slot,
@@ -165,10 +162,7 @@ fn names(attributes: ObjectAttributes) -> Vec<&'static str> {
 
 fn fingerprint(tpm: &mut Tpm, handle: u32) -> Result<Option<String>, IdentityError> {
     let Some(key) = tpm.persistent(handle)? else { return Ok(None) };
-    let area = tpm.ask(&format!("reading the public part of {handle:#x}"), |context| {
-        context.read_public(key)?.0.marshall()
-    })?;
-    Ok(Some(Sha256::digest(&area).iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Some(sign::hex(&Sha256::digest(tpm.public_area(key)?))))
 }
 
 /// TPM_PT_MANUFACTURER, TPM_PT_VENDOR_STRING_1..4 and TPM_PT_FIRMWARE_VERSION_1..2 (TCG Part 2, 6.13).

@@ -146,7 +146,12 @@ fn hardware_device_id(tpm: &mut Tpm, slot: u8) -> Result<String, IdentityError> 
     let (_, name) = tpm.public(srk)?;
     let digest =
         Sha256::new().chain_update(u32::from(slot).to_le_bytes()).chain_update(name.value()).finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest))
+}
+
+/// A digest as text.
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn locked(slot: u8) -> IdentityError {
