@@ -1,4 +1,36 @@
-//! Tells text that could be a secret, so that no message repeats it. Knows letters and nothing else.
+//! Reads text that is a secret into memory that is wiped, and recognises text that could be one, so that no message
+//! repeats it. Knows letters and nothing else.
+
+use std::io::{self, Read};
+
+use zeroize::Zeroizing;
+
+/// No connection string and no key is longer: they are a few hundred bytes.
+const LONGEST: usize = 4096;
+
+/// What Windows puts before a text that it saves as UTF-8; no part of the text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Reads a connection string or a key to its end. What can be neither is `InvalidData`, and no part of it is in the
+/// error. The buffer never grows, so no copy stays behind.
+pub fn read(source: &mut impl Read) -> io::Result<Zeroizing<String>> {
+    let unfit = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut bytes = Zeroizing::new(vec![0_u8; LONGEST + 1]);
+    let mut length = 0;
+    while length < bytes.len() {
+        match source.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if length > LONGEST {
+        return Err(unfit(format!("it is longer than {LONGEST} bytes")));
+    }
+    let text = std::str::from_utf8(&bytes[..length]).map_err(|_| unfit("it is not text".into()))?;
+    Ok(Zeroizing::new(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()))
+}
 
 /// Whether a text looks like a device key: base64 of 16 to 64 bytes, padding forgotten or not. A serial number in
 /// hexadecimal digits, of which device ids are made, does not.
@@ -40,6 +72,36 @@ pub fn secret_in_path(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_read_whole_and_what_is_none_is_refused_without_its_bytes() {
+        let reads = |bytes: &[u8]| read(&mut &bytes[..]).map(|text| text.to_string());
+        assert_eq!(reads("\u{feff}HostName=h\r\n".as_bytes()).unwrap(), "HostName=h\r\n");
+        assert_eq!(reads(&[b'x'; LONGEST]).unwrap().len(), LONGEST);
+        for (bytes, says) in [
+            (&[b'x'; LONGEST + 1][..], "it is longer than 4096 bytes"),
+            (b"secret\xff\xfe", "it is not text"),
+        ] {
+            let error = reads(bytes).unwrap_err();
+            assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::InvalidData, says));
+        }
+    }
+
+    #[test]
+    fn a_signal_while_it_is_read_is_no_failure() {
+        struct Interrupted(bool);
+        impl Read for Interrupted {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, true) {
+                    Ok(0)
+                } else {
+                    Err(io::ErrorKind::Interrupted.into())
+                }
+            }
+        }
+        let mut source = (&b"ke"[..]).chain(Interrupted(false)).chain(&b"y"[..]);
+        assert_eq!(read(&mut source).unwrap().as_str(), "key");
+    }
 
     #[test]
     fn a_path_of_plain_names_is_none_and_a_key_in_its_place_is() {

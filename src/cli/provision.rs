@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +15,10 @@ use super::{DONE, core_dumps, output, runtime};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
-use crate::identity::key_file::BYTE_ORDER_MARK;
 use crate::identity::provision::{self, ProvisionRequest};
 use crate::identity::{self, Identity, dps};
 use crate::news::News;
-use crate::station;
+use crate::{secret_text, station};
 
 /// One of five things to do.
 #[derive(Debug, Args)]
@@ -171,12 +169,7 @@ fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
         .with_context(|| format!("the identity with the key in {} does not do", key_file.display()))
 }
 
-/// No connection string is longer than this.
-const LIMIT: usize = 4096;
-
-/// Reads a secret into memory that is wiped. The buffer never grows, so no copy stays behind.
 fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(vec![0_u8; LIMIT + 1]);
     let mut source = if file == Path::new("-") {
         // Not through `std::io::stdin()`: its buffer is never wiped.
         let input = std::io::stdin().as_fd().try_clone_to_owned();
@@ -186,25 +179,9 @@ fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
             format!("could not open {}: expected a readable file, or `-` for standard input", file.display())
         })?
     };
-    let mut length = 0;
-    while length < bytes.len() {
-        match source.read(&mut bytes[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).with_context(|| format!("could not read {}", file.display())),
-        }
-    }
-    if length > LIMIT {
-        bail!(
-            "{} is longer than {LIMIT} bytes: expected a device connection string or a key in base64",
-            file.display()
-        );
-    }
-    let text = std::str::from_utf8(&bytes[..length]).with_context(|| {
-        format!("{} is not text: expected a device connection string or a key in base64", file.display())
-    })?;
-    Ok(Zeroizing::new(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()))
+    secret_text::read(&mut source).with_context(|| {
+        format!("could not read {}: expected a device connection string or a key in base64", file.display())
+    })
 }
 
 #[cfg(test)]

@@ -3,26 +3,19 @@
 //! is for. Reads the file anew each time, so that a replaced file is picked up.
 
 use std::fs::OpenOptions;
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use super::connection_string::{ProvisionRequest, parse_connection_string};
 use super::{Identity, IdentityError, Signer};
+use crate::secret_text;
 
 /// What is lost without a TPM, for the log and for `check`.
 pub const WARNING: &str = "the device key is in a file: whoever reads the card can copy the key and be \
                            this device; with a TPM it could not leave the board";
-
-/// A connection string is a few hundred bytes; more is another file by mistake.
-const MAX_SIZE: usize = 4096;
-
-/// What Windows puts before a text that it saves as UTF-8; no part of the text.
-pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Signs with the key in a file. Keeps the path, not the key.
 pub struct KeyFileSigner {
@@ -51,11 +44,8 @@ impl Signer for KeyFileSigner {
     fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError> {
         let request = read(&self.path)?;
         let identity = request.identity();
-        if self.seen.as_ref().is_some_and(|seen| *seen != identity) {
-            return Err(IdentityError::failed(
-                format!("signing with the key file {}", self.path.display()),
-                "it now holds another device's identity; the station reads it anew and signs in again",
-            ));
+        if let Some(asked) = self.seen.clone().filter(|seen| *seen != identity) {
+            return Err(IdentityError::Replaced { asked, holds: identity });
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(&request.key).expect("HMAC takes keys of any length");
         mac.update(data);
@@ -73,6 +63,7 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
             std::io::ErrorKind::PermissionDenied => {
                 "it may not be read; it must belong to the user that the station runs as"
             }
+            std::io::ErrorKind::InvalidData => "expected one line of text, the device's connection string",
             _ => "it cannot be read; it must be a plain file with the device's connection string",
         };
         IdentityError::because(doing(), remedy, error)
@@ -97,18 +88,8 @@ fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
             ),
         ));
     }
-    let mut bytes = Zeroizing::new(vec![0; MAX_SIZE]);
-    let mut length = 0;
-    while length < MAX_SIZE {
-        match file.read(&mut bytes[length..]).map_err(failed)? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    let text = std::str::from_utf8(&bytes[..length]).ok().filter(|_| length < MAX_SIZE).ok_or_else(|| {
-        IdentityError::failed(doing(), "expected one line of text, the device's connection string")
-    })?;
-    parse_connection_string(text.trim_start_matches(BYTE_ORDER_MARK)).map_err(|error| match error {
+    let text = secret_text::read(&mut file).map_err(failed)?;
+    parse_connection_string(&text).map_err(|error| match error {
         IdentityError::Failed { doing: inner, remedy, source } => {
             IdentityError::Failed { doing: format!("{}: {inner}", doing()), remedy, source }
         }
