@@ -1,37 +1,26 @@
 //! The clock: tokens and TLS depend on it.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{Finding, text};
-use crate::clock::ClockState;
+use super::Finding;
+use crate::clock::{ClockState, ClockStatus};
 use crate::station;
 
 const NAME: &str = "clock";
 
 pub fn check(running: Option<&Value>) -> Finding {
-    if let Some(state) = running.and_then(|document| text(document, "/clock/state")) {
-        let reason = running.and_then(|document| text(document, "/clock/reason")).unwrap_or_default();
-        return judge(state, reason);
-    }
-    let status = station::timekeeper().status();
-    let state = match status.state {
-        ClockState::Synchronised => "synchronised",
-        ClockState::Plausible => "plausible",
-        ClockState::Wrong => "wrong",
-    };
-    judge(state, &status.reason)
-}
-
-fn judge(state: &str, reason: &str) -> Finding {
+    let told = running.and_then(|document| ClockStatus::deserialize(document.get("clock")?).ok());
+    let ClockStatus { state, reason } = told.unwrap_or_else(|| station::timekeeper().status());
     let detail = format!("{state}: {reason}");
     match state {
-        "synchronised" => Finding::ok(NAME, detail),
-        "plausible" => Finding::warning(
+        ClockState::Synchronised => Finding::ok(NAME, detail),
+        ClockState::Plausible => Finding::warning(
             NAME,
             detail,
             "readings are marked `timeQuality: unsynchronised`; let NTP through (UDP 123) or fit a real-time clock, see `timedatectl`",
         ),
-        _ => Finding::failed(
+        ClockState::Wrong => Finding::failed(
             NAME,
             detail,
             "no token can be made with it: let NTP through (UDP 123), or set it once with `timedatectl set-time`; with a network the station takes the time from the hub by itself",

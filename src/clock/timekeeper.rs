@@ -2,11 +2,12 @@
 //! Pure apart from the [`Clock`] it is given; knows nothing of disk or network.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Clock;
@@ -18,7 +19,7 @@ use crate::reading::{Stamp, TimeQuality};
 pub(crate) const SET_BACK: TimeDelta = TimeDelta::seconds(10);
 
 /// How far the wall clock can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockState {
     /// The kernel says so.
@@ -30,8 +31,14 @@ pub enum ClockState {
     Wrong,
 }
 
+impl fmt::Display for ClockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// The `clock` part of the status document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockStatus {
     pub state: ClockState,
     pub reason: String,
@@ -61,8 +68,8 @@ struct Trust {
 
 type Floors = (DateTime<Utc>, Option<DateTime<Utc>>);
 
-impl std::fmt::Debug for Timekeeper {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Timekeeper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Timekeeper").field("status", &self.status()).finish()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Config, IdentitySource, SensorSource, Transport, units};
+use super::{Config, IdentitySource, units};
 use crate::status::InForce;
 
 /// Every key of the file, as `section.key`.
@@ -23,7 +23,7 @@ pub fn in_force(config: &Config) -> BTreeMap<String, InForce> {
     } = config;
     let entries: [(&str, Value); 29] = [
         ("station.altitude", json!(station.altitude)),
-        ("sensor.source", json!(sensor_source(sensor.source))),
+        ("sensor.source", json!(sensor.source)),
         ("sensor.bus", json!(sensor.bus)),
         ("sensor.address", json!(sensor.address)),
         ("sensor.interval", json!(units::show_duration(sensor.interval))),
@@ -31,14 +31,14 @@ pub fn in_force(config: &Config) -> BTreeMap<String, InForce> {
         ("sensor.offset", json!(sensor.offset)),
         ("sensor.trace", json!(sensor.trace)),
         ("sensor.speed", json!(sensor.speed)),
-        ("identity.source", json!(identity_source(identity.source))),
+        ("identity.source", json!(identity.source)),
         ("identity.tcti", json!(identity.tcti)),
         ("identity.slot", json!(identity.slot)),
         ("identity.key_file", json!(identity.key_file)),
         ("provisioning.id_scope", json!(provisioning.id_scope)),
         ("provisioning.endpoint", json!(provisioning.endpoint)),
         ("provisioning.registration_id", json!(provisioning.registration_id)),
-        ("hub.transport", json!(transport(hub.transport))),
+        ("hub.transport", json!(hub.transport)),
         ("hub.port", json!(hub.port)),
         ("hub.websocket_port", json!(hub.websocket_port)),
         ("hub.ca_file", json!(hub.ca_file)),
@@ -61,27 +61,10 @@ pub fn in_force(config: &Config) -> BTreeMap<String, InForce> {
         .collect()
 }
 
-/// As in the file.
-pub fn sensor_source(source: SensorSource) -> &'static str {
-    match source {
-        SensorSource::Bme280 => "bme280",
-        SensorSource::Simulated => "simulated",
-    }
-}
-
-/// As in the file.
+/// As in the file, for `identity` of the status document.
 pub fn identity_source(source: IdentitySource) -> &'static str {
     match source {
         IdentitySource::Tpm => "tpm",
         IdentitySource::KeyFile => "key-file",
-    }
-}
-
-/// As in the file.
-pub fn transport(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Auto => "auto",
-        Transport::Amqp => "amqp",
-        Transport::Websocket => "websocket",
     }
 }

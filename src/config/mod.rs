@@ -12,7 +12,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::in_force::{identity_source, in_force, sensor_source, transport};
+use serde::{Deserialize, Serialize};
+
+pub use self::in_force::{identity_source, in_force};
 pub use self::parse::{ConfigError, endpoint, is_registration_id, load, parse};
 
 /// The whole file. Each section has working defaults.
@@ -58,14 +60,15 @@ pub struct Sensor {
 }
 
 /// Where readings come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SensorSource {
     Bme280,
     Simulated,
 }
 
 /// Each 1, 2, 4, 8 or 16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oversampling {
     #[serde(default = "one")]
@@ -81,7 +84,7 @@ fn one() -> u8 {
 }
 
 /// Added to what the chip gives: degC, hPa, %RH.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offset {
     #[serde(default)]
@@ -105,7 +108,8 @@ pub struct Identity {
 }
 
 /// Who signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IdentitySource {
     Tpm,
     KeyFile,
@@ -135,7 +139,8 @@ pub struct Hub {
 }
 
 /// How the hub is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     Auto,
     Amqp,

@@ -4,12 +4,13 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
 use toml::de::{DeTable, DeValue};
 
 use super::section::{Findings, Section, leftovers, whole};
 use super::{
-    Config, Hub, Identity, IdentitySource, Provisioning, Sensor, SensorSource, Showcase, Station, Store,
-    Telemetry, Transport, units,
+    Config, Hub, Identity, IdentitySource, Provisioning, Sensor, Showcase, Station, Store, Telemetry, units,
 };
 
 /// The configuration is wrong: exit status 78.
@@ -97,8 +98,7 @@ fn station<'i>(station: &mut Station, mut section: Section<'i>, f: &mut Findings
 }
 
 fn sensor<'i>(sensor: &mut Sensor, mut section: Section<'i>, f: &mut Findings<'i>) {
-    let sources = [("bme280", SensorSource::Bme280), ("simulated", SensorSource::Simulated)];
-    set(&mut sensor.source, section.take(f, "source", "\"bme280\" or \"simulated\"", one_of(&sources)));
+    set(&mut sensor.source, section.take(f, "source", "\"bme280\" or \"simulated\"", word));
     set(&mut sensor.bus, section.named_path(f, "bus", "a device such as \"/dev/i2c-1\""));
     let address = section.take(f, "address", "0x76 or 0x77", |value| {
         whole(value).filter(|address| [0x76, 0x77].contains(address))
@@ -132,8 +132,7 @@ fn sensor<'i>(sensor: &mut Sensor, mut section: Section<'i>, f: &mut Findings<'i
 }
 
 fn identity<'i>(identity: &mut Identity, mut section: Section<'i>, f: &mut Findings<'i>) {
-    let sources = [("tpm", IdentitySource::Tpm), ("key-file", IdentitySource::KeyFile)];
-    set(&mut identity.source, section.take(f, "source", "\"tpm\" or \"key-file\"", one_of(&sources)));
+    set(&mut identity.source, section.take(f, "source", "\"tpm\" or \"key-file\"", word));
     let tcti = "\"device:/dev/tpmrm0\" or \"swtpm:host=127.0.0.1,port=2321\"";
     set(
         &mut identity.tcti,
@@ -168,12 +167,7 @@ fn provisioning<'i>(provisioning: &mut Provisioning, mut section: Section<'i>, f
 }
 
 fn hub<'i>(hub: &mut Hub, mut section: Section<'i>, f: &mut Findings<'i>) {
-    let transports =
-        [("auto", Transport::Auto), ("amqp", Transport::Amqp), ("websocket", Transport::Websocket)];
-    set(
-        &mut hub.transport,
-        section.take(f, "transport", "\"auto\", \"amqp\" or \"websocket\"", one_of(&transports)),
-    );
+    set(&mut hub.transport, section.take(f, "transport", "\"auto\", \"amqp\" or \"websocket\"", word));
     for (key, value) in [("port", &mut hub.port), ("websocket_port", &mut hub.websocket_port)] {
         let port = section.whole(f, key, "a TCP port, 1 to 65535", 1..=65_535);
         set(value, port.and_then(|port| u16::try_from(port).ok()));
@@ -229,11 +223,10 @@ fn set<T>(value: &mut T, given: Option<T>) {
     }
 }
 
-fn one_of<'a, T: Copy>(choices: &'a [(&'a str, T)]) -> impl FnOnce(&DeValue<'_>) -> Option<T> + 'a {
-    move |value| {
-        let text = value.as_str()?;
-        choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
-    }
+/// One of the words of an enum.
+fn word<'i, T: Deserialize<'i>>(value: &DeValue<'i>) -> Option<T> {
+    let text = StrDeserializer::<serde::de::value::Error>::new(value.as_str()?);
+    T::deserialize(text).ok()
 }
 
 fn time<'i>(

@@ -12,7 +12,7 @@ use super::super::device::Device;
 use crate::clock::Timekeeper;
 use crate::observation::rfc3339;
 use crate::settings::Acknowledgement;
-use crate::status::{Board, SensorState};
+use crate::status::Board;
 
 /// The names of all of them but the answers to the desired ones; they are those of the model in `deploy/model`.
 pub const OWN: [&str; 9] = [
@@ -100,13 +100,8 @@ impl Reported {
     fn look(&mut self, board: &Board, host: &str) {
         let (sensor, trouble) = {
             let sensor = board.sensor.borrow();
-            let state = match sensor.state {
-                SensorState::Absent => "absent",
-                SensorState::Failing => "failing",
-                SensorState::Starting => "starting",
-                SensorState::Ok => "ok",
-            };
-            (sensor.chip.clone().unwrap_or_else(|| state.to_owned()), sensor.reason.clone())
+            let chip = sensor.chip.as_deref().map(shortened);
+            (chip.map_or_else(|| json!(sensor.state), Value::String), sensor.reason.clone())
         };
         self.note("sensor", trouble);
         let store = board.store.borrow().clone();
@@ -114,7 +109,7 @@ impl Reported {
         let facts = [
             ("softwareVersion", json!(env!("CARGO_PKG_VERSION"))),
             ("currentStoreId", json!(store.store_id)),
-            ("sensor", json!(shortened(&sensor))),
+            ("sensor", sensor),
             ("hubHost", json!(host)),
             ("bootTime", json!(rfc3339(self.boot_time()))),
             ("lastError", json!(self.last_error)),
