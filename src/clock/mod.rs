@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 #[cfg(test)]
 pub use self::stopped::Stopped;
 pub use self::system::SystemClock;
-pub(crate) use self::timekeeper::SET_BACK;
+pub(crate) use self::timekeeper::SETBACK_TOLERANCE;
 pub use self::timekeeper::{ClockState, ClockStatus, Timekeeper};
 use crate::reading::BootId;
 

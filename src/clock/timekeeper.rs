@@ -16,7 +16,7 @@ use crate::reading::{Stamp, TimeQuality};
 
 /// A clock that counts as synchronised may be set back by so much and is still right: the kernel takes nine hours to
 /// notice that nobody synchronises it any more, in which a bad crystal (100 ppm) gains three seconds.
-pub(crate) const SET_BACK: TimeDelta = TimeDelta::seconds(10);
+pub(crate) const SETBACK_TOLERANCE: TimeDelta = TimeDelta::seconds(10);
 
 /// How far the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,25 +48,40 @@ pub struct ClockStatus {
 #[derive(Clone)]
 pub struct Timekeeper {
     clock: Arc<dyn Clock>,
-    built: DateTime<Utc>,
     // Held for a few instructions; nobody waits while holding it.
     trust: Arc<Mutex<Trust>>,
     turns: Turns,
 }
 
 struct Trust {
-    /// Both floors as they are by the build date alone.
-    least: Floors,
-    /// No right clock shows less: the build date, or the newest reading taken synchronised.
-    floor: DateTime<Utc>,
-    /// The same for the beginning of this boot. A clock that was wrong after it stays wrong until somebody sets it,
-    /// however long it runs on.
-    floor_at_boot: Option<DateTime<Utc>>,
+    /// By the build date alone.
+    built: Floors,
+    /// By the build date, or by the newest reading taken synchronised.
+    floors: Floors,
     /// What to add to "time since boot" to get the hub's time, once it had to be asked.
     hub_time_at_boot: Option<DateTime<Utc>>,
 }
 
-type Floors = (DateTime<Utc>, Option<DateTime<Utc>>);
+/// No right clock shows less.
+#[derive(Clone, Copy)]
+struct Floors {
+    /// At any time.
+    time: DateTime<Utc>,
+    /// At the beginning of this boot. A clock that was wrong after it stays wrong until somebody sets it, however long
+    /// it runs on.
+    at_boot: Option<DateTime<Utc>>,
+}
+
+impl Floors {
+    /// At this time since boot a right clock did not show less than `time`.
+    fn of(time: DateTime<Utc>, since_boot: Duration) -> Self {
+        Self { time, at_boot: time.checked_sub_signed(delta(since_boot)) }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { time: self.time.max(other.time), at_boot: self.at_boot.max(other.at_boot) }
+    }
+}
 
 impl fmt::Debug for Timekeeper {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,40 +90,38 @@ impl fmt::Debug for Timekeeper {
 }
 
 impl Timekeeper {
-    /// `floor` is the build date; the store raises it with [`Timekeeper::raise_floor`].
-    pub fn new(clock: Arc<dyn Clock>, floor: DateTime<Utc>) -> Self {
+    /// The floor is the build date; the store raises it with [`Timekeeper::raise_floor`].
+    pub fn new(clock: Arc<dyn Clock>, built: DateTime<Utc>) -> Self {
         // A clock that is behind it now does not become right by running on.
-        let floor_at_boot = floor.checked_sub_signed(delta(clock.since_boot()));
-        let least = (floor, floor_at_boot);
-        let trust = Arc::new(Mutex::new(Trust { least, floor, floor_at_boot, hub_time_at_boot: None }));
-        Self { clock, built: floor, trust, turns: Turns::begin() }
+        let built = Floors::of(built, clock.since_boot());
+        let trust = Arc::new(Mutex::new(Trust { built, floors: built, hub_time_at_boot: None }));
+        Self { clock, trust, turns: Turns::begin() }
     }
 
     /// At this time since boot a right clock did not show less than `time`.
     pub fn raise_floor(&self, time: DateTime<Utc>, since_boot: Duration) {
         let mut trust = self.trust();
-        trust.floor = trust.floor.max(time);
-        trust.floor_at_boot = trust.floor_at_boot.max(time.checked_sub_signed(delta(since_boot)));
+        trust.floors = trust.floors.max(Floors::of(time, since_boot));
     }
 
     /// The kernel vouched for `time`, and this is the newest reading's. A floor far above it came from a time that the
     /// kernel has taken back: it goes down to the build date, to be raised anew.
     pub fn take_back_floor(&self, time: DateTime<Utc>) {
         let mut trust = self.trust();
-        if time < trust.floor - SET_BACK {
-            (trust.floor, trust.floor_at_boot) = trust.least;
+        if time < trust.floors.time - SETBACK_TOLERANCE {
+            trust.floors = trust.built;
         }
     }
 
     /// The least time that a right clock can ever show.
     pub fn floor(&self) -> DateTime<Utc> {
-        self.trust().floor
+        self.trust().floors.time
     }
 
     /// The least time that an answer about the time may tell. Where the kernel vouches for the clock nothing is taken
     /// from the answer, and the readings may have been dated by a clock that it contradicts.
     pub fn least_answer(&self) -> DateTime<Utc> {
-        if self.clock.synchronised() { self.built } else { self.floor() }
+        if self.clock.synchronised() { self.trust().built.time } else { self.floor() }
     }
 
     /// Takes the hub's time (its `Date` header) as right from now on, for this boot, until the
@@ -176,13 +189,14 @@ impl Timekeeper {
                 "not synchronised: the time is the hub's, by its Date header".into(),
             );
         }
-        let runs_on = trust.floor_at_boot.map(|at_boot| at_boot + delta(self.clock.since_boot()) - SET_BACK);
-        let least = runs_on.map_or(trust.floor, |runs_on| trust.floor.max(runs_on));
-        if wall < least {
+        let Floors { time: floor, at_boot } = trust.floors;
+        let runs_on = at_boot.map(|at_boot| at_boot + delta(self.clock.since_boot()) - SETBACK_TOLERANCE);
+        let floor = runs_on.map_or(floor, |runs_on| floor.max(runs_on));
+        if wall < floor {
             let reason = format!(
                 "shows {}, which is before {}, so it cannot be right",
                 wall.format("%F %T"),
-                least.format("%F %T")
+                floor.format("%F %T")
             );
             return (wall, ClockState::Wrong, reason.into());
         }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::row::{Row, text};
-use crate::clock::SET_BACK;
+use crate::clock::SETBACK_TOLERANCE;
 use crate::reading::TimeQuality;
 
 /// See the module.
@@ -99,6 +99,6 @@ impl Progress {
 /// Of two times for which the kernel vouched, one after the other, in milliseconds: the greater one, unless the second
 /// takes the first back. A time server that was wrong for a minute would else make every right clock a wrong one.
 pub(crate) fn newest(before: i64, time: i64) -> i64 {
-    let taken_back = time < before.saturating_sub(SET_BACK.num_milliseconds());
+    let taken_back = time < before.saturating_sub(SETBACK_TOLERANCE.num_milliseconds());
     if taken_back { time } else { before.max(time) }
 }
