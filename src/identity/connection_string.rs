@@ -11,7 +11,7 @@ use super::{Identity, IdentityError};
 use crate::secret_text::secret_in;
 
 /// The longest key that HMAC-SHA256 takes without hashing it first, and that IoT Hub gives out.
-pub const MAX_KEY: usize = 64;
+const MAX_KEY: usize = 64;
 
 /// The longest device id (IoT Hub, "Identity registry").
 const MAX_DEVICE_ID: usize = 128;

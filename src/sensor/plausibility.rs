@@ -14,21 +14,21 @@ use crate::reading::{Measurement, Quality};
 pub const FROZEN_TRIPLES: u32 = 30;
 
 /// From here on air counts as saturated: the chip's noise (0.07 %RH) and hysteresis (1 %RH) around 100.
-pub const SATURATED: f64 = 99.5;
+const SATURATED: f64 = 99.5;
 /// Fog and rain keep the air saturated for hours, but at a temperature that hardly moves.
-pub const STUCK_AFTER: Duration = Duration::from_secs(3 * 3600);
+const STUCK_AFTER: Duration = Duration::from_secs(3 * 3600);
 /// Air that was saturated and warms by 3 degC could hold a fifth more (Magnus), so it is at some 82 %RH unless the
 /// fog feeds it: a sensor that still says 100 % is wet. Cooling proves nothing: saturated air stays saturated.
 /// In the whole of 2013 at New York JFK, 25 saturated hours, this would have flagged none.
-pub const STUCK_WARMING: f64 = 3.0;
+const STUCK_WARMING: f64 = 3.0;
 
 /// A minute, and the lateness that a schedule may have.
-pub const JUMP_WITHIN: Duration = Duration::from_millis(61_000);
+const JUMP_WITHIN: Duration = Duration::from_millis(61_000);
 /// A judgement and not a measurement: gust fronts take a few degrees in some minutes, and this is more than that in
 /// one. It is a hand, a hair dryer, a door or a wrong bit on the bus, which has no check sum.
-pub const JUMP_CELSIUS: f64 = 5.0;
-pub const JUMP_HECTOPASCAL: f64 = 10.0;
-pub const JUMP_PERCENT: f64 = 30.0;
+const JUMP_CELSIUS: f64 = 5.0;
+const JUMP_HECTOPASCAL: f64 = 10.0;
+const JUMP_PERCENT: f64 = 30.0;
 
 /// While it measures the chip takes up to 0.71 mA (pressure; datasheet, table 1): 2.4 mW at 3.3 V. At an estimated
 /// 200 K/W from a chip on a small board to the air that is 0.5 degC, as much as the accuracy of the temperature. At a

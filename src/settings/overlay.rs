@@ -109,11 +109,6 @@ impl Overlay {
             .is_some_and(|owner| owner.host == identity.host && owner.device_id == identity.device_id)
     }
 
-    /// `$version` of the desired properties that were taken in last.
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
     /// Takes in the whole desired section of a twin that was read. What it does not name goes back to the file.
     pub fn take_whole(&mut self, desired: &Map<String, Value>, version: u64, file: &Settings) -> Changes {
         let mut changes = Changes::default();

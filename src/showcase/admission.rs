@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use super::connection::Connection;
 
 /// Connections from other machines at one time.
-pub const NETWORK: usize = 64;
+const NETWORK: usize = 64;
 /// Of these, from one address: a browser opens six.
-pub const PER_ADDRESS: usize = 24;
+const PER_ADDRESS: usize = 24;
 /// Connections from this machine at one time.
-pub const LOCAL: usize = 48;
+const LOCAL: usize = 48;
 
 /// Counts the connections. Cloned into each [`Ticket`].
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use axum::routing::get;
 use super::routes::Shared;
 
 /// One file.
-pub struct Asset {
+struct Asset {
     path: &'static str,
     kind: &'static str,
     bytes: &'static [u8],

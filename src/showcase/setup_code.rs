@@ -68,11 +68,6 @@ impl SetupCode {
         &self.path
     }
 
-    /// Whether there is a code to be asked for.
-    pub fn is_there(&self) -> bool {
-        self.state().code.is_some()
-    }
-
     /// Puts a new code in place of the old one. Blocks for a small write.
     pub fn renew(&self) -> std::io::Result<()> {
         let code = random_code()?;

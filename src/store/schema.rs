@@ -16,9 +16,9 @@ use super::{StoreError, file};
 use crate::config::folder_of;
 
 /// Bumped with every change of the tables; older versions are brought up, newer ones are refused.
-pub(crate) const VERSION: i64 = 1;
+const VERSION: i64 = 1;
 /// `WSta`: marks the file as ours.
-pub(crate) const APPLICATION_ID: i64 = 0x5753_7461;
+const APPLICATION_ID: i64 = 0x5753_7461;
 /// Bytes. Small pages: an append writes one page to the journal.
 pub(crate) const PAGE_SIZE: u64 = 1024;
 /// The VFS of SQLite with which the process holds the database alone. The index of the journal is in memory then: as a
@@ -26,7 +26,7 @@ pub(crate) const PAGE_SIZE: u64 = 1024;
 /// quarter of the readings do.
 const ALONE: &str = "unix-excl";
 /// Pages in the journal after which SQLite copies them into the database.
-pub(crate) const CHECKPOINT_PAGES: u64 = 256;
+const CHECKPOINT_PAGES: u64 = 256;
 
 const TABLES: &str = "
 CREATE TABLE state (

@@ -147,7 +147,7 @@ fn is(code: u32, error: u32) -> bool {
 }
 
 /// The number itself: the crate shows it only in the text of the inner error.
-pub fn response_code(error: Error) -> Option<u32> {
+fn response_code(error: Error) -> Option<u32> {
     let text = match error {
         Error::Tss2Error(Tss2ResponseCode::FormatZero(code)) => code.to_string(),
         Error::Tss2Error(Tss2ResponseCode::FormatOne(code)) => code.to_string(),

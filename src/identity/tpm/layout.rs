@@ -1,5 +1,5 @@
 //! Where things are in the TPM and what they look like: the predecessor's layout (ms-iot/security,
-//! Limpet.cs), so that a TPM that it provisioned works unchanged.
+//! Limpet.cs), so that a TPM that it provisioned works unchanged. Slots are 0 to 9.
 //!
 //! | what | where |
 //! |---|---|
@@ -23,8 +23,6 @@ use tss_esapi::structures::{
 pub const SRK: u32 = 0x8100_0001;
 /// Endorsement key (TCG EK profile, "Reserved Handles").
 pub const EK: u32 = 0x8101_0001;
-/// Slots are 0 to 9, as in the predecessor.
-pub const SLOTS: u8 = 10;
 
 /// Persistent handle of a slot's key.
 pub fn key(slot: u8) -> u32 {

@@ -3,12 +3,12 @@
 //! key is looked up anew, and other programs find the device free.
 
 pub mod attest;
-pub mod context;
-pub mod errors;
-pub mod layout;
+mod context;
+mod errors;
+mod layout;
 mod lock;
 pub mod provision;
 pub mod show;
-pub mod sign;
+mod sign;
 
 pub use self::sign::TpmSigner;

@@ -193,11 +193,7 @@ fn import(tpm: &mut Tpm, srk: KeyHandle, request: &ProvisionRequest) -> Result<K
 }
 
 /// A session that only the TPM with this SRK can follow.
-pub(super) fn salted_session(
-    tpm: &mut Tpm,
-    srk: KeyHandle,
-    doing: &str,
-) -> Result<AuthSession, IdentityError> {
+fn salted_session(tpm: &mut Tpm, srk: KeyHandle, doing: &str) -> Result<AuthSession, IdentityError> {
     let session = tpm.ask(doing, |context| {
         let (cipher, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
         let session = context.start_auth_session(Some(srk), None, None, SessionType::Hmac, cipher, hash)?;

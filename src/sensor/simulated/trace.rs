@@ -21,6 +21,7 @@ const HEADER: &str = "time,temperature_celsius,relative_humidity_percent,pressur
 pub struct Trace {
     /// Seconds since the first row, ascending.
     rows: Vec<(f64, Measurement)>,
+    /// Seconds of weather until it repeats.
     period: f64,
 }
 
@@ -101,11 +102,6 @@ impl Trace {
         self.at(seconds(time) * speed)
     }
 
-    /// Seconds of weather until it repeats.
-    pub fn period(&self) -> f64 {
-        self.period
-    }
-
     fn from_rows(rows: Vec<(f64, Measurement)>) -> Result<Self, TraceError> {
         let steps = rows.len().saturating_sub(1);
         let (last, _) = rows.last().ok_or(TraceError::Empty)?;
@@ -145,7 +141,7 @@ mod tests {
     #[test]
     fn between_rows_it_interpolates_and_at_the_end_it_runs_into_the_first_row() {
         let trace = Trace::parse(TWO_ROWS).unwrap();
-        assert_eq!(trace.period(), 7200.0);
+        assert_eq!(trace.period, 7200.0);
         assert_eq!(trace.at(0.0), measurement(4.0, 60.0, 1012.0));
         assert_eq!(trace.at(900.0), measurement(4.5, 57.5, 1011.5));
         assert_eq!(trace.at(3600.0), measurement(6.0, 50.0, 1010.0));

@@ -99,7 +99,7 @@ fn a_whole_twin_that_no_longer_names_a_property_goes_back_to_the_file() {
     assert_eq!(changes.applied, ["sampleInterval goes back to the configuration file"]);
     // What has not changed keeps its answer, so that a reconnect reports nothing.
     assert_eq!(answer(&overlay, "keepDays")["av"], 4);
-    assert_eq!(overlay.version(), 6);
+    assert_eq!(overlay.version, 6);
 }
 
 #[test]

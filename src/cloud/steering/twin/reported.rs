@@ -28,8 +28,8 @@ pub const OWN: [&str; 9] = [
 ];
 
 /// How often the backlog is looked at, and how often everything else is.
-pub const BACKLOG_EVERY: Duration = Duration::from_secs(900);
-pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+const BACKLOG_EVERY: Duration = Duration::from_secs(900);
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// By more than this a clock does not drift between two looks: it was set.
 const DRIFT: TimeDelta = TimeDelta::seconds(10);
 /// A property's text is at most 4 KB.
