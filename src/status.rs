@@ -13,15 +13,19 @@ use crate::observation::LastReading;
 use crate::outlook::Outlook;
 use crate::reading::{Stamp, TimeQuality};
 
-/// One `watch` channel a part: the part's task holds the sender's end through this board and nobody else
-/// writes to it. Cloned by `Arc`.
+/// One `watch` channel a part, and who writes it. Cloned by `Arc`.
 #[derive(Debug, Default)]
 pub struct Board {
+    /// Written by the sensor task.
     pub sensor: watch::Sender<SensorStatus>,
+    /// Written by the store task.
     pub store: watch::Sender<StoreStatus>,
+    /// Written by the cloud task; by its renewals, the token; by its inbox, the messages.
     pub cloud: watch::Sender<CloudStatus>,
+    /// Written by the cloud task; at the start by the station, the source; by the showcase, the TPM.
     pub identity: watch::Sender<IdentityStatus>,
-    /// Value in force and where it came from, per key (`sensor.interval` and so on).
+    /// Value in force and where it came from, per key (`sensor.interval` and so on). Written by the station at its
+    /// start, and when the twin changes a value.
     pub configuration: watch::Sender<BTreeMap<String, InForce>>,
     /// Counts the identities that were put into the TPM by this process: the cloud task asks the signer at once
     /// who it is instead of at its next turn. The TPM form writes it.
@@ -74,8 +78,9 @@ pub enum SensorState {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreStatus {
-    /// `ok` or what is wrong, in a sentence.
+    /// `starting`, `ok` or `failing`.
     pub state: StoreState,
+    /// Why it is not ok.
     pub reason: Option<String>,
     pub store_id: String,
     /// The newest sequence number that is on disk; 0 for an empty store.

@@ -1,13 +1,15 @@
 //! `export`: readings from the store, oldest first, as CSV or JSON lines; also while the station runs.
 
 use std::io::BufWriter;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 
 use super::DONE;
-use super::output::{self, Moment, moment};
-use crate::config::Config;
+use super::output;
+use crate::config::{Config, units};
 use crate::store::export::{self, Selection};
 use crate::{identity, settings, station};
 
@@ -67,4 +69,36 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
         );
     }
     Ok(DONE)
+}
+
+/// For clap: RFC 3339, a day, or how long ago.
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Moment::At(time.to_utc()));
+    }
+    if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Ok(Moment::At(day.and_time(chrono::NaiveTime::MIN).and_utc()));
+    }
+    units::duration(text).map(Moment::Ago).ok_or_else(|| {
+        "expected a time such as 2026-05-01T12:00:00Z, a day such as 2026-05-01 (UTC), or how long ago, such as 7d".into()
+    })
+}
+
+/// A moment as it was typed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    At(DateTime<Utc>),
+    Ago(Duration),
+}
+
+impl Moment {
+    fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(duration) => TimeDelta::from_std(duration)
+                .ok()
+                .and_then(|delta| now.checked_sub_signed(delta))
+                .unwrap_or(DateTime::UNIX_EPOCH),
+        }
+    }
 }

@@ -1,12 +1,8 @@
-//! Printing, and reading what people type: the whole chain of an error once, times and durations.
+//! Printing: answers on standard output; on standard error the whole chain of an error, once.
 
 use std::io::{self, Write as _};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-
-use crate::config::units;
 
 /// Writes to standard output; a closed pipe is an error that [`is_broken_pipe`] knows.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -49,36 +45,4 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// For clap: RFC 3339, a day, or how long ago.
-pub fn moment(text: &str) -> Result<Moment, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Moment::At(time.to_utc()));
-    }
-    if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Ok(Moment::At(day.and_time(chrono::NaiveTime::MIN).and_utc()));
-    }
-    units::duration(text).map(Moment::Ago).ok_or_else(|| {
-        "expected a time such as 2026-05-01T12:00:00Z, a day such as 2026-05-01 (UTC), or how long ago, such as 7d".into()
-    })
-}
-
-/// A moment as it was typed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Moment {
-    At(DateTime<Utc>),
-    Ago(Duration),
-}
-
-impl Moment {
-    pub fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(duration) => TimeDelta::from_std(duration)
-                .ok()
-                .and_then(|delta| now.checked_sub_signed(delta))
-                .unwrap_or(DateTime::UNIX_EPOCH),
-        }
-    }
 }

@@ -29,7 +29,7 @@ pub struct Asked {
     since: Option<String>,
     /// RFC 3339, not included; default: now.
     until: Option<String>,
-    /// Seconds, or with a unit as in the configuration (`5m`, `1h`, `1d`).
+    /// Whole seconds, minutes, hours or days: `300`, `5m`, `1h`, `1d`.
     step: Option<String>,
 }
 

@@ -10,8 +10,8 @@
 //!
 //! # Files beside the database
 //! `-wal` is SQLite's (versions before left a `-shm` too); `.lock` is held (flock) by the station; `.ballast` is room for
-//! pruning on a full disk; `.label` says whose store it is a second time; `.set-aside-DATE` is a store that was damaged,
-//! kept for people.
+//! pruning on a full disk; `.label` says whose store it is a second time (`.label-new` while it is written);
+//! `.salvage-DATE` is a store that was damaged and waits for its salvage, `.set-aside-DATE` one that is kept for people.
 
 mod acknowledge;
 mod answer;

@@ -2,8 +2,7 @@
 //!
 //! Every row that is handed out or salvaged has a checksum of its own, so that a flipped bit is noticed and so that the
 //! salvage can tell a row from rubbish without the help of the rest of the file; gaps and dead letters are numbers only.
-//! Tables are rowid tables for the same reason: their
-//! leaf pages say what they are.
+//! Tables are rowid tables for the same reason: their leaf pages say what they are.
 
 use std::path::Path;
 use std::time::Duration;
