@@ -4,6 +4,7 @@
 mod watchdog;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -16,11 +17,12 @@ use self::watchdog::Loop;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::cloud;
 use crate::config::{self, Config};
+use crate::reading::{FromSensor, SensorRequest};
 use crate::sensor;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Overlay, Settings};
 use crate::showcase;
 use crate::status::Board;
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, StoreHandle};
 
 /// The day this program was built: no right clock shows less.
 pub fn build_date() -> DateTime<Utc> {
@@ -45,139 +47,192 @@ const SAMPLES: usize = 64;
 /// Requests to the sensor that wait; those who ask wait with them.
 const REQUESTS: usize = 8;
 
-type Ended = (&'static str, anyhow::Result<()>);
+/// The name of a task that ended by itself.
+type Ended = &'static str;
 
 /// Runs until `stop` becomes true, then ends in order: what was sampled is on disk. A task that ends by itself or
 /// panics ends the station with an error, so that systemd starts it anew.
-pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let config = Arc::new(config);
-    let timekeeper = self::timekeeper();
-    let source = sensor::Source::new(&config, &timekeeper)?;
-    let proxy = cloud::Proxy::from_environment();
-    let run_word: Arc<str> = run_word()?.into();
-    let board = Arc::new(Board::default());
-    board.configuration.send_replace(config::in_force(&config));
-    board.identity.send_modify(|status| status.source = config::identity_source(config.identity.source));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
-    if let Some(trouble) = proxy.trouble() {
-        tracing::error!("{trouble}");
+pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let station = Station::start(config).await?;
+    notify(sd_notify::NotifyState::Ready);
+    station.supervise(stop).await
+}
+
+/// The tasks, and what ends them.
+struct Station {
+    store: StoreHandle,
+    disk: JoinHandle<Result<(), StoreError>>,
+    tasks: JoinSet<Ended>,
+    sensor: mpsc::Sender<SensorRequest>,
+    halt: watch::Sender<bool>,
+}
+
+/// What every task is given.
+struct Common {
+    config: Arc<Config>,
+    timekeeper: Timekeeper,
+    board: Arc<Board>,
+    store: StoreHandle,
+    settings: watch::Receiver<Settings>,
+    sensor: mpsc::Sender<SensorRequest>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Station {
+    async fn start(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let timekeeper = timekeeper();
+        let source = sensor::Source::new(&config, &timekeeper)?;
+        let proxy = cloud::Proxy::from_environment();
+        let run_word: Arc<str> = run_word()?.into();
+        let seed = random_seed()?;
+        let board = Arc::new(Board::default());
+        board.configuration.send_replace(config::in_force(&config));
+        board.identity.send_modify(|status| status.source = config::identity_source(config.identity.source));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
+        if let Some(trouble) = proxy.trouble() {
+            tracing::error!("{trouble}");
+        }
+
+        let loops = ["sensor", "store", "cloud"].map(|name| Loop { name, turns: Arc::default() });
+        let [sensor_turns, store_turns, cloud_turns] = loops.each_ref().map(|task| task.turns.clone());
+        let (samples_tx, samples) = mpsc::channel(SAMPLES);
+        let (store_config, store_clock) = (config.store.clone(), timekeeper.clone());
+        let (store_task, store) =
+            tokio::task::spawn_blocking(move || store::open(&store_config, &store_clock, run_word))
+                .await
+                .context("the store's opening was ended")??;
+        let (settings_tx, settings) = watch::channel(Settings::from_file(&config));
+        let disk = tokio::spawn(store_task.run(samples, board.clone(), settings.clone(), store_turns));
+        // What the twin last asked for holds before the first sample, network or not.
+        let overlay = settings::load(&store).await;
+        if let Some(overlay) = &overlay {
+            settings_tx.send_modify(|settings| {
+                *settings = Settings { keep_is_known: true, ..overlay.settings(settings) };
+            });
+        }
+
+        let (sensor_tx, requests) = mpsc::channel(REQUESTS);
+        let (halt, stop) = watch::channel(false);
+        let common = Common { config, timekeeper, board, store, settings, sensor: sensor_tx, stop };
+        let mut tasks = JoinSet::new();
+        let sensor = common.sensor_task(source, samples_tx, requests, sensor_turns);
+        tasks.spawn(named("sensor", sensor.run()));
+        if common.config.showcase.listen.is_some() {
+            tasks.spawn(named("page", common.page_task().run()));
+        }
+        let cloud = common.cloud_task(settings_tx, overlay, proxy, seed, cloud_turns);
+        tasks.spawn(named("cloud", cloud.run()));
+        if let Some(every) = sd_notify::watchdog_enabled() {
+            let mut stop = common.stop.clone();
+            tasks.spawn(named("watchdog", async move {
+                tokio::select! {
+                    () = watchdog::run(every, loops.into(), || notify(sd_notify::NotifyState::Watchdog)) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            }));
+        }
+        Ok(Self { store: common.store, disk, tasks, sensor: common.sensor, halt })
     }
 
-    let (halt_tx, halt) = watch::channel(false);
-    let (samples_tx, samples) = mpsc::channel(SAMPLES);
-    let (sensor_tx, sensor_requests) = mpsc::channel(REQUESTS);
-    let loops: Vec<Loop> =
-        ["sensor", "store", "cloud"].into_iter().map(|name| Loop { name, turns: Arc::default() }).collect();
-    let [sensor_turns, store_turns, cloud_turns] = [0, 1, 2].map(|index: usize| loops[index].turns.clone());
+    async fn supervise(mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let cause = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => None,
+            Some(ended) = self.tasks.join_next() => Some(unexpected(ended)),
+            ended = &mut self.disk => return Err(disk_ended(ended)),
+        };
+        let begin = Instant::now();
+        notify(sd_notify::NotifyState::Stopping);
+        self.halt.send_replace(true);
+        drop(self.sensor);
+        drain(&mut self.tasks, begin + DEADLINE - FOR_THE_DISK).await;
+        finish_disk(&self.store, self.disk, begin + DEADLINE).await?;
+        tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");
+        cause.map_or(Ok(()), Err)
+    }
+}
 
-    let (store_config, store_clock) = (config.store.clone(), timekeeper.clone());
-    let (store_task, store) =
-        tokio::task::spawn_blocking(move || store::open(&store_config, &store_clock, run_word))
-            .await
-            .context("the store's opening was ended")??;
-    let (settings_tx, settings) = watch::channel(Settings::from_file(&config));
-    let mut disk = tokio::spawn(store_task.run(samples, board.clone(), settings.clone(), store_turns));
-    // What the twin last asked for holds before the first sample, network or not.
-    let overlay = settings::load(&store).await;
-    if let Some(overlay) = &overlay {
-        settings_tx.send_modify(|settings| {
-            *settings = Settings { keep_is_known: true, ..overlay.settings(settings) };
-        });
-    }
-    let mut tasks: JoinSet<Ended> = JoinSet::new();
-    let sensor = sensor::Task {
-        source,
-        address: config.sensor.address,
-        settings: settings.clone(),
-        timekeeper: timekeeper.clone(),
-        board: board.clone(),
-        samples: samples_tx,
-        requests: sensor_requests,
-        stop: halt.clone(),
-        turns: sensor_turns,
-    };
-    tasks.spawn(async move {
-        sensor.run().await;
-        ("sensor", Ok(()))
-    });
-    let page = showcase::Task {
-        config: config.clone(),
-        board: board.clone(),
-        timekeeper: timekeeper.clone(),
-        store: store.clone(),
-        sensor: sensor_tx.clone(),
-        settings: settings.clone(),
-        runtime_directory: showcase::setup_code::runtime_directory(),
-        stop: halt.clone(),
-    };
-    if config.showcase.listen.is_some() {
-        tasks.spawn(async move {
-            page.run().await;
-            ("page", Ok(()))
-        });
-    }
-    let flush = Arc::new(Notify::new());
-    let limits = cloud::Limits::default();
-    let seed = random_seed()?;
-    let steering = cloud::Steering::new(cloud::Parts {
-        config: config.clone(),
-        overlay,
-        settings: settings_tx,
-        board: board.clone(),
-        timekeeper: timekeeper.clone(),
-        store: store.clone(),
-        sensor: sensor_tx.clone(),
-        flush: flush.clone(),
-        answer: limits.twin,
-        seed,
-    });
-    let cloud = cloud::Task {
-        identity: config.identity.clone(),
-        provisioning: config.provisioning.clone(),
-        hub: config.hub.clone(),
-        proxy,
-        telemetry: config.telemetry.clone(),
-        store: store.clone(),
-        settings: settings.clone(),
-        timekeeper: timekeeper.clone(),
-        board: board.clone(),
-        flush,
-        steering: Some(steering),
-        stop: halt.clone(),
-        last_call: LAST_CALL,
-        turns: cloud_turns,
-        limits,
-        seed,
-    };
-    tasks.spawn(async move {
-        cloud.run().await;
-        ("cloud", Ok(()))
-    });
-    ready();
-    if let Some(every) = sd_notify::watchdog_enabled() {
-        let mut halt = halt.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = watchdog::run(every, loops, || notify(sd_notify::NotifyState::Watchdog)) => {}
-                _ = halt.wait_for(|halt| *halt) => {}
-            }
-            ("watchdog", Ok(()))
-        });
+impl Common {
+    fn sensor_task(
+        &self,
+        source: sensor::Source,
+        samples: mpsc::Sender<FromSensor>,
+        requests: mpsc::Receiver<SensorRequest>,
+        turns: Arc<AtomicU64>,
+    ) -> sensor::Task {
+        sensor::Task {
+            source,
+            address: self.config.sensor.address,
+            settings: self.settings.clone(),
+            timekeeper: self.timekeeper.clone(),
+            board: self.board.clone(),
+            samples,
+            requests,
+            stop: self.stop.clone(),
+            turns,
+        }
     }
 
-    let cause = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => None,
-        Some(ended) = tasks.join_next() => Some(unexpected(ended)),
-        ended = &mut disk => return Err(disk_ended(ended)),
-    };
-    let begin = Instant::now();
-    notify(sd_notify::NotifyState::Stopping);
-    halt_tx.send_replace(true);
-    drop(sensor_tx);
-    drain(&mut tasks, begin + DEADLINE - FOR_THE_DISK).await;
-    finish_disk(&store, disk, begin + DEADLINE).await?;
-    tracing::info!(seconds = begin.elapsed().as_secs_f32(), "ended in order");
-    cause.map_or(Ok(()), Err)
+    fn page_task(&self) -> showcase::Task {
+        showcase::Task {
+            config: self.config.clone(),
+            board: self.board.clone(),
+            timekeeper: self.timekeeper.clone(),
+            store: self.store.clone(),
+            sensor: self.sensor.clone(),
+            settings: self.settings.clone(),
+            runtime_directory: showcase::setup_code::runtime_directory(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn cloud_task(
+        &self,
+        settings: watch::Sender<Settings>,
+        overlay: Option<Overlay>,
+        proxy: cloud::Proxy,
+        seed: u64,
+        turns: Arc<AtomicU64>,
+    ) -> cloud::Task {
+        let flush = Arc::new(Notify::new());
+        let limits = cloud::Limits::default();
+        let steering = cloud::Steering::new(cloud::Parts {
+            config: self.config.clone(),
+            overlay,
+            settings,
+            board: self.board.clone(),
+            timekeeper: self.timekeeper.clone(),
+            store: self.store.clone(),
+            sensor: self.sensor.clone(),
+            flush: flush.clone(),
+            answer: limits.twin,
+            seed,
+        });
+        cloud::Task {
+            identity: self.config.identity.clone(),
+            provisioning: self.config.provisioning.clone(),
+            hub: self.config.hub.clone(),
+            proxy,
+            telemetry: self.config.telemetry.clone(),
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            timekeeper: self.timekeeper.clone(),
+            board: self.board.clone(),
+            flush,
+            steering: Some(steering),
+            stop: self.stop.clone(),
+            last_call: LAST_CALL,
+            turns,
+            limits,
+            seed,
+        }
+    }
+}
+
+/// Ends with its name.
+async fn named(name: Ended, task: impl Future<Output = ()>) -> Ended {
+    task.await;
+    name
 }
 
 /// Waits for the tasks that were told to stop; what overruns is dropped: the disk has the data.
@@ -185,8 +240,7 @@ async fn drain(tasks: &mut JoinSet<Ended>, limit: Instant) {
     let all = async {
         while let Some(ended) = tasks.join_next().await {
             match ended {
-                Ok((name, Err(error))) => tracing::warn!(task = name, "ended with an error: {error:#}"),
-                Ok((name, Ok(()))) => tracing::debug!(task = name, "ended"),
+                Ok(name) => tracing::debug!(task = name, "ended"),
                 Err(error) => tracing::error!(%error, "a task was ended"),
             }
         }
@@ -198,7 +252,7 @@ async fn drain(tasks: &mut JoinSet<Ended>, limit: Instant) {
 }
 
 async fn finish_disk(
-    store: &store::StoreHandle,
+    store: &StoreHandle,
     disk: JoinHandle<Result<(), StoreError>>,
     limit: Instant,
 ) -> anyhow::Result<()> {
@@ -213,8 +267,7 @@ async fn finish_disk(
 
 fn unexpected(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
-        Ok((name, Ok(()))) => anyhow!("the {name} task ended by itself"),
-        Ok((name, Err(error))) => error.context(format!("the {name} task ended")),
+        Ok(name) => anyhow!("the {name} task ended by itself"),
         Err(error) => anyhow::Error::new(error).context("a task was ended"),
     }
 }
@@ -238,10 +291,6 @@ fn run_word() -> anyhow::Result<String> {
 /// Different on each station, so that a thousand of them do not come back in the same moment.
 fn random_seed() -> anyhow::Result<u64> {
     getrandom::u64().context("the kernel gave no random bytes")
-}
-
-fn ready() {
-    notify(sd_notify::NotifyState::Ready);
 }
 
 /// Without systemd there is nobody to tell.
