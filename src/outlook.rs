@@ -1,6 +1,8 @@
 //! What the present settings cost: messages and data a day, bytes written to the card, the card's expected
-//! life. Pure estimates from measured figures, each stated; knows no disk and no network.
+//! life. Estimates from measured figures, each stated; knows no network, and of the disk its size only.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,6 +43,14 @@ pub struct Disk {
     pub size: u64,
     /// What an ordinary user may still write.
     pub free: u64,
+}
+
+impl Disk {
+    /// The file system that a folder is on.
+    pub fn at(folder: &Path) -> io::Result<Self> {
+        let there = rustix::fs::statvfs(folder)?;
+        Ok(Self { size: there.f_blocks * there.f_frsize, free: there.f_bavail * there.f_frsize })
+    }
 }
 
 /// `outlook` of the status document.

@@ -199,6 +199,11 @@ fn time_of<S: Serializer>(stamp: &Option<Stamp>, serializer: S) -> Result<S::Ok,
 }
 
 impl Board {
+    /// The station's name at the hub; empty while there is no identity.
+    pub fn device_id(&self) -> String {
+        self.identity.borrow().identity.as_ref().map(|name| name.device_id.clone()).unwrap_or_default()
+    }
+
     /// The whole document, as `status --json` and `/api/status` give it.
     pub fn document(&self, timekeeper: &Timekeeper) -> Document {
         let store = self.store.borrow().clone();

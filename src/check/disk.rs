@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, Mode, OFlags, access, fdatasync, open, statvfs};
+use rustix::fs::{Access, Mode, OFlags, access, fdatasync, open};
 use rustix::io::pwrite;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Finding, Station, text};
-use crate::config::{self, Config, folder_of};
+use crate::config::{Config, folder_of};
 use crate::outlook::Disk;
 
 const NAME: &str = "disk";
@@ -43,8 +43,8 @@ pub fn check(config: &Config, station: &Station) -> Finding {
             "make it, and let the user of the station own it (the package makes /var/lib/weather-station)",
         );
     }
-    let free = match statvfs(folder) {
-        Ok(disk) => of(&disk).free,
+    let free = match Disk::at(folder) {
+        Ok(disk) => disk.free,
         Err(error) => {
             let detail = format!("could not ask how much room there is in {shown}: {error}");
             return Finding::failed(NAME, detail, "see whether the file system is mounted");
@@ -90,15 +90,6 @@ pub fn check(config: &Config, station: &Station) -> Finding {
     Finding::ok(NAME, detail)
 }
 
-/// The file system that the store is, or will be, on.
-pub fn size(store: &config::Store) -> Option<Disk> {
-    statvfs(folder_of(&store.path)).ok().map(|disk| of(&disk))
-}
-
-fn of(disk: &rustix::fs::StatVfs) -> Disk {
-    Disk { size: disk.f_blocks * disk.f_frsize, free: disk.f_bavail * disk.f_frsize }
-}
-
 /// The median of some writes of 4 KiB with fdatasync, to a file that never gets a name. `None` where this user, or
 /// this file system, cannot make one.
 fn synced_write(folder: &Path) -> Option<Duration> {
@@ -119,9 +110,10 @@ fn synced_write(folder: &Path) -> Option<Duration> {
 mod tests {
     use super::super::Status;
     use super::*;
+    use crate::config::Store;
 
     fn config(path: &Path, max_size: u64) -> Config {
-        let store = config::Store { path: path.to_owned(), max_size, ..config::Store::default() };
+        let store = Store { path: path.to_owned(), max_size, ..Store::default() };
         Config { store, ..Config::default() }
     }
 

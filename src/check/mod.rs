@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::in_force::InForce;
-use crate::config::Config;
-use crate::outlook::Outlook;
+use crate::config::{Config, folder_of};
+use crate::outlook::{Disk, Outlook};
 
 /// One result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +113,8 @@ pub fn outlook(config: &Config, station: &Station) -> Value {
         return outlook.clone();
     }
     let (per_message, max_loss) = (config.telemetry.readings_per_message, config.store.max_loss);
-    let outlook = Outlook::of(config.sensor.interval, per_message, max_loss, disk::size(&config.store));
+    let disk = Disk::at(folder_of(&config.store.path)).ok();
+    let outlook = Outlook::of(config.sensor.interval, per_message, max_loss, disk);
     serde_json::to_value(outlook).unwrap_or_default()
 }
 

@@ -198,9 +198,7 @@ impl Running {
             tracing::warn!(attempts, reason, "a fault of the sensor cost another attempt and no sample");
         }
         tracing::debug!(?sample, "sampled");
-        let identity = self.task.board.identity.borrow().identity.clone();
-        let device_id = identity.map(|identity| identity.device_id).unwrap_or_default();
-        let last_reading = LastReading { sample, device_id, altitude };
+        let last_reading = LastReading { sample, device_id: self.task.board.device_id(), altitude };
         let (jitter_median, jitter_worst) = self.jitter.milliseconds();
         let chip = self.device.chip();
         self.task.board.sensor.send_modify(|status| {

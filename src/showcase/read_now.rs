@@ -31,10 +31,8 @@ pub async fn read(
     }
     match answer.await {
         Ok(Ok(sample)) => {
-            let identity = shared.board.identity.borrow().identity.clone();
-            let device_id = identity.map(|identity| identity.device_id).unwrap_or_default();
             let altitude = shared.settings.borrow().altitude;
-            Json(Observation::of_sample(&sample, &device_id, altitude)).into_response()
+            Json(Observation::of_sample(&sample, &shared.board.device_id(), altitude)).into_response()
         }
         Ok(Err(reason)) => (StatusCode::BAD_GATEWAY, error(reason)).into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, error("the sensor task has ended")).into_response(),

@@ -1,7 +1,6 @@
 //! Looks at the disk once a minute and at the settings when they change, and says what they cost; asks the TPM
 //! once what it is.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -43,7 +42,7 @@ pub async fn run(board: &Board, settings: &watch::Receiver<Settings>, store: &co
             (now.sample_interval, now.readings_per_message)
         };
         let folder = folder_of(&store.path).to_owned();
-        let disk = tokio::task::spawn_blocking(move || disk(&folder)).await.ok().flatten();
+        let disk = tokio::task::spawn_blocking(move || Disk::at(&folder).ok()).await.ok().flatten();
         board.outlook.send_replace(Some(Outlook::of(interval, per_message, store.max_loss, disk)));
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
@@ -51,9 +50,4 @@ pub async fn run(board: &Board, settings: &watch::Receiver<Settings>, store: &co
             changed = settings.changed() => if changed.is_err() { std::future::pending().await },
         }
     }
-}
-
-fn disk(folder: &Path) -> Option<Disk> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(Disk { size: found.f_blocks * found.f_frsize, free: found.f_bavail * found.f_frsize })
 }

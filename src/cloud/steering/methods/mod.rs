@@ -131,10 +131,8 @@ async fn carry_out(method: Method, payload: &Value, desk: &Desk) -> Answer {
 async fn read_now(desk: &Desk) -> Answer {
     match ask_sensor(desk, SensorRequest::ReadNow).await {
         Ok(sample) => {
-            let identity = desk.board.identity.borrow().identity.clone();
-            let device_id = identity.map(|identity| identity.device_id).unwrap_or_default();
             let altitude = desk.settings.borrow().altitude;
-            written(&Observation::of_sample(&sample, &device_id, altitude))
+            written(&Observation::of_sample(&sample, &desk.board.device_id(), altitude))
         }
         Err(answer) => answer,
     }
