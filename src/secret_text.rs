@@ -41,7 +41,7 @@ pub fn could_be_a_key(text: &str) -> bool {
         && !text.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// What kind of secret a text that is none by its place holds, for a message that must not repeat it.
+/// What kind of secret a text holds that should hold none; for a message that must not repeat it.
 pub fn secret_in(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     // The names alone are none: a file may be called so.

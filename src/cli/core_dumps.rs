@@ -1,4 +1,4 @@
-//! What the commands that hold a secret forbid first. Knows the process, not the secret.
+//! Forbids core dumps, for the commands that hold a secret. Knows the process, not the secret.
 
 /// A token or a key in memory must not end up in a file: neither by a limit nor by a piped core pattern.
 pub fn forbid() {

@@ -71,7 +71,7 @@ async fn exchange(address: SocketAddr, method: Method, path: &str) -> anyhow::Re
     }
 }
 
-/// A station that has just begun is asked again for so long.
+/// How long a station that has just begun is asked again.
 const BEGINNING: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(500);
 

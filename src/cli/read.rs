@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::observation::Observation;
 use crate::{identity, sensor, settings, station, store};
 
-/// A reading takes 113 ms at most. On a bus that hangs the station may first end the try of a sample (10 s, and the
-/// attempt that is under way) and then tries for this one (3 s, likewise): after that it says what is wrong.
+/// Longer than the station can take: a sample under way (10 s), then this request (3 s), each with an attempt that may
+/// overrun.
 const LIMIT: Duration = Duration::from_secs(20);
 
 const UNASKED: &str = "the running station cannot be asked: set `showcase.listen` and restart it";

@@ -86,7 +86,7 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    /// There is no identity; otherwise nobody answers who could tell, or what he tells is of no use.
+    /// Whether it is certain that there is no identity; any other error leaves that open.
     pub fn is_not_provisioned(&self) -> bool {
         matches!(self, Self::NotProvisioned { .. } | Self::Foreign { .. } | Self::NoKeyFile { .. })
     }

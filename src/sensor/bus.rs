@@ -11,8 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::{BusError, SensorError};
 
-/// A bus and its name for people. The calls block for a few
-/// milliseconds: they belong into `spawn_blocking`.
+/// A bus and its name for people. The calls block for a few milliseconds: they belong in `spawn_blocking`.
 pub trait Bus: I2c<Error = BusError> + Send {
     /// `/dev/i2c-1`.
     fn name(&self) -> &str;

@@ -225,7 +225,7 @@ impl Device {
         self.call_unhurried(Duration::ZERO, call).await
     }
 
-    /// The same, looked at after `wait`: for its end alone nobody is woken.
+    /// Like `call`, but sleeps `wait` before it looks: the task is not woken for the end of the call alone.
     async fn call_unhurried<T: Send + 'static>(
         &mut self,
         wait: Duration,

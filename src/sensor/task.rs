@@ -28,9 +28,9 @@ const LONGEST_TURN: Duration = Duration::from_secs(5);
 const LONGEST_TRY: Duration = Duration::from_secs(10);
 /// Somebody waits for the answer.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3);
-/// So many who wait are answered from one measurement.
+/// Requests answered from one measurement, at most.
 const MOST_ANSWERED: usize = 64;
-/// So many samples missed are worth a line in the log before the episode has ended.
+/// Samples missed in a row after which an open episode is logged.
 const LONG_EPISODE: u64 = 3;
 /// How long a stopping task still offers what it holds to the store.
 const LAST_OFFER: Duration = Duration::from_secs(2);

@@ -175,7 +175,7 @@ impl Overlay {
         (&self.owner, self.version, &self.properties) == (&kept.owner, kept.version, &kept.properties)
     }
 
-    /// Every answer that belongs into the reported properties; a property without one has none in force. What `kept`
+    /// Every answer that belongs in the reported properties; a property without one has none in force. What `kept`
     /// (on disk) does not have is not answered as done: a restart may forget it.
     pub fn acknowledgements(
         &self,
