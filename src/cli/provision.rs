@@ -15,7 +15,7 @@ use super::{DONE, core_dumps, output, runtime};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
-use crate::identity::provision::{self, ProvisionRequest};
+use crate::identity::provision::{self, Credentials};
 use crate::identity::{self, Identity, dps};
 use crate::news::News;
 use crate::{secret_text, station};
@@ -78,10 +78,10 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<u8> {
     } else if arguments.show_enrollment {
         output::line(dps::enrollment(&config.identity, &config.provisioning)?)?;
     } else {
-        let request = request(&arguments)?;
-        provision::provision(tcti, slot, &request, arguments.force)?;
-        let (device, host) = (&request.device_id, &request.host);
-        output::line(format_args!("slot {slot} of the TPM is {device} at {host}"))?;
+        let credentials = credentials(&arguments)?;
+        provision::provision(tcti, slot, &credentials, arguments.force)?;
+        let Identity { host, device_id } = &credentials.identity;
+        output::line(format_args!("slot {slot} of the TPM is {device_id} at {host}"))?;
     }
     Ok(DONE)
 }
@@ -153,7 +153,7 @@ async fn telling<T>(
     }
 }
 
-fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
+fn credentials(arguments: &Arguments) -> anyhow::Result<Credentials> {
     if let Some(file) = &arguments.connection_string_file {
         let text = secret(file)?;
         return provision::parse_connection_string(&text)
@@ -165,7 +165,7 @@ fn request(arguments: &Arguments) -> anyhow::Result<ProvisionRequest> {
         bail!("--host, --device-id and --key-file go together");
     };
     let key = secret(key_file)?;
-    ProvisionRequest::new(host, device_id, key.trim())
+    Credentials::new(host, device_id, key.trim())
         .with_context(|| format!("the identity with the key in {} does not do", key_file.display()))
 }
 

@@ -17,37 +17,27 @@ const MAX_KEY: usize = 64;
 const MAX_DEVICE_ID: usize = 128;
 
 /// A checked identity with its key, on the way into a TPM or in a key file's signer.
-pub struct ProvisionRequest {
-    pub host: String,
-    pub device_id: String,
+pub struct Credentials {
+    pub identity: Identity,
     /// 1 to 64 bytes; wiped on drop.
     pub key: Zeroizing<Vec<u8>>,
 }
 
-impl std::fmt::Debug for ProvisionRequest {
+impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProvisionRequest")
-            .field("host", &self.host)
-            .field("device_id", &self.device_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-impl ProvisionRequest {
+impl Credentials {
     /// Checks the three parts; the key is base64, as the portal shows it.
     pub fn new(host: &str, device_id: &str, key_base64: &str) -> Result<Self, IdentityError> {
-        let Identity { host, device_id } = checked_identity(host, device_id)?;
-        Ok(Self { host, device_id, key: checked_key(key_base64)? })
-    }
-
-    /// Who it is.
-    pub fn identity(&self) -> Identity {
-        Identity { host: self.host.clone(), device_id: self.device_id.clone() }
+        Ok(Self { identity: checked_identity(host, device_id)?, key: checked_key(key_base64)? })
     }
 }
 
 /// Takes `HostName=..;DeviceId=..;SharedAccessKey=..` apart, in any order, blanks around it allowed.
-pub fn parse_connection_string(text: &str) -> Result<ProvisionRequest, IdentityError> {
+pub fn parse_connection_string(text: &str) -> Result<Credentials, IdentityError> {
     let (mut host, mut device_id, mut key) = (None, None, None);
     for part in text.trim().split(';').map(str::trim).filter(|part| !part.is_empty()) {
         // The value of a key may hold `=`: only the first one separates.
@@ -79,7 +69,7 @@ pub fn parse_connection_string(text: &str) -> Result<ProvisionRequest, IdentityE
         (None, ..) => Err(malformed("no `HostName`")),
         (_, None, _) => Err(malformed("no `DeviceId`")),
         (.., None) => Err(malformed("no `SharedAccessKey`")),
-        (Some(host), Some(device_id), Some(key)) => ProvisionRequest::new(host, device_id, key),
+        (Some(host), Some(device_id), Some(key)) => Credentials::new(host, device_id, key),
     }
 }
 

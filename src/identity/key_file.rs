@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::connection_string::{ProvisionRequest, parse_connection_string};
+use super::connection_string::{Credentials, parse_connection_string};
 use super::{Identity, IdentityError, Signer};
 use crate::secret_text;
 
@@ -33,7 +33,7 @@ impl KeyFileSigner {
 
 impl Signer for KeyFileSigner {
     fn identity(&mut self) -> Result<Identity, IdentityError> {
-        let identity = read(&self.path)?.identity();
+        let Credentials { identity, .. } = read(&self.path)?;
         if self.seen.is_none() {
             tracing::warn!(file = %self.path.display(), "{WARNING}");
         }
@@ -42,18 +42,17 @@ impl Signer for KeyFileSigner {
     }
 
     fn sign(&mut self, data: &[u8]) -> Result<[u8; 32], IdentityError> {
-        let request = read(&self.path)?;
-        let identity = request.identity();
+        let Credentials { identity, key } = read(&self.path)?;
         if let Some(asked) = self.seen.clone().filter(|seen| *seen != identity) {
             return Err(IdentityError::Replaced { asked, holds: identity });
         }
-        let mut mac = Hmac::<Sha256>::new_from_slice(&request.key).expect("HMAC takes keys of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
         mac.update(data);
         Ok(mac.finalize().into_bytes().into())
     }
 }
 
-fn read(path: &Path) -> Result<ProvisionRequest, IdentityError> {
+fn read(path: &Path) -> Result<Credentials, IdentityError> {
     let doing = || format!("reading the key file {}", path.display());
     let failed = |error: std::io::Error| {
         let remedy = match error.kind() {

@@ -2,7 +2,7 @@
 //! Knows no arguments and prints nothing.
 
 pub use super::connection_string::{
-    ProvisionRequest, checked_device_id, checked_host, checked_identity, checked_key, parse_connection_string,
+    Credentials, checked_device_id, checked_host, checked_identity, checked_key, parse_connection_string,
 };
 pub use super::tpm::provision::{clear, provision};
 pub use super::tpm::show::{Shown, show};

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 
 use super::key_file::{KeyFileSigner, others_can_read};
-use super::provision::{ProvisionRequest, parse_connection_string};
+use super::provision::{Credentials, parse_connection_string};
 use super::{Identity, IdentityError, Signer, sas_token};
 use crate::secret_text::could_be_a_key;
 
@@ -39,12 +39,12 @@ fn tokens_are_those_of_microsofts_node_sdk_for_every_legal_device_id() {
     assert_eq!(golden.len(), 45);
     for entry in golden {
         let text = |key: &str| entry[key].as_str().unwrap();
-        let request = ProvisionRequest::new(text("host"), text("deviceId"), text("key")).unwrap();
+        let credentials = Credentials::new(text("host"), text("deviceId"), text("key")).unwrap();
         let expiry = DateTime::from_timestamp(entry["expiry"].as_i64().unwrap(), 0).unwrap();
         let life = Duration::from_secs(3600);
-        let mut signer = Software(request.key.to_vec());
-        let token = sas_token::for_device(&mut signer, &request.identity(), expiry - life, life).unwrap();
-        if request.device_id.contains('*') {
+        let mut signer = Software(credentials.key.to_vec());
+        let token = sas_token::for_device(&mut signer, &credentials.identity, expiry - life, life).unwrap();
+        if credentials.identity.device_id.contains('*') {
             // The SDK writes this one character in lower case; the signature is over what is written.
             assert!(text("token").to_ascii_uppercase().contains(&token.resource.to_ascii_uppercase()));
         } else {
@@ -65,10 +65,10 @@ fn a_connection_string_is_read_in_any_order_with_blanks_and_any_host() {
         (format!("HostName=[::1];DeviceId=d;SharedAccessKey={KEY}"), "::1"),
         (format!("HostName=a_b.example;DeviceId=d;SharedAccessKey={KEY}"), "a_b.example"),
     ] {
-        let request = parse_connection_string(&text).unwrap();
-        assert_eq!((request.host.as_str(), request.device_id.as_str()), (host, "d"));
-        assert_eq!(request.key.as_slice(), STANDARD.decode(KEY).unwrap());
-        assert!(!format!("{request:?}").contains("Zmlyc"));
+        let credentials = parse_connection_string(&text).unwrap();
+        assert_eq!(credentials.identity, Identity { host: host.into(), device_id: "d".into() });
+        assert_eq!(credentials.key.as_slice(), STANDARD.decode(KEY).unwrap());
+        assert!(!format!("{credentials:?}").contains("Zmlyc"));
     }
 }
 
@@ -124,7 +124,7 @@ fn a_key_in_the_place_of_host_or_device_is_not_shown() {
         ("h", &*slashed, &*slashed),
         ("h", &slashed[..40], &slashed),
     ] {
-        let error = ProvisionRequest::new(host, device_id, KEY).unwrap_err().to_string();
+        let error = Credentials::new(host, device_id, KEY).unwrap_err().to_string();
         assert!(!error.contains(&key[..8]), "{error}");
     }
     assert!(!could_be_a_key(&"0123456789abcdef".repeat(2)), "a serial number may be shown");

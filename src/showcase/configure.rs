@@ -23,7 +23,7 @@ use super::setup_code::Verdict;
 use crate::chain::chain;
 use crate::config;
 use crate::identity::Identity;
-use crate::identity::provision::{ProvisionRequest, Shown, provision, show as look};
+use crate::identity::provision::{Credentials, Shown, provision, show as look};
 use crate::news;
 use crate::status::Board;
 
@@ -121,17 +121,17 @@ async fn decide(shared: &Shared, connection: &Connection, filled: SecretForm) ->
 }
 
 async fn save_and_tell(desk: &Desk, board: &Board, turn: Turn, filled: &SecretForm) -> Response {
-    let request = match ProvisionRequest::new(&filled.host, &filled.device_id, &filled.key) {
-        Ok(request) => request,
+    let credentials = match Credentials::new(&filled.host, &filled.device_id, &filled.key) {
+        Ok(credentials) => credentials,
         Err(error) => {
             let notice = Notice::Problem(chain(&error));
             return form(desk, turn, StatusCode::UNPROCESSABLE_ENTITY, &notice, filled).await;
         }
     };
-    let (saved, replace) = (request.identity(), filled.replace);
+    let (saved, replace) = (credentials.identity.clone(), filled.replace);
     // In one turn: a refusal is shown together with what is in the way.
     let save = move |tcti: &str, slot| {
-        let refused = put(tcti, slot, &request, replace).err()?;
+        let refused = put(tcti, slot, &credentials, replace).err()?;
         Some((refused, look(tcti, slot).map_err(|error| chain(&error))))
     };
     match desk.ask(turn, save).await {
@@ -179,10 +179,10 @@ fn let_in(desk: &Desk, connection: &Connection, code: &str) -> Result<(), Proble
 }
 
 /// Blocks on the TPM. The texts are for people and hold no key (the errors of `identity` promise that).
-fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Result<(), (StatusCode, String)> {
+fn put(tcti: &str, slot: u8, credentials: &Credentials, replace: bool) -> Result<(), (StatusCode, String)> {
     if !replace
         && let Ok(there) = look(tcti, slot)
-        && let Some(occupant) = in_the_way(&there, &request.identity())
+        && let Some(occupant) = in_the_way(&there, &credentials.identity)
     {
         let text = format!("The TPM holds {occupant}.");
         return Err((
@@ -190,7 +190,7 @@ fn put(tcti: &str, slot: u8, request: &ProvisionRequest, replace: bool) -> Resul
             text + " Tick \u{201c}Replace\u{201d} to put this one in its place.",
         ));
     }
-    provision(tcti, slot, request, replace).map_err(|error| {
+    provision(tcti, slot, credentials, replace).map_err(|error| {
         let text = chain(&error);
         tracing::warn!(error = text, "the form's identity could not be put into the TPM");
         (StatusCode::BAD_GATEWAY, text)

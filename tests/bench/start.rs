@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weather_station::identity::provision::{ProvisionRequest, provision};
+use weather_station::identity::provision::{Credentials, provision};
 
 use crate::machine::median;
 use crate::rig::{Process, config, hub, taken};
@@ -15,8 +15,8 @@ pub async fn measure(station: &Path, table: &mut Table) {
     let tpm = swtpm::Swtpm::new();
     let hub = hub(0);
     let key = hub.add_device("mast");
-    let request = ProvisionRequest::new("localhost", "mast", &key).unwrap();
-    provision(&tpm.tcti(), 0, &request, false).unwrap();
+    let credentials = Credentials::new("localhost", "mast", &key).unwrap();
+    provision(&tpm.tcti(), 0, &credentials, false).unwrap();
     let mut times = Vec::new();
     for _ in 0..5 {
         let dir = tempfile::tempdir().unwrap();

@@ -20,17 +20,17 @@ mod tpm_tap;
 
 use self::support::{apart, swtpm};
 use hmac::{Hmac, KeyInit, Mac};
-use weather_station::identity::provision::ProvisionRequest;
+use weather_station::identity::provision::Credentials;
 
 /// Keys as the portal gives them out. The second is the longest there is.
 pub const KEY_A: [u8; 32] = *b"first key of thirty-two bytes!!!";
 pub const KEY_B: [u8; 64] = *b"second key of sixty-four bytes, which is the longest one there i";
 
 /// An identity that has passed the checks.
-pub fn request(host: &str, device_id: &str, key: &[u8]) -> ProvisionRequest {
+pub fn request(host: &str, device_id: &str, key: &[u8]) -> Credentials {
     use base64::Engine as _;
     let key = base64::engine::general_purpose::STANDARD.encode(key);
-    ProvisionRequest::new(host, device_id, &key).unwrap()
+    Credentials::new(host, device_id, &key).unwrap()
 }
 
 /// What a key must answer, by another implementation than the TPM's.

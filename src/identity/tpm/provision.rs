@@ -24,21 +24,21 @@ use tss_esapi::structures::{Name, SensitiveData, SymmetricDefinition};
 use super::context::Tpm;
 use super::lock::Lock;
 use super::{layout, sign};
-use crate::identity::connection_string::ProvisionRequest;
+use crate::identity::connection_string::Credentials;
 use crate::identity::{Identity, IdentityError};
 
 /// Puts an identity into a slot. The same host and device id again (a new key, or a rerun) needs no
 /// `force`; anything else that is in the slot does.
-pub fn provision(tcti: &str, slot: u8, request: &ProvisionRequest, force: bool) -> Result<(), IdentityError> {
+pub fn provision(tcti: &str, slot: u8, credentials: &Credentials, force: bool) -> Result<(), IdentityError> {
     let _lock = Lock::take(tcti)?;
     let mut tpm = Tpm::open(tcti)?;
     let occupant = occupant(&mut tpm, slot)?;
     if !force {
-        refuse_another(slot, &occupant, &request.identity())?;
+        refuse_another(slot, &occupant, &credentials.identity)?;
     }
     let srk = storage_root_key(&mut tpm)?;
-    let key = import(&mut tpm, srk, request)?;
-    install(tpm, slot, key, &request.identity(), Mark::ByHand)
+    let key = import(&mut tpm, srk, credentials)?;
+    install(tpm, slot, key, &credentials.identity, Mark::ByHand)
 }
 
 /// Removes a slot's name, key and mark. What is not there is fine; the SRK stays.
@@ -179,11 +179,11 @@ pub(super) fn storage_root_key(tpm: &mut Tpm) -> Result<KeyHandle, IdentityError
 
 /// Creates the key under the SRK and loads it. The session is salted with the SRK and encrypts its first
 /// parameter, so that the key does not cross the bus in clear.
-fn import(tpm: &mut Tpm, srk: KeyHandle, request: &ProvisionRequest) -> Result<KeyHandle, IdentityError> {
+fn import(tpm: &mut Tpm, srk: KeyHandle, credentials: &Credentials) -> Result<KeyHandle, IdentityError> {
     const DOING: &str = "putting the device key into the TPM";
     let session = salted_session(tpm, srk, DOING)?;
     let created = tpm.context.execute_with_session(Some(session), |context| {
-        let sensitive = SensitiveData::try_from(request.key.to_vec())?;
+        let sensitive = SensitiveData::try_from(credentials.key.to_vec())?;
         context.create(srk, layout::key_template()?, None, Some(sensitive), None, None)
     });
     let flushed = tpm.ask(DOING, |context| context.flush_context(SessionHandle::from(session).into()));
