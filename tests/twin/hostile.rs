@@ -86,8 +86,9 @@ async fn links_that_were_detached_come_back_on_the_same_connection_and_nothing_i
         bench.hub.fault(Fault::DetachLinks { link: Some(link), error });
     }
     telemetry_flows(&bench).await;
-    let call =
-        Call { name: "flush".into(), payload: Vec::new(), response_time_out: SOON, connect_time_out: SOON };
+    // Throttled it waits 10 s at most; where its first attempt fails on a busy machine, 20 s more.
+    let (response_time_out, connect_time_out) = (2 * SOON, 2 * SOON);
+    let call = Call { name: "flush".into(), payload: Vec::new(), response_time_out, connect_time_out };
     assert_eq!(bench.hub.invoke_call(DEVICE, call).await.unwrap().status, Some(200));
     let id = bench.hub.send_c2d(DEVICE, b"hello", []).unwrap();
     bench.hub.wait_for_c2d(id, SOON).await.unwrap();
