@@ -37,7 +37,7 @@ mod json_bytes;
 mod library_errors;
 mod link;
 #[cfg(test)]
-mod log_lines;
+pub(crate) mod log_lines;
 mod outage;
 mod pace;
 mod poison;

@@ -14,6 +14,8 @@ use crate::clock::Timekeeper;
 
 /// How often the house is kept when there is nothing to do.
 const OFTEN: Duration = Duration::from_secs(5);
+/// A ballast that could not be made is tried again after this: each attempt may write all of it.
+const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 /// When the house is kept.
 #[derive(Debug)]
@@ -123,9 +125,24 @@ impl Keeper {
             || (database.is_nearly_full(limits)? && database.evict(true)?)
             || database.shrink(limits)?;
         if !more {
-            room::take_on_ballast(&path);
+            self.take_on_ballast();
         }
         Ok(more)
+    }
+
+    /// Without ballast the store works as well, until the disk is full.
+    pub(super) fn take_on_ballast(&mut self) {
+        if self.no_ballast.is_some_and(|since| since.elapsed() < AN_HOUR) {
+            return;
+        }
+        let done = room::take_on_ballast(&self.config.path);
+        self.no_ballast = done.is_err().then(Instant::now);
+        if let Err(error) = done {
+            let error = chain(&error);
+            if self.told.is_news(&error) {
+                tracing::warn!(error, "there is no ballast for a full disk");
+            }
+        }
     }
 
     /// Does what can be done about an error. True: it is worth another try.
@@ -182,9 +199,12 @@ mod tests {
     use std::sync::Arc;
 
     use chrono::DateTime;
+    use tracing::Level;
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::cloud::log_lines;
+    use crate::config;
 
     /// Runs for a minute with a sample each `interval`; counts the rounds that samples took along, and the others.
     async fn rounds(interval: Duration) -> (u32, u32) {
@@ -210,6 +230,30 @@ mod tests {
             }
         }
         (along, alone)
+    }
+
+    /// A folder of somebody's, a card that does not take it: half a mebibyte each time, and a line.
+    #[tokio::test(start_paused = true)]
+    async fn a_ballast_that_cannot_be_made_is_tried_and_told_once_an_hour() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+        let ballast = folder.path().join("readings.db.ballast");
+        std::fs::create_dir(&ballast).expect("a folder");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        log_lines::take(Level::WARN);
+        let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).expect("a store");
+        for _ in 0..12 {
+            keeper.keep_house(Duration::from_secs(86_400));
+            tokio::time::advance(OFTEN).await;
+        }
+        let lines = log_lines::take(Level::WARN);
+        assert_eq!(lines.iter().filter(|line| line.contains("ballast")).count(), 1, "{lines:?}");
+        std::fs::remove_dir(&ballast).expect("removed");
+        keeper.keep_house(Duration::from_secs(86_400));
+        assert!(!ballast.exists(), "within a minute of the first time");
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        keeper.keep_house(Duration::from_secs(86_400));
+        assert!(ballast.is_file());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::StoreError;
 use super::database::Database;
@@ -42,6 +43,8 @@ pub(crate) struct Keeper {
     /// What kind it was when it was noted.
     noted: Trouble,
     pub(super) told: Told,
+    /// When the ballast could not be made.
+    pub(super) no_ballast: Option<Instant>,
     /// The newest store that was open, and its newest event: another one goes on above both, so that an acknowledgement
     /// of the old one moves nothing in it.
     pub(super) newest: (u64, u64),
@@ -79,6 +82,7 @@ impl Keeper {
             trouble: None,
             noted: Trouble::Passing,
             told: Told::default(),
+            no_ballast: None,
             newest: (0, 0),
             went_on: None,
             replacements: Vec::new(),

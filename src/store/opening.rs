@@ -134,7 +134,7 @@ impl Keeper {
         self.forget_stored();
         // Before the first reading: it must not say more than the database does.
         self.label();
-        room::take_on_ballast(&self.config.path);
+        self.take_on_ballast();
         Ok(())
     }
 

@@ -108,21 +108,22 @@ impl Database {
 }
 
 /// Makes the ballast where there is plenty of room. Its bytes are written, for a hole would hold no room.
-pub(crate) fn take_on_ballast(database: &Path) {
+pub(crate) fn take_on_ballast(database: &Path) -> Result<(), StoreError> {
     let path = beside(database, ".ballast");
     let complete = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST as u64);
     if complete || free(database).is_none_or(|free| free < 8 * BALLAST as u64) {
-        return;
+        return Ok(());
     }
-    let write = || {
-        let mut file = File::create(&path)?;
-        file.write_all(&vec![0x5a; BALLAST])?;
-        file.sync_all()
-    };
-    if let Err(error) = write() {
-        tracing::warn!(%error, file = %path.display(), "could not make the ballast for a full disk");
+    write(&path, BALLAST).map_err(|source| {
         fs::remove_file(&path).ok();
-    }
+        StoreError::file("write", &path, source)
+    })
+}
+
+fn write(path: &Path, length: usize) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&vec![0x5a; length])?;
+    file.sync_all()
 }
 
 /// True when there was some to throw.
