@@ -92,6 +92,7 @@ impl Keeper {
         let limits = self.limits();
         let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
+        database.copy_long_journal(&path, limits)?;
         if !database.has_room_in_journal(&path, limits)? {
             return Ok(false);
         }

@@ -63,6 +63,8 @@ pub(crate) struct Keeper {
     pub(super) sound: (u64, u64),
     /// A read or write failed: what the journal holds is not believed before it is in the database.
     pub(super) distrusted: bool,
+    /// The last attempt to get it there failed, and it was the database that could not be written.
+    pub(super) unwritable: bool,
     /// The newest sequence before a commit that failed. It may be there all the same.
     pub(super) in_doubt: Option<u64>,
 }
@@ -91,6 +93,7 @@ impl Keeper {
             labelled: Duration::ZERO,
             sound: (0, 0),
             distrusted: false,
+            unwritable: false,
             in_doubt: None,
         };
         match keeper.reopen() {

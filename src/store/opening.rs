@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::lock::Lock;
 use super::salvage::Salvage;
 use super::survey::Survey;
-use super::trouble::{Trouble, is_unreadable};
+use super::trouble::{Trouble, is_unreadable, is_unwritable};
 use super::{file, journal, label, replace, room};
 use crate::chain::chain;
 
@@ -90,7 +90,7 @@ impl Keeper {
         std::fs::remove_file(beside(path, "-shm")).ok();
         database.last_event = database.last_event.max(newest_event);
         if self.distrusted {
-            database.empty_journal()?;
+            self.empty_journal(&database)?;
             self.distrusted = false;
         }
         let put_back = database.put_back(lost)?;
@@ -138,6 +138,21 @@ impl Keeper {
         Ok(())
     }
 
+    /// Where that fails a second time, and the card takes the journal and another file, it is the database that it does
+    /// not take: only a new one helps. A full disk, and a card that takes nothing for a while, heal without that.
+    fn empty_journal(&mut self, database: &Database) -> Result<(), StoreError> {
+        let path = &self.config.path;
+        let done = database.empty_journal();
+        let fails = done.as_ref().is_err_and(is_unwritable)
+            && journal::sync(&beside(path, "-wal")).is_ok()
+            && room::takes_a_file(path);
+        let failed = std::mem::replace(&mut self.unwritable, fails);
+        match done {
+            Err(error) if failed && fails => Err(StoreError::Damaged { what: chain(&error) }),
+            done => done,
+        }
+    }
+
     pub(super) fn replace(&mut self, error: &StoreError) -> Result<(), StoreError> {
         let reason = chain(error);
         let now = self.timekeeper.since_boot();
@@ -151,7 +166,7 @@ impl Keeper {
         }
         self.replacements.push(now);
         tracing::error!(%reason, "the store is damaged: it is set aside");
-        self.salvage = None;
+        (self.salvage, self.unwritable) = (None, false);
         self.label();
         drop(self.take_database());
         replace::set_aside(&self.config.path, self.timekeeper.now())?;

@@ -91,6 +91,20 @@ impl Database {
         Ok(self.number("page_count")? < count)
     }
 
+    /// SQLite copies the journal into the database by itself, and tells nobody what hinders it: the journal would grow for
+    /// months. One that is longer than it ever should be is asked for it. (The check of the whole file hinders it too;
+    /// that is no error.)
+    pub fn copy_long_journal(&mut self, path: &Path, limits: Limits) -> Result<(), StoreError> {
+        let sizes = self.sizes.unwrap_or_else(|| Sizes::of(path));
+        if sizes.journal <= 2 * limits.journal() {
+            return Ok(());
+        }
+        self.sizes = None;
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(StoreError::doing("copy the journal into the database"))
+    }
+
     /// Whether a commit keeps database and journal within `max_size`. The check of the whole file holds on to the journal
     /// and makes it grow; then this waits a moment for it, and starts the journal over.
     pub fn has_room_in_journal(&mut self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
@@ -134,6 +148,14 @@ pub(crate) fn drop_ballast(database: &Path) -> bool {
 /// There is less room than the ballast gives.
 pub(crate) fn is_short(database: &Path) -> bool {
     free(database).is_some_and(|free| free < BALLAST as u64)
+}
+
+/// Whether the card takes a new file.
+pub(crate) fn takes_a_file(database: &Path) -> bool {
+    let path = beside(database, ".probe");
+    let taken = write(&path, 4 << 10).is_ok();
+    fs::remove_file(&path).ok();
+    taken
 }
 
 /// Bytes that an ordinary user may still write where the database is.

@@ -24,11 +24,23 @@ const SHORT_READ: i32 = 522;
 /// `SQLITE_IOERR_CORRUPTFS`.
 const UNREADABLE: [i32; 2] = [266, 8458];
 
+/// The card does not take what is written. SQLite: `SQLITE_IOERR_WRITE`, `SQLITE_IOERR_FSYNC` and `SQLITE_IOERR_TRUNCATE`.
+const UNWRITABLE: [i32; 3] = [778, 1034, 1546];
+
 /// A part of the file cannot be read. Once that may pass; where it is found by opening the store, or by the check of
 /// the whole file, it is damage.
 pub(crate) fn is_unreadable(error: &StoreError) -> bool {
+    is_one_of(error, &UNREADABLE)
+}
+
+/// A write or a sync failed; a full disk is another trouble.
+pub(crate) fn is_unwritable(error: &StoreError) -> bool {
+    is_one_of(error, &UNWRITABLE)
+}
+
+fn is_one_of(error: &StoreError, codes: &[i32]) -> bool {
     matches!(error, StoreError::Database { source: Error::SqliteFailure(failure, _), .. }
-        if UNREADABLE.contains(&failure.extended_code))
+        if codes.contains(&failure.extended_code))
 }
 
 /// Somebody else holds a lock on the database.

@@ -12,6 +12,7 @@ mod running;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod unwritable;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,7 +1,8 @@
 /* Loaded into the station by LD_PRELOAD: records what it does to the files in $RECORD_FOLDER, in the order in which it
- * does it, into $RECORD_FILE. It changes nothing, but for two things. With $FAIL_SYNC ("20" or "20-25") the syncs of a
+ * does it, into $RECORD_FILE. It changes nothing, but for three things. With $FAIL_SYNC ("20" or "20-25") the syncs of a
  * journal with these numbers fail, with EIO. With $UNREADABLE the beginning of that file, as it is at the start, cannot
- * be read; its inode counts, not its name. Only whoever replays the record knows what it means.
+ * be read, and with $UNWRITABLE that file not be synced; its inode counts, not its name. Only whoever replays the record
+ * knows what it means.
  *
  * A record: operation (1 byte), length of the path (2), offset (8), length of the data (4), path, data; little-endian.
  * 'c' created, 'w' written, 't' truncated to the offset, 's' synced, 'd' its data synced, 'r' renamed to the path in the data, 'u' unlinked.
@@ -26,7 +27,7 @@ enum { FILES = 4096, PATH = 512 };
 static char paths[FILES][PATH];
 static int record = -1;
 static int fail_first = 0, fail_last = 0, journal_syncs = 0;
-static ino_t unreadable = 0;
+static ino_t unreadable = 0, unwritable = 0;
 static const char *folder;
 static size_t folder_length;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -44,6 +45,7 @@ __attribute__((constructor)) static void begin(void) {
     if (fail && sscanf(fail, "%d-%d", &fail_first, &fail_last) == 1) fail_last = fail_first;
     struct stat found;
     if (getenv("UNREADABLE") && stat(getenv("UNREADABLE"), &found) == 0) unreadable = found.st_ino;
+    if (getenv("UNWRITABLE") && stat(getenv("UNWRITABLE"), &found) == 0) unwritable = found.st_ino;
     record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -149,6 +151,11 @@ static int sync_of(int fd, long call) {
             errno = EIO;
             return -1;
         }
+    }
+    struct stat found;
+    if (unwritable && fstat(fd, &found) == 0 && found.st_ino == unwritable) {
+        errno = EIO;
+        return -1;
     }
     DO(call == SYS_fsync ? 's' : 'd', 0, NULL, 0, (int)syscall(call, fd));
 }
