@@ -72,7 +72,12 @@ pub(crate) fn waiting(database: &Path) -> Vec<PathBuf> {
 
 /// What it is called in the end: what people are told, and find.
 pub(crate) fn name_when_done(aside: &Path) -> PathBuf {
-    aside.to_string_lossy().replace(WAITING, DONE).into()
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    // The last one is ours: a database, and its folder, may be called so.
+    match name.rsplit_once(WAITING) {
+        Some((database, date)) => aside.with_file_name(format!("{database}{DONE}{date}")),
+        None => aside.to_owned(),
+    }
 }
 
 /// The salvage is complete.

@@ -28,6 +28,26 @@ async fn a_file_that_is_no_database_is_set_aside_under_its_date() {
     assert_eq!(names, ["readings.db.set-aside-20260601T120000000Z"]);
 }
 
+/// The name of the folder is somebody else's.
+#[tokio::test(start_paused = true)]
+async fn a_store_in_a_folder_that_is_called_like_a_salvage_is_replaced_once() {
+    let mut place = Place::new();
+    let folder = place.folder.path().join("weather.salvage-test");
+    fs::create_dir(&folder).unwrap();
+    place.config.path = folder.join("readings.db");
+    let mut store = place.start();
+    store.append(3).await;
+    store.stop().await;
+    place.be_of_a_later_version();
+    let store = place.start_as("second").unwrap();
+    tokio::time::timeout(Duration::from_secs(3_600), store.events()).await.expect("the salvage does not end");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let events = store.handle.pending_events(10).await.unwrap();
+    assert_eq!(events.iter().map(|event| &*event.kind).collect::<Vec<_>>(), ["storeReplaced"]);
+    assert_eq!(crate::support::sequences(&store.page().await), [1, 2, 3]);
+    store.stop().await;
+}
+
 /// The file is checked in the background first: what is missing in a sound one is gone.
 #[tokio::test(start_paused = true)]
 async fn a_reading_that_is_gone_is_told_once_the_file_was_checked() {
