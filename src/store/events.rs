@@ -130,6 +130,23 @@ pub(super) fn event(row: &rusqlite::Row<'_>, sequence: u64) -> Option<Event> {
     })
 }
 
+/// Those of a kind, as far as their checksums hold.
+pub(super) fn each_of(
+    connection: &Connection,
+    kind: &str,
+    mut visit: impl FnMut(Event),
+) -> Result<(), StoreError> {
+    let mut read = || {
+        let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM event WHERE kind = ?1"))?;
+        let mut rows = statement.query([kind])?;
+        while let Some(row) = rows.next()? {
+            event(row, row.get::<_, i64>(0)?.cast_unsigned()).into_iter().for_each(&mut visit);
+        }
+        Ok(())
+    };
+    read().map_err(StoreError::doing("read the events"))
+}
+
 /// Accepted ones are of no further use.
 pub(crate) fn forget(connection: &Connection, upto: u64) -> Result<(), StoreError> {
     connection

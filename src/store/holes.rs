@@ -1,42 +1,58 @@
-//! What a salvage came to: how many readings it found, and the sequences of the damaged store that were not sent and
-//! that it did not find. Knows what was found and what was told before, not how it was got out of the file.
+//! What a salvage came to: how many readings it found, and the sequences of the damaged store, and of those before it,
+//! that were not sent and that it did not find. Knows what was found and what was told before, not how it was got out of the file.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::gaps::{Gap, Known};
 use super::row::SALVAGED;
-use super::salvaged::STEP;
+use super::salvaged::{Origins, STEP};
 use super::{StoreError, events, salvaged};
 
-/// More holes than this are told in one event.
+/// More holes than this are told in one event for each store.
 const HOLES: usize = 50;
 
-/// A walk over all salvaged readings, in steps.
+/// A walk over all salvaged readings, in steps: those of one store after the other.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// Of the damaged store.
-    generation: u64,
+    /// Generation of the damaged store.
+    own: u64,
+    /// The last row that the hub had accepted when it was damaged.
+    accepted: u64,
     /// The last row that the hub has accepted.
     pub sent: u64,
-    /// What was told as missing before.
-    known: Known,
+    pub names: Origins,
+    /// What was told as missing before, by the name of the store.
+    told: BTreeMap<Arc<str>, Known>,
     /// The last row that was looked at.
     at: u64,
+    /// The store that it is of, and what of that is told.
+    generation: u64,
+    known: Known,
     /// The sequence before the next one that is looked for, and its time.
     before: (u64, Option<i64>),
     /// Readings found, and those of them that were not sent.
     pub count: u64,
     pub pending: u64,
-    /// The stretches between the watermark and the last reading found that are neither there nor known to be missing.
-    pub holes: Vec<Gap>,
+    /// By generation: the stretches between what was accepted and the last reading found that are neither there nor known
+    /// to be missing.
+    pub holes: Vec<(u64, Gap)>,
 }
 
 impl Walk {
-    /// `acknowledged`: the last sequence of that store that the hub has accepted. Where that is lost, all before the first
-    /// one found may be missing: better told than not.
-    pub fn begin(generation: u64, acknowledged: u64, sent: u64, known: Known) -> Self {
-        let before = (acknowledged, None);
-        Self { generation, sent, known, at: 0, before, count: 0, pending: 0, holes: Vec::new() }
+    pub fn begin(
+        own: u64,
+        accepted: u64,
+        sent: u64,
+        names: Origins,
+        told: BTreeMap<Arc<str>, Known>,
+    ) -> Self {
+        let known = Known::default();
+        let (at, generation, before, holes) = (0, 0, (0, None), Vec::new());
+        Self { own, accepted, sent, names, told, at, generation, known, before, count: 0, pending: 0, holes }
     }
 
     /// Returns true while there may be more to look at.
@@ -55,40 +71,56 @@ impl Walk {
         self.count += 1;
         self.pending += u64::from(row > self.sent);
         let (generation, sequence) = salvaged::parts(row);
+        if generation != self.generation {
+            self.generation = generation;
+            self.known = self.told.remove(&self.names.name(generation)).unwrap_or_default();
+            self.before = (self.start(generation).unwrap_or(sequence), None);
+        }
         let (before, from) = self.before;
-        if generation != self.generation || sequence <= before {
+        if sequence <= before {
+            self.before = (before, time);
             return;
         }
         for (first, last) in self.known.unknown_in(before + 1, sequence - 1) {
             let full = self.holes.len() >= HOLES;
             match self.holes.last_mut() {
-                Some(open) if full => (open.last, open.until) = (last, time),
-                _ => self.holes.push(Gap { first, last, from, until: time }),
+                Some((of, open)) if full && *of == generation => (open.last, open.until) = (last, time),
+                _ => self.holes.push((generation, Gap { first, last, from, until: time })),
             }
         }
         self.before = (sequence, time);
     }
+
+    /// The sequence after which any that is not there is missing; none: nobody knows what was before the first one found.
+    fn start(&self, generation: u64) -> Option<u64> {
+        let (accepted, sequence) = salvaged::parts(self.accepted);
+        match generation.cmp(&accepted) {
+            Ordering::Less => Some(u64::MAX),
+            Ordering::Equal => Some(sequence),
+            // Where the watermark is lost all of them may be missing: better told than not.
+            Ordering::Greater => (generation == self.own).then_some(0),
+        }
+    }
 }
 
-/// What the salvaged events of that store tell as missing: it is told once. A gap whose event was sent is not known,
-/// for gaps themselves have no checksum to be found by, and is told again.
-pub(super) fn already_told(connection: &Connection, store_id: &str) -> Result<Known, StoreError> {
-    let read = || {
-        let mut statement = connection.prepare(&format!(
-            "SELECT {} FROM event WHERE store_id = ?1 AND kind = 'gap'",
-            events::COLUMNS
-        ))?;
-        let stretches = statement.query_map([store_id], |row| {
-            let event = events::event(row, row.get::<_, i64>(0)?.cast_unsigned());
-            Ok(event.and_then(|event| event.fields["first"].as_u64().zip(event.fields["last"].as_u64())))
-        })?;
-        stretches.collect::<rusqlite::Result<Vec<_>>>()
-    };
-    let mut known = Known::default();
-    for (first, last) in
-        read().map_err(StoreError::doing("read what was told as missing"))?.into_iter().flatten()
-    {
-        known.add(first, last);
-    }
-    Ok(known)
+/// What the salvaged events tell as missing, by the name of the store: it is told once. A gap whose event was sent is not
+/// known, for gaps themselves have no checksum to be found by, and is told again.
+pub(super) fn already_told(connection: &Connection) -> Result<BTreeMap<Arc<str>, Known>, StoreError> {
+    let mut told: BTreeMap<Arc<str>, Known> = BTreeMap::new();
+    events::each_of(connection, "gap", |gap| {
+        if let Some((first, last)) = gap.fields["first"].as_u64().zip(gap.fields["last"].as_u64()) {
+            told.entry(gap.store_id).or_default().add(first, last);
+        }
+    })?;
+    Ok(told)
+}
+
+/// Whether it is told that this store was replaced: its salvage had come to its end before, and the file not to its last
+/// name.
+pub(super) fn is_replacement_told(connection: &Connection, store_id: &str) -> Result<bool, StoreError> {
+    let mut told = false;
+    events::each_of(connection, "storeReplaced", |event| {
+        told |= event.fields["previousStoreId"] == store_id
+    })?;
+    Ok(told)
 }

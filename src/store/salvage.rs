@@ -1,20 +1,22 @@
 //! Takes out of a damaged store what can be read, step by step beside the running station: readings under their old
 //! names, events that were not sent, charts, kept values. Knows where to look; what a row is says `scan`.
 
+mod finish;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::params;
-use serde_json::json;
 
 use super::database::{Database, beside};
-use super::gaps::{DAMAGED, Gap, NO_ROOM};
+use super::gaps::Gap;
 use super::holes::{self, Walk};
 use super::row::{Row, SALVAGED};
+use super::salvaged::Origins;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{Event, StoreError, events, file, journal, prune, replace, rollups, room, salvaged, values};
+use super::{StoreError, events, file, journal, prune, rollups, room, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = room::RESERVE / 2;
@@ -143,13 +145,14 @@ impl Salvage {
     }
 
     fn walk(&self, into: &Database) -> Result<Walk, StoreError> {
-        let generation = self.survey.generation();
-        let mut known = holes::already_told(&into.connection, &self.survey.store_id(generation))?;
-        if let Some(gone) = self.let_go.get(&generation) {
-            known.add(gone.first, gone.last);
+        let names = Origins::read(&into.connection)?;
+        let mut told = holes::already_told(&into.connection)?;
+        for (generation, gone) in &self.let_go {
+            told.entry(names.name(*generation)).or_default().add(gone.first, gone.last);
         }
-        let acknowledged = self.survey.watermark.as_ref().map_or(0, |old| old.acknowledged);
-        Ok(Walk::begin(generation, acknowledged, self.sent().max(into.watermark.salvaged), known))
+        let accepted = self.sent();
+        let sent = accepted.max(into.watermark.salvaged);
+        Ok(Walk::begin(self.survey.generation(), accepted, sent, names, told))
     }
 
     fn note_let_go(&mut self, rows: Vec<Gone>) {
@@ -249,50 +252,6 @@ impl Salvage {
         })?;
         into.last_event = last_event;
         Ok(passed_over)
-    }
-
-    /// Watermarks, holes and the event, in one transaction: a repeated salvage comes to the same end.
-    fn finish(&self, walk: &Walk, into: &mut Database) -> Result<(), StoreError> {
-        let generation = self.survey.generation();
-        let old = self.survey.watermark.as_ref();
-        let Walk { count, pending, holes, .. } = walk;
-        let mut watermark = into.watermark.clone();
-        watermark.salvaged = walk.sent;
-        watermark.events = watermark.events.max(old.map_or(0, |old| old.events));
-        let store_id = self.survey.store_id(generation);
-        let mut number = into.last_event.max(watermark.events);
-        let stamp = into.timekeeper.stamp();
-        let mut event = |store_id: &str, kind: &str, fields| {
-            number += 1;
-            Event::recorded(number, &into.run, &store_id.into(), kind, fields, &stamp)
-        };
-        let mut told: Vec<Event> =
-            holes.iter().map(|hole| event(&store_id, "gap", hole.fields(DAMAGED))).collect();
-        for (of, gap) in &self.let_go {
-            told.push(event(&self.survey.store_id(*of), "gap", gap.fields(NO_ROOM)));
-        }
-        let fields = json!({"previousStoreId": store_id, "salvaged": count, "reason": self.reason});
-        let own = into.watermark.store_id.clone();
-        told.push(event(&own, "storeReplaced", fields.as_object().cloned().unwrap_or_default()));
-        let mut progress = into.progress.clone();
-        progress.salvage.clear();
-        into.transaction("finish the salvage", |connection| {
-            told.iter().try_for_each(|event| events::write(connection, event))?;
-            watermark.write(connection)?;
-            rollups::end_salvaged(connection)?;
-            progress.write(connection)
-        })?;
-        (into.watermark, into.lag) = (watermark, None);
-        into.progress = progress;
-        into.last_event = number;
-        into.origins = salvaged::Origins::read(&into.connection)?;
-        (into.salvaged_pending, into.salvaged_counted) = (*pending, None);
-        tracing::error!(
-            salvaged = count, holes = holes.len(), reason = self.reason,
-            kept = %replace::name_when_done(&self.aside).display(),
-            "the store was damaged: a new one has taken its place with what could be read"
-        );
-        Ok(())
     }
 }
 
