@@ -9,7 +9,6 @@ use rusqlite::config::DbConfig;
 
 use super::acknowledge::Lag;
 use super::gaps::{Extendable, Known};
-use super::journal::Lost;
 use super::pending::{Found, Soundness, live};
 use super::progress::Progress;
 use super::provisional::Provisional;
@@ -19,13 +18,13 @@ use super::row::Row;
 use super::salvaged::Origins;
 use super::too_old::Walks;
 use super::watermark::Watermark;
-use super::{Position, StoreError, events, salvaged, schema};
+use super::{Position, StoreError, schema};
 use crate::clock::Timekeeper;
 use crate::config::folder_of;
 use crate::reading::BootId;
 
 /// Rows read at a time.
-const STEP: usize = 500;
+pub(super) const STEP: usize = 500;
 
 /// Readings that may be gone at the end, with a gap that says so: a page of damaged ones, and more.
 const MISSING_AT_THE_END: u64 = 10_000;
@@ -207,27 +206,6 @@ impl Database {
             return Err(StoreError::Unavailable { reason });
         }
         Ok(())
-    }
-
-    /// What the journal had lost: readings above the newest stored one, and events that wait. Returns how many readings
-    /// were put back.
-    pub fn put_back(&mut self, lost: Lost) -> Result<usize, StoreError> {
-        let Lost { rows, events, watermark } = lost;
-        let rows: Vec<Row> = rows.into_values().filter(|row| row.sequence > self.last_sequence).collect();
-        self.insert(&rows)?;
-        for event in events.into_values() {
-            // Also one that is there: it may have been written anew since.
-            if event.event_sequence > self.watermark.events {
-                self.transaction("record an event", |connection| events::keep(connection, &event))?;
-                self.last_event = self.last_event.max(event.event_sequence);
-            }
-        }
-        if let Some(lost) = watermark.filter(|lost| lost.store_id == self.watermark.store_id) {
-            self.acknowledge_events(lost.events)?;
-            self.acknowledge(salvaged::position(lost.salvaged))?;
-            self.acknowledge(lost.position(lost.acknowledged))?;
-        }
-        Ok(rows.len())
     }
 
     fn mark_clean(&mut self, clean: bool) -> Result<(), StoreError> {

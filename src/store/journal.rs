@@ -1,21 +1,16 @@
 //! Looks into SQLite's write-ahead journal before SQLite does. One flipped byte there makes SQLite drop everything
-//! after it without a word, and the rows dropped were synced: this finds them, to be put back.
+//! after it without a word, and the rows dropped were synced: `lost` finds them here, and puts them back.
 //!
 //! Source: "WAL-mode File Format" (sqlite.org/walformat.html): a header of 32 bytes, frames of 24 bytes and a page,
 //! a running checksum over all of them, salts that change whenever the journal starts over.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::file::regular;
-use super::row::Row;
-use super::scan::{Cell, cells};
 use super::schema::PAGE_SIZE;
-use super::watermark::Watermark;
-use super::{Event, events};
 
 pub(crate) const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -30,59 +25,6 @@ pub(crate) struct Frame {
     /// Its commit was written to the end: a frame of the present journal with the mark of a commit follows, or this is
     /// one. Of a commit that was not, nobody was told, and half of it may be missing.
     pub finished: bool,
-}
-
-/// What SQLite would drop.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Lost {
-    pub rows: BTreeMap<u64, Row>,
-    pub events: BTreeMap<u64, Event>,
-    pub watermark: Option<Watermark>,
-}
-
-/// Rows in frames that SQLite will not read though they are of the present journal. After an ordinary stop,
-/// however sudden, there are at most a few: of a commit that was under way. Readings of that are worth having; its
-/// watermark and events are not: they may speak of rows that it was to delete, and that are still there.
-pub(crate) fn lost(journal: &Path) -> std::io::Result<Lost> {
-    let mut lost = Lost::default();
-    let mut dropped = 0;
-    each(journal, |frame| {
-        if frame.committed {
-            return;
-        }
-        // The salt of the first one dropped may be the very thing that is damaged.
-        dropped += 1;
-        if frame.present || dropped == 1 {
-            cells(&frame.page).for_each(|cell| lost.note(cell, frame.finished));
-        }
-    })?;
-    Ok(lost)
-}
-
-impl Lost {
-    fn note(&mut self, cell: Cell, finished: bool) {
-        match cell {
-            Cell::Reading(row) => {
-                self.rows.insert(row.sequence, row);
-            }
-            Cell::Event(event) if finished => {
-                let there = self.events.get(&event.event_sequence);
-                if there.is_none_or(|there| !events::is_later(&event, there)) {
-                    self.events.insert(event.event_sequence, event);
-                }
-            }
-            Cell::Watermark(found) if finished => {
-                let further = |old: &Watermark| {
-                    (old.salvaged, old.acknowledged, old.events)
-                        < (found.salvaged, found.acknowledged, found.events)
-                };
-                if self.watermark.as_ref().is_none_or(further) {
-                    self.watermark = Some(found);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// A station that is killed between the write of a commit and its sync leaves it in the page cache alone: it is read
@@ -205,74 +147,8 @@ fn checksum(start: (u32, u32), bytes: &[u8], big: bool) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use chrono::DateTime;
-
-    use super::super::database::{Database, beside};
-    use super::super::row::Row;
-    use super::super::salvaged;
+    use super::super::lost::tests::journal_of_an_eviction;
     use super::*;
-    use crate::clock::{SystemClock, Timekeeper};
-
-    /// The journal after a commit that lets salvaged readings go which were never sent, and what a frame of it is.
-    fn journal_of_an_eviction() -> Vec<u8> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("readings.db");
-        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-        let mut database =
-            Database::open(&path, false, 2, "", &timekeeper, &Arc::from("run")).expect("a database");
-        let keep = |connection: &rusqlite::Connection| {
-            (1..=100)
-                .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
-        };
-        database.transaction("keep", keep).expect("kept");
-        database.salvaged_pending = 100;
-        database.empty_journal().expect("empty");
-        database.insert(&[Row::example(1)]).expect("inserted");
-        assert!(database.evict(true).expect("evicted"));
-        assert!(database.watermark.salvaged > 0);
-        std::fs::read(beside(&path, "-wal")).expect("a journal")
-    }
-
-    fn lost_of(journal: &[u8]) -> Lost {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal");
-        std::fs::write(&path, journal).expect("written");
-        lost(&path).expect("read")
-    }
-
-    #[test]
-    fn a_commit_that_was_not_finished_moves_no_watermark_and_tells_of_no_gap() {
-        let mut journal = journal_of_an_eviction();
-        let last = journal.len() - FRAME - 1024;
-        // All but the end of the last commit, as a kill leaves it.
-        let cut = lost_of(&journal[..last]);
-        assert_eq!((cut.watermark, cut.events.len()), (None, 0));
-        // All of it, but damaged before it: then it was synced, and counts.
-        journal[HEADER + FRAME + 500] ^= 1;
-        let damaged = lost_of(&journal);
-        assert!(damaged.watermark.is_some_and(|watermark| watermark.salvaged > 0));
-        assert_eq!((damaged.events.len(), damaged.rows.len()), (1, 1));
-    }
-
-    /// A page that was split keeps what it had behind its rows, and may be written after the one that has it now.
-    #[test]
-    fn an_old_version_of_an_event_is_not_put_back_in_the_place_of_a_later_one() {
-        let event = |count: u64| Event {
-            event_sequence: 7,
-            run: Arc::from("run"),
-            store_id: Arc::from("store"),
-            time: DateTime::UNIX_EPOCH,
-            kind: "missedSamples".into(),
-            fields: serde_json::Map::from_iter([("count".to_owned(), count.into())]),
-        };
-        let mut lost = Lost::default();
-        for count in [5, 9, 5] {
-            lost.note(Cell::Event(event(count)), true);
-        }
-        assert_eq!(lost.events.get(&7), Some(&event(9)));
-    }
 
     #[test]
     fn a_frame_that_cannot_be_read_is_passed_over() {

@@ -36,6 +36,7 @@ mod journal;
 mod keeper;
 mod label;
 mod lock;
+mod lost;
 mod memory;
 mod newest_rows;
 mod opening;

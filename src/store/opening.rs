@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::salvage::Salvage;
 use super::survey::Survey;
 use super::trouble::{Trouble, is_unreadable, is_unwritable};
-use super::{file, journal, label, replace, room};
+use super::{file, journal, label, lost, replace, room};
 use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -70,8 +70,8 @@ impl Keeper {
                 return Err(StoreError::Damaged { what: "the database is empty, and was not before".into() });
             }
         }
-        let mut lost = journal::lost(&beside(path, "-wal")).unwrap_or_default();
-        let begun = !lost.rows.is_empty() || !lost.events.is_empty();
+        let mut lost = lost::lost(&beside(path, "-wal")).unwrap_or_default();
+        let begun = lost.is_of_a_store();
         // A commit that failed half-way is still in memory, whole.
         lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
         if !self.distrusted

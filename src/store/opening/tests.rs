@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::super::event_time;
+use super::super::{event_time, salvaged};
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config;
@@ -116,6 +116,43 @@ fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
     let events = after.ask(|database| database.pending_events(2_000)).unwrap();
     let told: u64 = events.iter().map(|event| event.fields["count"].as_u64().unwrap()).sum();
     assert_eq!((events.len(), told), (1_000, 1_020));
+}
+
+/// All that a salvage has found may be in the part of the journal that SQLite drops, and the damaged file is done with.
+#[test]
+fn salvaged_readings_that_the_journal_had_lost_are_put_back() {
+    let (folder, damaged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut before = keeper(folder.path());
+    let degrees = |number: i32| f64::from(number) / 100.0;
+    let samples: Vec<Sample> = (1..=2_000).map(|number| sample(&before, degrees(number))).collect();
+    before.take(samples);
+    before.sync().unwrap();
+    before.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
+    before.ask(|database| database.empty_journal()).unwrap();
+    while before.holds_back() {
+        before.keep_house(Duration::from_secs(86_400));
+    }
+    before.ask(|database| database.acknowledge(salvaged::position(salvaged::key(1, 10)))).unwrap();
+    for ending in ["", "-wal"] {
+        let file = |folder: &Path| beside(&folder.join("readings.db"), ending);
+        std::fs::copy(file(folder.path()), file(damaged.path())).unwrap();
+    }
+    let journal = beside(&damaged.path().join("readings.db"), "-wal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[journal::HEADER + 500] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let mut after = keeper(damaged.path());
+    let read = |keeper: &mut Keeper| {
+        let page = keeper.ask(|database| database.pending(None, 3_000)).unwrap();
+        let readings = page.readings.into_iter().map(|(_, reading)| {
+            (reading.store_id.to_string(), reading.sequence, reading.sample.measurement.air_temperature.0)
+        });
+        readings.collect::<Vec<_>>()
+    };
+    let expected = read(&mut before);
+    assert_eq!(expected.len(), 1_990);
+    assert_eq!(read(&mut after), expected);
+    assert_eq!(after.ask(|database| Ok(database.pending_count())).unwrap(), 1_990);
 }
 
 /// Its commit failed, and is in the damaged file all the same.
