@@ -111,6 +111,7 @@ impl Database {
             let what = format!("a gap ends at {}, far above every reading", known.last());
             return Err(StoreError::Damaged { what });
         }
+        refuse_a_jump(&connection, stored, watermark.acknowledged.max(known.last()), run)?;
         let mut database = Self {
             store_id: Arc::from(watermark.store_id.as_str()),
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
@@ -226,6 +227,23 @@ impl Database {
             .map_err(StoreError::doing("close the database"))?;
         self.connection.close().map_err(|(_, source)| StoreError::doing("close the database")(source))
     }
+}
+
+/// A row's number is in its checksum, but the next one is counted from it before any is read.
+fn refuse_a_jump(connection: &Connection, newest: u64, known: u64, run: &Arc<str>) -> Result<(), StoreError> {
+    let before = connection
+        .query_row("SELECT max(sequence) FROM reading WHERE sequence < ?1", [newest.cast_signed()], |row| {
+            row.get::<_, Option<i64>>(0)
+        })
+        .map_err(StoreError::doing("find the newest row"))?;
+    let before = before.unwrap_or(0).cast_unsigned().max(known);
+    if newest <= before.saturating_add(MISSING_AT_THE_END)
+        || live(connection, newest - 1, 1, run)?.pop().and_then(Found::good).is_some()
+    {
+        return Ok(());
+    }
+    let what = format!("the newest reading is {newest}, far above every other, and its checksum is wrong");
+    Err(StoreError::Damaged { what })
 }
 
 /// SQLite's quick check, first complaint.

@@ -71,7 +71,8 @@ impl Database {
         (store, first.row, last.row)
     }
 
-    /// How many there are, and those above the watermark.
+    /// How many there are, and those above the watermark. They have no checksum: one above the newest reading would keep
+    /// back a reading that is still to come.
     pub(super) fn set_aside_before(&self) -> Result<(u64, BTreeSet<Position>), StoreError> {
         let read = || {
             let mut statement = self.connection.prepare("SELECT generation, row FROM dead_letter")?;
@@ -81,7 +82,8 @@ impl Database {
                 count += 1;
                 let position =
                     Position { generation: row.get(0)?, row: row.get::<_, i64>(1)?.cast_unsigned() };
-                if !self.watermark.covers(position) {
+                let to_come = self.watermark.is_of_this_store(position) && position.row > self.last_sequence;
+                if !self.watermark.covers(position) && !to_come {
                     above.insert(position);
                 }
             }

@@ -213,3 +213,26 @@ async fn what_the_hub_refuses_is_set_aside_and_named() {
     assert_eq!(sequences(&store.page().await), [1, 4, 5]);
     store.stop().await;
 }
+
+/// What names it has no checksum: a flipped bit in it must not name one that is still to come.
+#[tokio::test]
+async fn a_refused_reading_whose_number_has_jumped_keeps_no_later_one_back() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(5).await;
+    store
+        .handle
+        .dead_letter(vec![Position { generation: 1, row: 2 }], "amqp:not-allowed".into())
+        .await
+        .unwrap();
+    store.handle.acknowledge(Position { generation: 1, row: 5 }).await.unwrap();
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    assert_eq!(connection.execute("UPDATE dead_letter SET row = row + 4", []).unwrap(), 1);
+    drop(connection);
+    let mut store = place.start();
+    store.append(3).await;
+    assert_eq!(sequences(&store.page().await), [6, 7, 8]);
+    assert_eq!(store.status(|status| status.last_sequence == 8).await.pending, 3);
+    store.stop().await;
+}

@@ -140,6 +140,31 @@ async fn a_gap_that_ends_far_above_every_reading_is_damage() {
     store.stop().await;
 }
 
+/// Nor must a flipped bit in the number of the newest reading.
+#[tokio::test(start_paused = true)]
+async fn a_newest_reading_whose_number_has_jumped_is_damage() {
+    let place = Place::new();
+    let mut store = place.start();
+    store.append(5).await;
+    store.stop().await;
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    let jump = "UPDATE reading SET sequence = sequence + 1048576 WHERE sequence = 5";
+    assert_eq!(connection.execute(jump, []).unwrap(), 1);
+    drop(connection);
+    let mut store = place.start_as("second").unwrap();
+    store.append(1).await;
+    // A check of the whole file finds nothing in it.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let page = store.page().await;
+    let gaps = store.handle.pending_events(10).await.unwrap();
+    let told: Vec<_> = gaps.iter().filter(|event| event.kind == "gap").collect();
+    assert_eq!(told.len(), 0, "readings that never were: {told:?}");
+    assert_eq!(crate::support::sequences(&page), [1, 2, 3, 4, 1]);
+    let reason = gaps[0].fields["reason"].as_str().unwrap();
+    assert!(reason.contains("the newest reading is 1048581, far above"), "{reason}");
+    store.stop().await;
+}
+
 /// The store was full, and the hub away: the gap that waits to be told is no damage besides.
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_waits_to_be_told_is_not_told_as_damage_too() {
