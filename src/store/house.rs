@@ -96,26 +96,8 @@ impl Keeper {
         if !database.has_room_in_journal(&path, limits)? {
             return Ok(false);
         }
-        if let Some(salvage) = &mut self.salvage {
-            // Before the disk is full: to let go of anything takes room as well.
-            let (full, short) = (database.is_nearly_full(limits)?, room::is_short(&path));
-            if full && database.evict_charts_over_their_share()? {
-                return Ok(true);
-            }
-            if (full || short) && salvage.make_room(database, full)? {
-                return Ok(true);
-            }
-            if salvage.step(database)? {
-                return Ok(true);
-            }
-            replace::done(&path, salvage.aside())?;
-            self.salvage = None;
-            database.salvaging = false;
-            // Another one may wait behind it.
-            return match replace::waiting(&path).is_empty() {
-                true => Ok(true),
-                false => self.reopen().map(|()| true),
-            };
+        if self.salvage.is_some() {
+            return self.salvage_step();
         }
         database.write_down_in_time()?;
         database.release_salvaged();

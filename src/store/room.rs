@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::StoreError;
 use super::database::{Database, beside};
-use super::schema::PAGE_SIZE;
+use super::schema::{CHECKPOINT_PAGES, PAGE_SIZE};
 use crate::config::folder_of;
 
 /// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
@@ -72,6 +72,11 @@ impl Database {
     pub fn is_nearly_full(&self, limits: Limits) -> Result<bool, StoreError> {
         let used = self.number("page_count")? - self.number("freelist_count")?;
         Ok(used + RESERVE > limits.pages())
+    }
+
+    /// A step needs no more of the disk than it gave back before.
+    pub fn has_free_pages(&self) -> Result<bool, StoreError> {
+        Ok(self.number("freelist_count")? >= RESERVE)
     }
 
     /// After `max_size` was lowered: gives free pages back to the disk. Returns true while there is more to do.
@@ -156,6 +161,12 @@ pub(crate) fn takes_a_file(database: &Path) -> bool {
     let taken = write(&path, 4 << 10).is_ok();
     fs::remove_file(&path).ok();
     taken
+}
+
+/// There is less room than a commit and the journal's way into the database may need: it is the last moment to let go of
+/// anything.
+pub(crate) fn is_scarce(database: &Path) -> bool {
+    free(database).is_some_and(|free| free < CHECKPOINT_PAGES * PAGE_SIZE + COMMIT)
 }
 
 /// Bytes that an ordinary user may still write where the database is.

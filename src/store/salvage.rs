@@ -2,24 +2,25 @@
 //! names, events that were not sent, charts, kept values. Knows where to look; what a row is says `scan`.
 
 mod finish;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-
-use rusqlite::params;
+use std::time::Duration;
 
 use super::database::{Database, beside};
 use super::gaps::Gap;
 use super::holes::{self, Walk};
-use super::row::{Row, SALVAGED};
+use super::room::RESERVE;
+use super::row::Row;
 use super::salvaged::Origins;
 use super::scan::{Cell, cells};
 use super::survey::{Survey, page, pages};
-use super::{StoreError, events, file, journal, prune, rollups, room, salvaged, values};
+use super::{StoreError, events, file, journal, rollups, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
-const STEP: u64 = room::RESERVE / 2;
+const STEP: u64 = RESERVE / 2;
 
 /// A salvage that is under way.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(crate) struct Salvage {
     phase: Phase,
     /// Up to this row nothing is kept: there is no room for it.
     floor: u64,
+    /// Up to this page of the file its room went back to the disk.
+    given_back: u64,
+    /// Since boot: when it began to wait for room.
+    waits_since: Option<Duration>,
     /// What was let go unsent, by the generation of its store.
     let_go: BTreeMap<u64, Gap>,
 }
@@ -58,7 +63,8 @@ impl Salvage {
         let pages = file.as_ref().map_or(0, pages);
         tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
         let (phase, let_go) = (Phase::Names, BTreeMap::new());
-        Self { aside, reason, survey, in_doubt, file, phase, floor: 0, let_go }
+        let (floor, given_back, waits_since) = (0, 0, None);
+        Self { aside, reason, survey, in_doubt, file, phase, floor, given_back, waits_since, let_go }
     }
 
     pub fn aside(&self) -> &Path {
@@ -104,36 +110,6 @@ impl Salvage {
                     if upto < end { Phase::Pages(upto) } else { Phase::Uncommitted(self.frames(false)) };
             }
         }
-        Ok(true)
-    }
-
-    /// The store is full before all is salvaged: the readings that were sent go, then the oldest of the others. False:
-    /// there was nothing to let go. `pending`: those go too, after the ones that were sent.
-    pub fn make_room(&mut self, into: &mut Database, pending: bool) -> Result<bool, StoreError> {
-        let sent = self.sent();
-        let last_of = |connection: &rusqlite::Connection, upto: u64| -> rusqlite::Result<Option<i64>> {
-            let mut statement = connection.prepare_cached(
-                "SELECT max(row) FROM (SELECT row FROM salvaged WHERE row <= ?1 ORDER BY row LIMIT ?2)",
-            )?;
-            statement.query_row(params![upto.cast_signed(), prune::STEP], |row| row.get(0))
-        };
-        let find = || match last_of(&into.connection, sent)? {
-            None if pending => last_of(&into.connection, i64::MAX as u64),
-            found => Ok(found),
-        };
-        let Some(last) = find().map_err(StoreError::doing("look for salvaged readings to let go"))? else {
-            return Ok(false);
-        };
-        // No more than a step: those up to `last` are that many.
-        let unsent = into.stretch(SALVAGED, sent, last.cast_unsigned())?;
-        into.transaction("make room", |connection| {
-            connection
-                .execute("DELETE FROM salvaged WHERE row <= ?1", [last])
-                .map_err(StoreError::doing("let salvaged readings go"))
-        })?;
-        self.note_let_go(unsent);
-        self.floor = self.floor.max(last.cast_unsigned());
-        self.walk_anew();
         Ok(true)
     }
 

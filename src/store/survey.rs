@@ -41,6 +41,8 @@ pub(crate) struct Survey {
     /// By boot: time since boot and sequence of the first reading found that was taken by a wrong clock, and after the
     /// newest one taken synchronised.
     wrong: BTreeMap<u128, (i64, u64)>,
+    /// The pages behind the beginning that were read; none: all of them were.
+    read: Option<BTreeSet<u64>>,
 }
 
 impl Survey {
@@ -81,7 +83,13 @@ impl Survey {
                 read(&mut survey, &mut ends, number);
             }
         }
+        survey.read = Some(seen);
         survey
+    }
+
+    /// Whether it would be read again.
+    pub fn has_read(&self, page: u64) -> bool {
+        page < SURVEYED || self.read.as_ref().is_none_or(|read| read.contains(&page))
     }
 
     fn note(&mut self, cell: Cell) {

@@ -134,7 +134,7 @@ async fn a_grouped_reading_is_handed_out_only_when_it_is_on_disk() {
     store.stop().await;
 }
 
-/// Runs one of the tests below in a mount namespace of its own, where it may mount.
+/// Runs a test in a mount namespace of its own, where it may mount.
 pub fn in_a_namespace(test: &str) {
     // Root needs no user namespace, and in a changed root the kernel gives none.
     let namespaces: &[&str] =
@@ -242,44 +242,6 @@ async fn inside_a_disk_filled_by_others() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), taken_on).await.unwrap();
-    store.stop().await;
-}
-
-#[test]
-fn a_salvage_where_there_is_no_room_for_all_of_it() {
-    in_a_namespace("disk::inside_a_salvage_where_there_is_no_room_for_all_of_it");
-}
-
-#[tokio::test(start_paused = true)]
-#[ignore = "runs in a mount namespace that the test above makes"]
-async fn inside_a_salvage_where_there_is_no_room_for_all_of_it() {
-    let place = Place::new();
-    mount("size=8m", place.folder.path());
-    let mut store = place.start();
-    for _ in 0..50 {
-        store.append(600).await;
-    }
-    store.handle.acknowledge(Position { generation: 1, row: 29_000 }).await.unwrap();
-    store.stop().await;
-    place.be_of_a_later_version();
-    let fill = fill_up(&place);
-    let length = std::fs::metadata(&fill).unwrap().len();
-    std::fs::File::options().write(true).open(&fill).unwrap().set_len(length - (1 << 20)).unwrap();
-    let mut store = place.start_as("second").unwrap();
-    store.send(10).await;
-    let mut events = Vec::new();
-    let mut waited = 0;
-    while events.is_empty() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        events = store.handle.pending_events(10).await.unwrap_or_default();
-        waited += 1;
-        assert!(waited < 3_600, "the salvage does not end: {:?}", store.board.store.borrow());
-    }
-    assert_eq!(events.iter().map(|event| &*event.kind).collect::<Vec<_>>(), ["storeReplaced"]);
-    store.status(|status| status.in_memory == 0 && status.state == StoreState::Ok).await;
-    // Sent ones made the room.
-    let page = store.handle.pending(None, 2_000).await.unwrap();
-    assert_eq!(sequences(&page), (29_001..=30_000).chain(1..=10).collect::<Vec<_>>());
     store.stop().await;
 }
 

@@ -8,6 +8,7 @@ mod clock;
 mod damage;
 mod dates;
 mod disk;
+mod disk_salvage;
 mod export;
 mod journal;
 mod kept_longer;

@@ -63,3 +63,85 @@ impl Salvage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::super::super::row::Row;
+    use super::super::super::salvaged;
+    use super::super::Phase;
+    use super::super::tests::{begin, gap, open};
+    use super::*;
+
+    /// Damaged twice before its readings were sent: what the second damage took is named by the first store's name.
+    #[test]
+    fn readings_of_an_older_store_that_are_lost_now_are_told_under_its_name() {
+        // Accepted of the first store, told as missing of it before, and what is to be told.
+        let cases =
+            [(0, None, vec![(40, 50)]), (45, None, vec![(46, 50)]), (0, Some(43), vec![(40, 42), (44, 50)])];
+        for (accepted, told_before, expected) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let aside = folder.path().join("aside");
+            let mut middle = open(&aside, 2);
+            let of_the_first = |connection: &Connection| {
+                salvaged::write_origin(connection, 1, "first")?;
+                if let Some(sequence) = told_before {
+                    let only = Gap { first: sequence, last: sequence, from: None, until: None };
+                    let (store_id, fields) = (Arc::from("first"), only.fields(DAMAGED));
+                    events::write(connection, &Event { store_id, fields, ..gap(1, 1, false) })?;
+                }
+                (20..=100)
+                    .filter(|sequence| !(40..=50).contains(sequence))
+                    .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
+            };
+            middle.transaction("keep", of_the_first).unwrap();
+            middle.count_salvaged_step().unwrap();
+            middle.insert(&(3..=10).map(Row::example).collect::<Vec<_>>()).unwrap();
+            if accepted > 0 {
+                middle.acknowledge(salvaged::position(salvaged::key(1, accepted))).unwrap();
+            }
+            let middle_id = middle.store_id.clone();
+            middle.close(true).unwrap();
+            let mut new = open(&folder.path().join("readings.db"), 3);
+            let mut salvage = begin(&aside);
+            while salvage.step(&mut new).unwrap() {}
+            new.salvaging = false;
+            let events = new.pending_events(100).unwrap();
+            let of = |store: &str| {
+                let gaps = events.iter().filter(|event| event.kind == "gap" && *event.store_id == *store);
+                gaps.map(|gap| (gap.fields["first"].as_u64().unwrap(), gap.fields["last"].as_u64().unwrap()))
+                    .filter(|(first, _)| told_before != Some(*first))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(of("first"), expected, "{events:?}");
+            assert_eq!(of(&middle_id), [(1, 2)], "{events:?}");
+        }
+    }
+
+    /// Killed between its end and the last name of the file, or that name could not be given.
+    #[test]
+    fn a_salvage_that_is_made_once_more_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let aside = folder.path().join("aside");
+        let mut old = open(&aside, 1);
+        let rows = (1..=1_200).filter(|sequence| *sequence != 1_000).map(Row::example);
+        old.insert(&rows.collect::<Vec<_>>()).unwrap();
+        old.close(true).unwrap();
+        let mut new = open(&folder.path().join("readings.db"), 2);
+        for _ in 0..2 {
+            let mut salvage = begin(&aside);
+            while !matches!(&salvage.phase, Phase::Walk(_)) {
+                assert!(salvage.step(&mut new).unwrap());
+            }
+            assert!(salvage.make_room(&mut new, true).unwrap());
+            while salvage.step(&mut new).unwrap() {}
+        }
+        new.salvaging = false;
+        let events = new.pending_events(100).unwrap();
+        let told = events.iter().map(|event| {
+            (&*event.kind, event.fields.get("first").and_then(|first| first.as_u64()).unwrap_or(0))
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [("gap", 1_000), ("gap", 1), ("storeReplaced", 0)]);
+    }
+}

@@ -9,20 +9,20 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::super::Event;
-use super::super::gaps::{DAMAGED, NO_ROOM};
+use super::super::gaps::NO_ROOM;
 use super::super::keeper::Keeper;
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config;
 
-fn open(path: &Path, generation: u64) -> Database {
+pub fn open(path: &Path, generation: u64) -> Database {
     let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
     let mut database = Database::open(path, false, generation, "", &timekeeper, &Arc::from("run")).unwrap();
     database.salvaging = generation > 1;
     database
 }
 
-fn begin(aside: &Path) -> Salvage {
+pub fn begin(aside: &Path) -> Salvage {
     Salvage::begin(aside.to_owned(), Survey::of(aside), "the card".into(), None)
 }
 
@@ -96,78 +96,7 @@ fn what_is_let_go_while_the_end_is_under_way_is_not_counted() {
     assert_eq!(replaced.fields["salvaged"], 11_500);
 }
 
-/// Damaged twice before its readings were sent: what the second damage took is named by the first store's name.
-#[test]
-fn readings_of_an_older_store_that_are_lost_now_are_told_under_its_name() {
-    // Accepted of the first store, told as missing of it before, and what is to be told.
-    let cases =
-        [(0, None, vec![(40, 50)]), (45, None, vec![(46, 50)]), (0, Some(43), vec![(40, 42), (44, 50)])];
-    for (accepted, told_before, expected) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        let aside = folder.path().join("aside");
-        let mut middle = open(&aside, 2);
-        let of_the_first = |connection: &Connection| {
-            salvaged::write_origin(connection, 1, "first")?;
-            if let Some(sequence) = told_before {
-                let only = Gap { first: sequence, last: sequence, from: None, until: None };
-                let event =
-                    Event { store_id: Arc::from("first"), fields: only.fields(DAMAGED), ..gap(1, 1, false) };
-                events::write(connection, &event)?;
-            }
-            (20..=100)
-                .filter(|sequence| !(40..=50).contains(sequence))
-                .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
-        };
-        middle.transaction("keep", of_the_first).unwrap();
-        middle.count_salvaged_step().unwrap();
-        middle.insert(&(3..=10).map(Row::example).collect::<Vec<_>>()).unwrap();
-        if accepted > 0 {
-            middle.acknowledge(salvaged::position(salvaged::key(1, accepted))).unwrap();
-        }
-        let middle_id = middle.store_id.clone();
-        middle.close(true).unwrap();
-        let mut new = open(&folder.path().join("readings.db"), 3);
-        let mut salvage = begin(&aside);
-        while salvage.step(&mut new).unwrap() {}
-        new.salvaging = false;
-        let events = new.pending_events(100).unwrap();
-        let of = |store: &str| {
-            let gaps = events.iter().filter(|event| event.kind == "gap" && *event.store_id == *store);
-            gaps.map(|gap| (gap.fields["first"].as_u64().unwrap(), gap.fields["last"].as_u64().unwrap()))
-                .filter(|(first, _)| told_before != Some(*first))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(of("first"), expected, "{events:?}");
-        assert_eq!(of(&middle_id), [(1, 2)], "{events:?}");
-    }
-}
-
-/// Killed between its end and the last name of the file, or that name could not be given.
-#[test]
-fn a_salvage_that_is_made_once_more_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let aside = folder.path().join("aside");
-    let mut old = open(&aside, 1);
-    let rows = (1..=1_200).filter(|sequence| *sequence != 1_000).map(Row::example);
-    old.insert(&rows.collect::<Vec<_>>()).unwrap();
-    old.close(true).unwrap();
-    let mut new = open(&folder.path().join("readings.db"), 2);
-    for _ in 0..2 {
-        let mut salvage = begin(&aside);
-        while !matches!(&salvage.phase, Phase::Walk(_)) {
-            assert!(salvage.step(&mut new).unwrap());
-        }
-        assert!(salvage.make_room(&mut new, true).unwrap());
-        while salvage.step(&mut new).unwrap() {}
-    }
-    new.salvaging = false;
-    let events = new.pending_events(100).unwrap();
-    let told: Vec<_> =
-        events.iter().map(|event| (&*event.kind, event.fields.get("first").cloned())).collect();
-    assert_eq!(told, [("gap", Some(1_000.into())), ("gap", Some(1.into())), ("storeReplaced", None)]);
-}
-
-fn gap(event_sequence: u64, last: u64, undated: bool) -> Event {
+pub fn gap(event_sequence: u64, last: u64, undated: bool) -> Event {
     let mut fields = Gap { first: 1, last, from: None, until: None }.fields(NO_ROOM);
     if undated {
         fields.insert("undated".into(), json!({ "boot": "", "sinceBoot": 1 }));
