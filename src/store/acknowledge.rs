@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::database::{Database, greatest};
 use super::{Position, StoreError, salvaged};
 
-/// So many readings may be sent once more after a sudden stop...
-const MOST: u64 = 100;
-/// ...and those accepted in so long a time.
-const LONGEST: Duration = Duration::from_secs(300);
+/// At most this many readings may be sent again after a sudden stop,
+const MAX_LAG_ROWS: u64 = 100;
+/// or those accepted within this time.
+const MAX_LAG: Duration = Duration::from_secs(300);
 
 /// How far the watermark on disk is behind.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ impl Database {
         let since = self.timekeeper.since_boot();
         let lag = self.lag.unwrap_or(Lag { rows: 0, since });
         let rows = lag.rows.saturating_add(further);
-        if rows >= MOST {
+        if rows >= MAX_LAG_ROWS {
             return false;
         }
         self.lag = Some(Lag { rows, ..lag });
@@ -84,7 +84,7 @@ impl Database {
     pub fn write_down_in_time(&mut self) -> Result<(), StoreError> {
         let now = self.timekeeper.since_boot();
         match self.lag {
-            Some(lag) if now.saturating_sub(lag.since) >= LONGEST => self.write_down(),
+            Some(lag) if now.saturating_sub(lag.since) >= MAX_LAG => self.write_down(),
             _ => Ok(()),
         }
     }
@@ -95,7 +95,7 @@ impl Database {
         self.forget_dead();
     }
 
-    /// Of those set aside only the ones that would else be sent are remembered: above the watermark, and there.
+    /// Of those set aside only the ones that would otherwise be sent are remembered: above the watermark, and there.
     pub(super) fn forget_dead(&mut self) {
         let Self { watermark, known, dead, .. } = self;
         let is_missing = |position: &Position| {

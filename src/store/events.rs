@@ -14,8 +14,8 @@ use crate::reading::TimeQuality;
 
 /// Longer texts are cut: an event has to fit into one database page, where the salvage finds it.
 const LONGEST_TEXT: usize = 300;
-/// Of so many that wait the newest of missed samples takes in those that come: else a loose cable on a station without
-/// a hub would fill the store with events, and readings would have to go.
+/// Of so many that wait the newest of missed samples takes in those that come: otherwise a loose cable on a station
+/// without a hub would fill the store with events, and readings would have to go.
 const MANY: u64 = 1_000;
 
 /// Samples that were due and not taken.

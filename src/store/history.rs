@@ -16,7 +16,7 @@ use crate::reading::{Reading, TimeQuality};
 /// Rows read at a time.
 const STEP: usize = 1_000;
 /// Rows among which one chart may look for single readings: three days at one in five seconds.
-const MOST: u64 = 50_000;
+const MAX_ROWS_PER_CHART: u64 = 50_000;
 
 impl Database {
     /// See [`super::StoreHandle::history`].
@@ -192,7 +192,7 @@ impl Database {
 
 /// Too much to be read for one chart.
 fn is_much((first, last): (u64, u64)) -> bool {
-    last.saturating_sub(first) >= MOST
+    last.saturating_sub(first) >= MAX_ROWS_PER_CHART
 }
 
 #[cfg(test)]

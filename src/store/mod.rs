@@ -12,6 +12,19 @@
 //! `-wal` is SQLite's (versions before left a `-shm` too); `.lock` is held (flock) by the station; `.ballast` is room for
 //! pruning on a full disk; `.label` says whose store it is a second time (`.label-new` while it is written);
 //! `.salvage-DATE` is a store that was damaged and waits for its salvage, `.set-aside-DATE` one that is kept for people.
+//!
+//! # Map
+//! - The task and what it is asked: `task`, `handle`, `answer`, `keeper`, `house` (what is done between the questions),
+//!   `memory` (while there is no disk), `told`.
+//! - The database: `schema`, `database`, `opening`, `transaction`, `progress`, `lock`, `file`.
+//! - Readings: `row`, `append`, `newest_rows`, `pending`, `watermark`, `acknowledge`, `dead_letters`, `gaps`, `counts`; those of
+//!   older stores: `salvaged`. Beside them `events` and `values`.
+//! - Charts: `fold`, `rollups`, `rollup_rows`, `history`.
+//! - Time: `redate`, `dating`, `provisional`, `event_time`.
+//! - Room: `room`, `prune`, `too_old`, `prune_charts`.
+//! - Damage: `trouble` (what an error means), `doubt` and `check`, `journal` and `lost`, `replace`, `label`, `survey`, `scan`,
+//!   `salvage` and `holes`.
+//! - From beside the station: `snapshot`, `export`; `verify` needs no store.
 
 mod acknowledge;
 mod answer;

@@ -7,7 +7,7 @@ use super::{Page, Position};
 use crate::reading::TimeQuality;
 
 /// More than this in one append is a backlog.
-const MOST: usize = 16;
+const MAX_REMEMBERED: usize = 16;
 
 impl Database {
     /// Just appended, in this order.
@@ -17,7 +17,7 @@ impl Database {
         let dated = |row: &Row| row.time_quality != TimeQuality::Unknown.code();
         let whole =
             rows.windows(2).all(|pair| matches!(pair, [one, next] if one.sequence + 1 == next.sequence));
-        if rows.len() <= MOST && whole && rows.iter().all(dated) {
+        if rows.len() <= MAX_REMEMBERED && whole && rows.iter().all(dated) {
             self.newest_rows.extend_from_slice(rows);
         }
     }

@@ -17,7 +17,7 @@ use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
 const REPLACEMENTS: usize = 3;
-/// So many within this time.
+/// Counted over this time.
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Keeper {

@@ -97,7 +97,7 @@ impl Progress {
 }
 
 /// Of two times for which the kernel vouched, one after the other, in milliseconds: the greater one, unless the second
-/// takes the first back. A time server that was wrong for a minute would else make every right clock a wrong one.
+/// takes the first back. A time server that was wrong for a minute would otherwise make every right clock a wrong one.
 pub(crate) fn newest(before: i64, time: i64) -> i64 {
     let taken_back = time < before.saturating_sub(SETBACK_TOLERANCE.num_milliseconds());
     if taken_back { time } else { before.max(time) }

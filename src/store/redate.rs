@@ -110,7 +110,7 @@ impl Database {
             .collect();
         let progress = Progress { undated_from: next, ..self.progress.clone() };
         self.give_times("re-date readings", &rows, &[], progress)?;
-        // By a clock that nobody has synchronised either, as may be.
+        // The clock may still be only plausible: then these times are provisional too.
         self.remember_provisional(&rows);
         tracing::info!(count = rows.len(), "readings taken before the clock was right have their time now");
         Ok(more)

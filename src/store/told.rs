@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::news::News;
 
-/// A store that has worked for so long is well: what comes then is another trouble.
+/// A store that has worked this long is well: the next failure is a new one.
 const WELL: Duration = Duration::from_secs(60);
 
 /// See the module.

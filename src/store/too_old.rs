@@ -107,7 +107,7 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    /// Each round would else read all of them.
+    /// Each round would otherwise read all of them.
     #[test]
     fn readings_of_unknown_time_are_walked_over_once() {
         let folder = tempfile::tempdir().expect("a folder");

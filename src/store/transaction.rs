@@ -13,7 +13,7 @@ impl Database {
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let connection = &self.connection;
-        // Prepared once: SQLite would else translate the same words anew for each reading.
+        // Prepared once: SQLite would otherwise translate the same words anew for each reading.
         let run = |sql| {
             let done = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
             done.map(drop).map_err(StoreError::doing(doing))
