@@ -9,7 +9,8 @@ use rusqlite::params;
 use serde_json::json;
 
 use super::database::Database;
-use super::{Event, Position, StoreError, events};
+use super::events::{self, DEAD_LETTER};
+use super::{Event, Position, StoreError};
 
 impl Database {
     /// Sets readings aside: they stay in the history and are not sent again.
@@ -33,8 +34,8 @@ impl Database {
                     run: self.run.clone(),
                     store_id,
                     time,
-                    kind: "deadLetter".into(),
-                    fields: fields.as_object().cloned().unwrap_or_default(),
+                    kind: DEAD_LETTER.into(),
+                    fields: events::fields(fields),
                 }
             })
             .collect();

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::Event;
-use super::events::MISSED;
+use super::events::{self, MISSED};
 use crate::observation::rfc3339;
 use crate::reading::{Stamp, TimeQuality};
 
@@ -23,8 +23,7 @@ pub(crate) fn missed(
     now: &Stamp,
 ) -> Map<String, Value> {
     let time = |moment: &Stamp| rfc3339(moment.shown_by(now));
-    let fields = json!({ "count": count, "from": time(from), "until": time(until), "reason": reason });
-    fields.as_object().cloned().unwrap_or_default()
+    events::fields(json!({ "count": count, "from": time(from), "until": time(until), "reason": reason }))
 }
 
 /// Two events of missed samples as one, under the number of the first: it counts both, from the first until the last.

@@ -20,6 +20,12 @@ const MANY: u64 = 1_000;
 
 /// Samples that were due and not taken.
 pub(crate) const MISSED: &str = "missedSamples";
+/// Readings that are gone before they were sent.
+pub(crate) const GAP: &str = "gap";
+/// Another store goes on where a damaged one had come to.
+pub(crate) const STORE_REPLACED: &str = "storeReplaced";
+/// Readings that the hub refused.
+pub(crate) const DEAD_LETTER: &str = "deadLetter";
 
 /// Frozen, like the checksum of a row.
 pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &str, fields: &str) -> i32 {
@@ -32,6 +38,14 @@ pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &
     text(&mut hasher, kind);
     hasher.update(fields.as_bytes());
     hasher.finalize().cast_signed()
+}
+
+/// The fields of an event, from `json!({ .. })`.
+pub(crate) fn fields(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
 }
 
 /// Writes it, or writes it anew under its number.

@@ -8,7 +8,8 @@ use rusqlite::{Connection, params};
 use serde_json::{Map, Value, json};
 
 use super::database::Database;
-use super::{Event, StoreError, events};
+use super::events::{self, GAP};
+use super::{Event, StoreError};
 use crate::observation::rfc3339;
 use crate::reading::Stamp;
 
@@ -30,11 +31,10 @@ impl Gap {
     pub fn fields(&self, reason: &str) -> Map<String, Value> {
         let time = |time: Option<i64>| time.and_then(DateTime::from_timestamp_millis).map(rfc3339);
         let count = self.last - self.first + 1;
-        let fields = json!({
+        events::fields(json!({
             "first": self.first, "last": self.last, "count": count,
             "from": time(self.from), "until": time(self.until), "reason": reason,
-        });
-        fields.as_object().cloned().unwrap_or_default()
+        }))
     }
 }
 
@@ -121,7 +121,7 @@ impl Database {
                 let told = Extendable::told(extendable.take(), gap, &store_id, reason, offered, last_event);
                 last_event = last_event.max(told.event);
                 let fields = told.gap.fields(reason);
-                let event = Event::recorded(told.event, &run, &store_id, "gap", fields, now);
+                let event = Event::recorded(told.event, &run, &store_id, GAP, fields, now);
                 extendable = Some(told);
                 events::write(connection, &event)?;
             }

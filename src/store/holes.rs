@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::events::{self, GAP, STORE_REPLACED};
 use super::gaps::{Gap, Known};
 use super::row::SALVAGED;
 use super::salvaged::{Origins, STEP};
-use super::{StoreError, events, salvaged};
+use super::{StoreError, salvaged};
 
 /// More holes than this are told in one event for each store.
 const HOLES: usize = 50;
@@ -107,7 +108,7 @@ impl Walk {
 /// known, for gaps themselves have no checksum to be found by, and is told again.
 pub(super) fn already_told(connection: &Connection) -> Result<BTreeMap<Arc<str>, Known>, StoreError> {
     let mut told: BTreeMap<Arc<str>, Known> = BTreeMap::new();
-    events::each_of(connection, "gap", |gap| {
+    events::each_of(connection, GAP, |gap| {
         if let Some((first, last)) = gap.fields["first"].as_u64().zip(gap.fields["last"].as_u64()) {
             told.entry(gap.store_id).or_default().add(first, last);
         }
@@ -119,8 +120,6 @@ pub(super) fn already_told(connection: &Connection) -> Result<BTreeMap<Arc<str>,
 /// name.
 pub(super) fn is_replacement_told(connection: &Connection, store_id: &str) -> Result<bool, StoreError> {
     let mut told = false;
-    events::each_of(connection, "storeReplaced", |event| {
-        told |= event.fields["previousStoreId"] == store_id
-    })?;
+    events::each_of(connection, STORE_REPLACED, |event| told |= event.fields["previousStoreId"] == store_id)?;
     Ok(told)
 }

@@ -61,14 +61,10 @@ impl Lost {
                     self.events.insert(event.event_sequence, event);
                 }
             }
-            Cell::Watermark(found) if finished => {
-                let further = |old: &Watermark| {
-                    (old.salvaged, old.acknowledged, old.events)
-                        < (found.salvaged, found.acknowledged, found.events)
-                };
-                if self.watermark.as_ref().is_none_or(further) {
-                    self.watermark = Some(found);
-                }
+            Cell::Watermark(found)
+                if finished && self.watermark.as_ref().is_none_or(|old| old.is_behind(&found)) =>
+            {
+                self.watermark = Some(found);
             }
             _ => {}
         }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::database::Database;
+use super::events::{self, GAP};
 use super::gaps::{DAMAGED, Gap};
 use super::row::Row;
-use super::{Event, Page, Position, StoreError, events, salvaged};
+use super::{Event, Page, Position, StoreError, salvaged};
 
 /// The columns of a row, in the order in which [`row`] reads them; `reading` has a sequence before them.
 pub(super) const COLUMNS: &str =
@@ -228,7 +229,7 @@ impl Database {
         let now = self.timekeeper.stamp();
         let store_id = self.origins.name(generation);
         let event =
-            Event::recorded(self.last_event + 1, &self.run, &store_id, "gap", gap.fields(DAMAGED), &now);
+            Event::recorded(self.last_event + 1, &self.run, &store_id, GAP, gap.fields(DAMAGED), &now);
         self.transaction("drop a damaged reading", |connection| {
             connection
                 .execute("DELETE FROM salvaged WHERE row = ?1", [number.cast_signed()])

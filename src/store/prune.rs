@@ -122,7 +122,8 @@ impl Database {
         let (open, offered) = (self.extendable.clone(), self.events_offered);
         let told = Extendable::told(open, &gap, &store_id, NO_ROOM, offered, self.last_event);
         let now = self.timekeeper.stamp();
-        let event = Event::recorded(told.event, &self.run, &store_id, "gap", told.gap.fields(NO_ROOM), &now);
+        let event =
+            Event::recorded(told.event, &self.run, &store_id, events::GAP, told.gap.fields(NO_ROOM), &now);
         let mut watermark = self.watermark.clone();
         watermark.salvaged = end;
         self.transaction("make room", |connection| {

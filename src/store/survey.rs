@@ -97,11 +97,7 @@ impl Survey {
         match cell {
             Cell::Watermark(found) => {
                 self.last_event = self.last_event.max(found.events);
-                let further = |old: &Watermark| {
-                    (old.salvaged, old.acknowledged, old.events)
-                        < (found.salvaged, found.acknowledged, found.events)
-                };
-                if self.watermark.as_ref().is_none_or(further) {
+                if self.watermark.as_ref().is_none_or(|old| old.is_behind(&found)) {
                     self.watermark = Some(found);
                 }
             }

@@ -45,6 +45,12 @@ impl Watermark {
         }
     }
 
+    /// Whether the other one, of the same store, is further on.
+    pub fn is_behind(&self, other: &Self) -> bool {
+        let come_to = |watermark: &Self| (watermark.salvaged, watermark.acknowledged, watermark.events);
+        come_to(self) < come_to(other)
+    }
+
     /// Never back.
     pub fn advance(&mut self, upto: Position) {
         if self.is_of_this_store(upto) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::super::database::Database;
+use super::super::events::{self, GAP, STORE_REPLACED};
 use super::super::gaps::{DAMAGED, Gap, NO_ROOM};
 use super::super::holes::{self, Walk};
-use super::super::{Event, StoreError, events, replace, rollups};
+use super::super::{Event, StoreError, replace, rollups};
 use super::Salvage;
 
 impl Salvage {
@@ -28,19 +29,18 @@ impl Salvage {
             Event::recorded(number, &into.run, store_id, kind, fields, &stamp)
         };
         let mut told: Vec<Event> =
-            holes.iter().map(|(of, hole)| event(&names.name(*of), "gap", hole.fields(DAMAGED))).collect();
+            holes.iter().map(|(of, hole)| event(&names.name(*of), GAP, hole.fields(DAMAGED))).collect();
         for (of, gap) in &self.let_go {
             let name = names.name(*of);
             let before = told_before.entry(name.clone()).or_default();
             for (first, last) in before.unknown_in(gap.first, gap.last) {
-                told.push(event(&name, "gap", Gap { first, last, ..*gap }.fields(NO_ROOM)));
+                told.push(event(&name, GAP, Gap { first, last, ..*gap }.fields(NO_ROOM)));
             }
         }
         if !replacement_told {
             let previous = names.name(generation);
             let fields = json!({"previousStoreId": *previous, "salvaged": count, "reason": self.reason});
-            let fields = fields.as_object().cloned().unwrap_or_default();
-            told.push(event(&into.store_id, "storeReplaced", fields));
+            told.push(event(&into.store_id, STORE_REPLACED, events::fields(fields)));
         }
         let mut progress = into.progress.clone();
         progress.salvage.clear();
