@@ -13,7 +13,7 @@ use super::pending::{Found, Soundness, live};
 use super::progress::Progress;
 use super::provisional::Provisional;
 use super::rollups::{self, Current};
-use super::room::Sizes;
+use super::room::{Limits, Sizes};
 use super::row::Row;
 use super::salvaged::Origins;
 use super::too_old::Walks;
@@ -32,6 +32,8 @@ const MISSING_AT_THE_END: u64 = 10_000;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Database {
+    pub(super) path: PathBuf,
+    pub(super) limits: Limits,
     pub(super) connection: Connection,
     pub(super) timekeeper: Timekeeper,
     pub(super) boot: BootId,
@@ -113,6 +115,8 @@ impl Database {
         }
         refuse_a_jump(&connection, stored, watermark.acknowledged.max(known.last()), run)?;
         let mut database = Self {
+            path: path.to_owned(),
+            limits: Limits::NONE,
             store_id: Arc::from(watermark.store_id.as_str()),
             last_sequence: watermark.acknowledged.max(stored).max(known.last()),
             last_event: watermark.events.max(greatest(&connection, "event", "event_sequence")?),

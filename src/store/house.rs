@@ -24,7 +24,7 @@ pub(crate) struct Rounds {
     due: Instant,
 }
 
-/// What was found.
+/// What a round came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct House {
     /// There is more to do.
@@ -89,11 +89,9 @@ impl Keeper {
     }
 
     fn one_step(&mut self, prune_after: Option<Duration>) -> Result<bool, StoreError> {
-        let limits = self.limits();
-        let path = self.config.path.clone();
         let Some(database) = &mut self.database else { return Ok(false) };
-        database.copy_long_journal(&path, limits)?;
-        if !database.has_room_in_journal(&path, limits)? {
+        database.copy_long_journal()?;
+        if !database.has_room_in_journal()? {
             return Ok(false);
         }
         if self.salvage.is_some() {
@@ -105,8 +103,8 @@ impl Keeper {
             || database.correct_step()?
             || database.count_salvaged_step()?
             || prune_after.map_or(Ok(false), |keep| database.prune_old(keep))?
-            || (database.is_nearly_full(limits)? && database.evict(true)?)
-            || database.shrink(limits)?;
+            || (database.is_nearly_full()? && database.evict(true)?)
+            || database.shrink()?;
         if !more {
             self.take_on_ballast();
         }
@@ -157,12 +155,11 @@ impl Keeper {
     /// By `max_size`: charts over their share, sent readings, then pending ones. On a disk that others have filled: copies
     /// of damaged stores, the ballast, sent readings, and pending ones only when the memory is full too.
     fn make_room(&mut self) -> Result<bool, StoreError> {
-        let limits = self.limits();
         let full_memory = self.memory.is_full();
-        let path = self.config.path.clone();
+        let path = &self.config.path;
         let Some(database) = &mut self.database else { return Ok(false) };
-        let by_size = database.is_nearly_full(limits)?;
-        if !by_size && replace::give_up_oldest(&path) {
+        let by_size = database.is_nearly_full()?;
+        if !by_size && replace::give_up_oldest(path) {
             return Ok(true);
         }
         // Without a salvage it is `evict` that looks at the charts first.
@@ -172,7 +169,7 @@ impl Keeper {
         {
             return Ok(true);
         }
-        let ballast = !by_size && room::drop_ballast(&path);
+        let ballast = !by_size && room::drop_ballast(path);
         Ok(database.evict(by_size || full_memory)? || ballast)
     }
 }

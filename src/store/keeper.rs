@@ -12,7 +12,7 @@ use super::database::Database;
 use super::file;
 use super::lock::Lock;
 use super::memory::Memory;
-use super::room::{Limits, Sizes};
+use super::room::Sizes;
 use super::row::Row;
 use super::salvage::Salvage;
 use super::told::Told;
@@ -146,11 +146,9 @@ impl Keeper {
     }
 
     fn sync_some(&mut self) -> Result<(), StoreError> {
-        let limits = self.limits();
-        let path = self.config.path.clone();
         let samples: Vec<Sample> = self.memory.samples.iter().take(TOGETHER).copied().collect();
         let database = self.open_database()?;
-        if !database.has_room_in_journal(&path, limits)? {
+        if !database.has_room_in_journal()? {
             let reason = "the journal is full: the check of the whole file still reads it".into();
             return Err(StoreError::Unavailable { reason });
         }
@@ -262,10 +260,6 @@ impl Keeper {
         }
         self.lock = None;
         synced
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max_size: self.config.max_size }
     }
 
     pub(super) fn identity_on_disk(&self) -> (u64, u64) {

@@ -9,6 +9,7 @@ use super::StoreError;
 use super::database::{Database, beside};
 use super::keeper::Keeper;
 use super::lock::Lock;
+use super::room::Limits;
 use super::salvage::Salvage;
 use super::survey::Survey;
 use super::trouble::{Trouble, is_unreadable, is_unwritable};
@@ -102,8 +103,7 @@ impl Keeper {
         {
             database.last_sequence = database.last_sequence.max(*last);
         }
-        let limits = self.limits();
-        database.limit(limits)?;
+        database.limit(Limits { max_size: self.config.max_size })?;
         // The newest store that waits knows it best.
         let behind = waiting.iter().skip(1).rev().map(|aside| Survey::of(aside).newest_synchronised());
         let first = survey.iter().map(Survey::newest_synchronised);

@@ -38,6 +38,8 @@ impl Sizes {
 }
 
 impl Limits {
+    pub const NONE: Self = Self { max_size: u64::MAX };
+
     /// The journal's part. SQLite shortens it to this when it starts over.
     pub fn journal(self) -> u64 {
         (self.max_size / 4).min(1 << 20)
@@ -50,13 +52,19 @@ impl Limits {
 }
 
 impl Database {
-    /// Tells SQLite. Not below the present size: that takes pruning first.
-    pub fn limit(&self, limits: Limits) -> Result<(), StoreError> {
+    /// From now on.
+    pub fn limit(&mut self, limits: Limits) -> Result<(), StoreError> {
+        self.limits = limits;
+        self.tell_limits()
+    }
+
+    /// SQLite takes none below the present size: that takes pruning first.
+    fn tell_limits(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(&format!(
                 "PRAGMA max_page_count = {}; PRAGMA journal_size_limit = {};",
-                limits.pages(),
-                limits.journal()
+                self.limits.pages(),
+                self.limits.journal()
             ))
             .map_err(StoreError::doing("limit the size of the database"))
     }
@@ -69,9 +77,9 @@ impl Database {
     }
 
     /// Nearly everything that `max_size` allows is in use: something has to go before it is refused.
-    pub fn is_nearly_full(&self, limits: Limits) -> Result<bool, StoreError> {
+    pub fn is_nearly_full(&self) -> Result<bool, StoreError> {
         let used = self.number("page_count")? - self.number("freelist_count")?;
-        Ok(used + RESERVE > limits.pages())
+        Ok(used + RESERVE > self.limits.pages())
     }
 
     /// A step needs no more of the disk than it gave back before.
@@ -80,9 +88,9 @@ impl Database {
     }
 
     /// After `max_size` was lowered: gives free pages back to the disk. Returns true while there is more to do.
-    pub fn shrink(&self, limits: Limits) -> Result<bool, StoreError> {
+    pub fn shrink(&self) -> Result<bool, StoreError> {
         let count = self.number("page_count")?;
-        if count <= limits.pages() || self.number("freelist_count")? == 0 {
+        if count <= self.limits.pages() || self.number("freelist_count")? == 0 {
             return Ok(false);
         }
         let vacuum = || {
@@ -92,16 +100,16 @@ impl Database {
             Ok(())
         };
         vacuum().map_err(StoreError::doing("give pages back"))?;
-        self.limit(limits)?;
+        self.tell_limits()?;
         Ok(self.number("page_count")? < count)
     }
 
     /// SQLite copies the journal into the database by itself, and tells nobody what hinders it: the journal would grow for
     /// months. One that is longer than it ever should be is asked for it. (The check of the whole file hinders it too;
     /// that is no error.)
-    pub fn copy_long_journal(&mut self, path: &Path, limits: Limits) -> Result<(), StoreError> {
-        let sizes = self.sizes.unwrap_or_else(|| Sizes::of(path));
-        if sizes.journal <= 2 * limits.journal() {
+    pub fn copy_long_journal(&mut self) -> Result<(), StoreError> {
+        let sizes = self.sizes.unwrap_or_else(|| Sizes::of(&self.path));
+        if sizes.journal <= 2 * self.limits.journal() {
             return Ok(());
         }
         self.sizes = None;
@@ -112,8 +120,9 @@ impl Database {
 
     /// Whether a commit keeps database and journal within `max_size`. The check of the whole file holds on to the journal
     /// and makes it grow; then this waits a moment for it, and starts the journal over.
-    pub fn has_room_in_journal(&mut self, path: &Path, limits: Limits) -> Result<bool, StoreError> {
-        let Sizes { database, journal } = self.sizes.take().unwrap_or_else(|| Sizes::of(path));
+    pub fn has_room_in_journal(&mut self) -> Result<bool, StoreError> {
+        let limits = self.limits;
+        let Sizes { database, journal } = self.sizes.take().unwrap_or_else(|| Sizes::of(&self.path));
         if database + journal.max(limits.journal() / 2) + COMMIT <= limits.max_size {
             return Ok(true);
         }

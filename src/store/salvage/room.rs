@@ -25,32 +25,31 @@ const PATIENCE: Duration = Duration::from_secs(600);
 impl Keeper {
     /// One step of the salvage that is under way, or of what gives it room. Returns true while there is more to do.
     pub(crate) fn salvage_step(&mut self) -> Result<bool, StoreError> {
-        let limits = self.limits();
-        let path = self.config.path.clone();
+        let path = &self.config.path;
         let (Some(salvage), Some(database)) = (&mut self.salvage, &mut self.database) else {
             return Ok(false);
         };
-        let full = database.is_nearly_full(limits)?;
+        let full = database.is_nearly_full()?;
         if full && database.evict_charts_over_their_share()? {
             return Ok(true);
         }
         // Before the disk is full: to let go of anything takes room as well.
-        let mut short = room::is_short(&path);
+        let mut short = room::is_short(path);
         if short && salvage.give_back() {
             let what = "the disk is full: the damaged file gives back the room of what is salvaged of it";
             if self.told.is_news(what) {
                 tracing::warn!(file = %salvage.aside().display(), "{what}");
             }
-            short = room::is_short(&path);
+            short = room::is_short(path);
         }
         // What rows have left in the new file is room for the next ones.
         let short_of_pages = short && !database.has_free_pages()?;
         if (full || short_of_pages) && salvage.make_room(database, full)? {
             return Ok(true);
         }
-        let waits = salvage.waits(short, room::is_scarce(&path), self.timekeeper.since_boot());
-        if short_of_pages && room::is_scarce(&path) {
-            if replace::give_up_oldest(&path) || room::drop_ballast(&path) {
+        let waits = salvage.waits(short, room::is_scarce(path), self.timekeeper.since_boot());
+        if short_of_pages && room::is_scarce(path) {
+            if replace::give_up_oldest(path) || room::drop_ballast(path) {
                 return Ok(true);
             }
             if waits {
@@ -67,11 +66,11 @@ impl Keeper {
         if salvage.step(database)? {
             return Ok(true);
         }
-        replace::done(&path, salvage.aside())?;
+        replace::done(path, salvage.aside())?;
         self.salvage = None;
         database.salvaging = false;
         // Another one may wait behind it.
-        match replace::waiting(&path).is_empty() {
+        match replace::waiting(path).is_empty() {
             true => Ok(true),
             false => self.reopen().map(|()| true),
         }
