@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::database::Database;
 use super::row::text;
+use super::scan::Value as Column;
 use super::{Event, StoreError, event_time};
 use crate::reading::TimeQuality;
 
@@ -38,6 +39,25 @@ pub(crate) fn checksum(sequence: u64, store: &str, run: &str, time: i64, kind: &
     text(&mut hasher, kind);
     hasher.update(fields.as_bytes());
     hasher.finalize().cast_signed()
+}
+
+/// Where its checksum holds.
+pub(crate) fn from_cell(event_sequence: u64, columns: &[Column<'_>]) -> Option<Event> {
+    use Column::{Integer, Text};
+    let &[Text(store), Text(run), Integer(time), Text(kind), Text(fields), Integer(sum)] = columns else {
+        return None;
+    };
+    if i64::from(checksum(event_sequence, store, run, time, kind, fields)) != sum {
+        return None;
+    }
+    Some(Event {
+        event_sequence,
+        run: Arc::from(run),
+        store_id: Arc::from(store),
+        time: DateTime::from_timestamp_millis(time)?,
+        kind: kind.to_owned(),
+        fields: serde_json::from_str(fields).ok()?,
+    })
 }
 
 /// The fields of an event, from `json!({ .. })`.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::row::{Row, text};
+use super::scan::Value;
 use crate::clock::SETBACK_TOLERANCE;
 use crate::reading::TimeQuality;
 
@@ -36,6 +37,32 @@ impl Progress {
         hasher.update(&[u8::from(self.clean)]);
         text(&mut hasher, &self.salvage);
         hasher.finalize().cast_signed()
+    }
+
+    /// Where its checksum holds.
+    pub fn from_cell(columns: &[Value<'_>]) -> Option<Self> {
+        use Value::{Blob, Integer, Text};
+        let &[
+            Integer(rolled_up),
+            Integer(newest_synchronised),
+            Blob(boot),
+            Integer(undated),
+            Integer(clean),
+            Text(salvage),
+            Integer(sum),
+        ] = columns
+        else {
+            return None;
+        };
+        let progress = Self {
+            rolled_up: rolled_up.cast_unsigned(),
+            newest_synchronised,
+            undated_boot: u128::from_be_bytes(boot.try_into().ok()?),
+            undated_from: undated.cast_unsigned(),
+            clean: clean != 0,
+            salvage: salvage.to_owned(),
+        };
+        (i64::from(progress.checksum()) == sum).then_some(progress)
     }
 
     /// Takes in the time of a reading that comes after all others, where the kernel vouched for it.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::StoreError;
 use super::fold::{Fold, Range};
 use super::rollups::{Level, Rollup};
+use super::scan::Value;
 
 /// Shows those of a level that start in `[from, to)`, oldest first, as they are read: a year of them is much memory. One
 /// with a wrong checksum is left out.
@@ -109,4 +110,26 @@ fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Rollup>> {
         fold,
     };
     Ok((rollup.checksum(id) == row.get::<_, i32>(13)?).then_some(rollup))
+}
+
+/// Out of the bytes of a page, where its checksum holds.
+pub(super) fn from_cell(id: i64, columns: &[Value<'_>]) -> Option<(Level, Rollup)> {
+    let mut numbers = [0; 13];
+    if columns.len() != numbers.len() {
+        return None;
+    }
+    for (number, column) in numbers.iter_mut().zip(columns) {
+        let Value::Integer(column) = column else { return None };
+        *number = *column;
+    }
+    let [first, last, count, a, b, c, d, e, f, g, h, i, sum] = numbers;
+    let range = |min, max, sum| Range { min, max, sum };
+    let rollup = Rollup {
+        start: Level::start_of_id(id),
+        first: first.cast_unsigned(),
+        last: last.cast_unsigned(),
+        fold: Fold { count, temperature: range(a, b, c), humidity: range(d, e, f), pressure: range(g, h, i) },
+    };
+    let level = Level::ALL.into_iter().find(|level| level.id(rollup.start) == id)?;
+    (i64::from(rollup.checksum(id)) == sum).then_some((level, rollup))
 }

@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Statement, params};
 
 use super::StoreError;
+use super::scan::Value;
 use crate::reading::{
     BootId, Celsius, Hectopascal, Measurement, Percent, Quality, Reading, Sample, Stamp, TimeQuality,
 };
@@ -87,6 +88,45 @@ impl Row {
             pressure: thousandths(measured.station_pressure.0)?,
             quality: sample.quality.code(),
         })
+    }
+
+    /// A row of this store, where its checksum holds.
+    pub fn from_cell(sequence: u64, columns: &[Value<'_>]) -> Option<Self> {
+        let (row, sum) = Self::columns(sequence, columns)?;
+        (i64::from(row.checksum()) == sum).then_some(row)
+    }
+
+    /// Believed or not, and the checksum beside it.
+    pub fn columns(sequence: u64, columns: &[Value<'_>]) -> Option<(Self, i64)> {
+        use Value::{Blob, Integer, Text};
+        let &[
+            Text(run),
+            Blob(boot),
+            Integer(since_boot),
+            Integer(time),
+            Integer(time_quality),
+            Integer(temperature),
+            Integer(humidity),
+            Integer(pressure),
+            Integer(quality),
+            Integer(sum),
+        ] = columns
+        else {
+            return None;
+        };
+        let row = Self {
+            sequence,
+            run: Arc::from(run),
+            boot: u128::from_be_bytes(boot.try_into().ok()?),
+            since_boot,
+            time,
+            time_quality: u8::try_from(time_quality).ok()?,
+            temperature: i32::try_from(temperature).ok()?,
+            humidity: i32::try_from(humidity).ok()?,
+            pressure: i32::try_from(pressure).ok()?,
+            quality: u8::try_from(quality).ok()?,
+        };
+        Some((row, sum))
     }
 
     /// The checksum of a row of this store.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use super::database::Database;
 use super::pending::{COLUMNS, row};
 use super::row::{Row, text};
+use super::scan::Value;
 use super::{Position, StoreError};
 
 /// Bits of a row number that hold the sequence; those above hold the generation of the store it came from.
@@ -85,6 +86,12 @@ pub(crate) fn origin_checksum(generation: u64, store_id: &str) -> i32 {
     hasher.finalize().cast_signed()
 }
 
+/// The name of a generation, where its checksum holds.
+pub(crate) fn origin_from_cell(generation: u64, columns: &[Value<'_>]) -> Option<String> {
+    let &[Value::Text(store_id), Value::Integer(sum)] = columns else { return None };
+    (i64::from(origin_checksum(generation, store_id)) == sum).then(|| store_id.to_owned())
+}
+
 pub(crate) fn write_origin(connection: &Connection, generation: u64, id: &str) -> Result<(), StoreError> {
     connection
         .execute(
@@ -93,6 +100,13 @@ pub(crate) fn write_origin(connection: &Connection, generation: u64, id: &str) -
         )
         .map_err(StoreError::doing("keep the name of an older store"))?;
     Ok(())
+}
+
+/// Generation and row, where the checksum holds.
+pub(crate) fn from_cell(number: u64, columns: &[Value<'_>]) -> Option<(u64, Row)> {
+    let (generation, sequence) = parts(number);
+    let (row, sum) = Row::columns(sequence, columns)?;
+    (i64::from(row.salvaged_checksum(generation)) == sum).then_some((generation, row))
 }
 
 /// Keeps one; of two versions of one reading the one that has its time.

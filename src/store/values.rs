@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::StoreError;
 use super::database::Database;
 use super::row::text;
+use super::scan::Value;
 use super::snapshot::Snapshot;
 
 /// Frozen, like the checksum of a row.
@@ -17,6 +18,12 @@ pub(crate) fn checksum(key: &str, value: &str) -> i32 {
     text(&mut hasher, key);
     hasher.update(value.as_bytes());
     hasher.finalize().cast_signed()
+}
+
+/// Key and value, where the checksum holds.
+pub(crate) fn from_cell(columns: &[Value<'_>]) -> Option<(String, String)> {
+    let &[Value::Text(key), Value::Text(value), Value::Integer(sum)] = columns else { return None };
+    (i64::from(checksum(key, value)) == sum).then(|| (key.to_owned(), value.to_owned()))
 }
 
 impl Database {

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::row::text;
+use super::scan::Value;
 use super::{Position, StoreError, salvaged};
 
 /// See the module.
@@ -34,6 +35,30 @@ impl Watermark {
             hasher.update(&number.to_le_bytes());
         }
         hasher.finalize().cast_signed()
+    }
+
+    /// Where its checksum holds.
+    pub fn from_cell(columns: &[Value<'_>]) -> Option<Self> {
+        use Value::{Integer, Text};
+        let &[
+            Text(store_id),
+            Integer(generation),
+            Integer(acknowledged),
+            Integer(salvaged),
+            Integer(events),
+            Integer(sum),
+        ] = columns
+        else {
+            return None;
+        };
+        let watermark = Self {
+            store_id: store_id.to_owned(),
+            generation: generation.cast_unsigned(),
+            acknowledged: acknowledged.cast_unsigned(),
+            salvaged: salvaged.cast_unsigned(),
+            events: events.cast_unsigned(),
+        };
+        (i64::from(watermark.checksum()) == sum).then_some(watermark)
     }
 
     /// Whether the hub has accepted what lies there.
