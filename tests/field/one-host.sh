@@ -94,6 +94,24 @@ host ash
 printf '[sensor]\ninterval = "1m"\n[store]\n  path = "/srv/weather/readings.db" # a disk of its own\n' >"$PLAY/ash/etc/station.toml"
 prove "uninstall.sh --purge of a station with its store elsewhere" deploy/uninstall.sh --purge ash
 prove "names it" said '/srv/weather/readings.db.*stay'
+host ash
+rm "$PLAY/ash/version"
+(flock 9; sleep 1; echo 2.0-1 >"$PLAY/ash/version") 9>"$PLAY/ash/cache/lock" &
+installer=$!
+until_true 20 sh -c '! flock -n "$1" true' sh "$PLAY/ash/cache/lock"
+prove "uninstall.sh while another installs there" deploy/uninstall.sh ash
+wait "$installer"
+refuse "removes what that has brought" test -e "$PLAY/ash/version"
+host ash
+for lost in 'dpkg -s' 'status --json' station.toml 'apt-get purge'; do
+    echo "$lost" >"$PLAY/ash/breaks"
+    refuse "uninstall.sh --purge, and the connection breaks at $lost" deploy/uninstall.sh --purge ash
+    prove "does not look like a machine without a station" said 'could not'
+done
+rm "$PLAY/ash/breaks"
+prove "where it does not break" deploy/uninstall.sh --purge ash
+refuse "nothing is there afterwards" test -e "$PLAY/ash/version"
+refuse "and nothing was installed or removed without the lock" grep 'without the lock' "$PLAY/ash/log"
 
 # --- the key in a file ---
 host ash

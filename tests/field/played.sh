@@ -11,6 +11,9 @@ cat >"$run/bin/ssh" <<'SH'
 for word in "$@"; do [ "$word" != -O ] || exit 0; done
 export HOST=$PLAY/${*: -2:1}
 [ -d "$HOST" ] && [ ! -e "$HOST/gone" ] || exit 255
+# It is gone when this command comes.
+[ ! -e "$HOST/breaks" ] || ! grep -qf "$HOST/breaks" <<<"${*: -1}" || exit 255
+exec 9>&- # as the real one closes what it inherits: only what runs over there may hold a lock
 # The connection breaks after so many bytes.
 [ ! -e "$HOST/cut" ] || exec < <(head -c "$(cat "$HOST/cut")")
 # It is gone after so many bytes of a package, and nobody over there is told: the reader waits on.
@@ -25,7 +28,13 @@ sh -c "$(sed "s|/etc/weather-station|$HOST/etc|g; s|/var/cache/weather-station|$
 SH
 cat >"$run/played/id" <<'SH'
 #!/bin/sh
-echo 0
+cat "$HOST/id" 2>/dev/null || echo 0
+SH
+cat >"$run/played/sudo" <<'SH'
+#!/bin/sh
+[ "$1" = -n ] && [ ! -e "$HOST/no-sudo" ] || { echo 'sudo: a password is required' >&2; exit 1; }
+shift
+exec "$@"
 SH
 cat >"$run/played/dpkg" <<'SH'
 #!/usr/bin/env bash
@@ -41,6 +50,9 @@ cat >"$run/played/apt-get" <<'SH'
 echo "apt-get $*" >>"$HOST/log"
 case $1 in
 update) exit 0 ;;
+*) [ ! -e "$HOST/cache" ] || ! flock -n "$HOST/cache/lock" true || echo "without the lock: apt-get $1" >>"$HOST/log" ;;
+esac
+case $1 in
 remove | purge)
     [ -e "$HOST/version" ] || { echo 'E: Unable to locate package weather-station' >&2; exit 100; }
     rm -f "$HOST/version"
@@ -100,7 +112,11 @@ status)
     echo $((left - 1)) >"$HOST/old-answers"
     printf 'identity      %s at hub (tpm)\ncloud         %s since then\n' "$([ "$left" -gt 0 ] && echo old || echo new)" "$([ -e "$HOST/no-hub" ] && echo offline || echo online)"
     echo 'setup code    AAAA-BBBB (for the TPM form on the page)' ;;
-provision*) cat >/dev/null && echo "slot 0 of the TPM is new at hub" ;;
+'provision --show') printf 'host          hub\ndevice id     new\n' ;;
+provision*)
+    echo "weather-station $*" >>"$HOST/log"
+    cat >/dev/null
+    echo "slot 0 of the TPM is new at hub" ;;
 esac
 SH
 printf '#!/bin/sh\n! test -e "$HOST/no-account"\n' >"$run/played/chown" # the account is not on this machine
