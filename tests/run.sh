@@ -4,7 +4,8 @@
 #   tests/run.sh         the everyday proof: format, lints, tests, the demo, peers, browser (under 30 minutes)
 #   tests/run.sh --all   also the slow ones: clean root, package, fleet, boxed machines, long benches (under 80)
 #
-# Works on a fresh Debian 12 machine with Rust; needs root or sudo for missing system packages only.
+# Works on a fresh Debian 12 machine with Rust; needs root or sudo for missing system packages only. --all needs root
+# (machines in namespaces) and amd64 (their packages are).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +13,13 @@ all=''
 case ${1:-} in
   '') ;;
   --all) all=yes; export WEATHER_STATION_SLOW=1 ;;
-  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "run.sh: unknown argument '$1' (try --help)" >&2; exit 64 ;;
 esac
+if [ -n "$all" ] && { [ "$(id -u)" != 0 ] || [ "$(dpkg --print-architecture)" != amd64 ]; }; then
+  echo "run.sh: --all works as root on amd64 only: it boots machines in namespaces, of amd64 packages" >&2
+  exit 1
+fi
 
 # --- what the tests need --------------------------------------------------------------------------------
 packages=(
