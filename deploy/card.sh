@@ -3,7 +3,8 @@
 #
 #   deploy/card.sh --config FILE [--package FILE|FOLDER] [--libraries FOLDER] BOOT
 #
-#   BOOT         the card's boot partition, mounted here (/media/you/bootfs), freshly written and not started yet
+#   BOOT         the card's boot partition, mounted here (/media/you/bootfs), freshly written and not started yet; one that was
+#                prepared before, and not started since, takes what is given now instead
 #   --config     the station's configuration; with [provisioning] id_scope the station provisions itself (its TPM is enrolled
 #                once: deploy/provision.sh --show-enrollment)
 #   --package    the arm64 package; default: target/package
@@ -40,14 +41,24 @@ if [ -d "$package" ]; then package=$(newest_package "$package" arm64); fi
 made_for=$(dpkg-deb --field "$package" Architecture) || fail "$package is no package"
 [ "$made_for" = arm64 ] || fail "$package is for $made_for, but the Pi needs arm64: build one with deploy/build.sh arm64"
 [ "$(wc -l <"$boot/cmdline.txt")" -le 1 ] || fail "$boot/cmdline.txt has more than one line: is this the boot partition of Raspberry Pi OS?"
-if grep -q 'systemd.run=' "$boot/cmdline.txt"; then
-    fail "$boot/cmdline.txt runs something else at the first start already: let the card start once, then run this again"
-fi
+[ -z "$libraries" ] || [ ! "$libraries" -ef "$boot/weather-station" ] || fail "--libraries is the card's own folder: expected another"
+# What has been started has its configuration: firstrun.sh replaces none that is there.
+[ ! -e "$boot/weather-station/firstrun.log" ] ||
+    fail "this card has been started already: change its station by deploy/install.sh --config FILE HOST, or write the card anew"
+first_run=systemd.run=/boot/firmware/weather-station/firstrun.sh
+prepared=no
+case $(grep -o 'systemd\.run=[^[:space:]]*' "$boot/cmdline.txt" || true) in
+'') ;;
+"$first_run") prepared=yes ;;
+*) fail "$boot/cmdline.txt runs something else at the first start already: let the card start once, then run this again" ;;
+esac
 # Nothing is written before this line: a card that is refused stays as it was.
 
 mkdir -p "$boot/weather-station"
 cp "$package" "$boot/weather-station/weather-station.deb"
 cp "$config" "$boot/weather-station/station.toml"
+# Libraries of an earlier time go.
+find "$boot/weather-station" -maxdepth 1 -name '*.deb' ! -name weather-station.deb -delete
 [ -z "$libraries" ] || cp "$libraries"/*.deb "$boot/weather-station/"
 cp "$here/firstrun.sh" "$boot/weather-station/firstrun.sh"
 
@@ -60,7 +71,9 @@ done
 [ -z "$lines" ] || printf '\n# weather-station\n[all]\n%s' "$lines" >>"$boot/config.txt"
 
 # systemd.run is how the Imager's own firstrun works; /boot/firmware is where this partition is mounted on the Pi.
-cp "$boot/cmdline.txt" "$boot/weather-station/cmdline.txt.before"
-sed -i '1s|[[:space:]]*$| systemd.run=/boot/firmware/weather-station/firstrun.sh systemd.run_success_action=reboot systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target|' "$boot/cmdline.txt"
+if [ "$prepared" = no ]; then
+    cp "$boot/cmdline.txt" "$boot/weather-station/cmdline.txt.before"
+    sed -i "1s|[[:space:]]*\$| $first_run systemd.run_success_action=reboot systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target|" "$boot/cmdline.txt"
+fi
 sync -f "$boot" 2>/dev/null || true
 say "the card is ready: put it into the Pi; after the second start the station records"

@@ -2,17 +2,28 @@
 # On the Pi, as root, at its first start; put there by card.sh. Works without a network when the libraries are beside it.
 # Whatever happens, the command line is restored: a Pi that loops through its first start would never be a station. And before
 # that there is a unit that finishes the work at the next start, so that a power cut at any point only costs a start.
-# Status 0: the package is installed.
+# A first start that cannot succeed must not wear the card: what is there is not written again, the log is bounded, and after ten
+# tries, about a minute apart, it is tried every ten minutes only.
+# Status 0: the package is installed. 65: it is for another machine, so that trying again is of no use.
+#
+#   firstrun.sh         at the first start: there is no network yet
+#   firstrun.sh again   by the unit below
 here=$(cd "$(dirname "$0")" && pwd)
 boot=$(dirname "$here")
-exec >>"$here/firstrun.log" 2>&1
+log=$here/firstrun.log
+if [ "$(stat --format %s "$log" 2>/dev/null || echo 0)" -gt 65536 ]; then
+    cp "$log" "$log.previous"
+    : >"$log" # never gone: it tells card.sh that the card was started
+fi
+exec >>"$log" 2>&1
 set -x
 
 # kernel-command-line.target comes before the network; on a Pi that installs from mirrors all is done by this unit at the next start.
-unit=/etc/systemd/system/weather-station-first.service
-wanted=/etc/systemd/system/multi-user.target.wants/weather-station-first.service
+name=weather-station-first.service
+unit=/etc/systemd/system/$name
+wanted=/etc/systemd/system/multi-user.target.wants/$name
 mkdir -p "$(dirname "$wanted")"
-cat >"$unit" <<UNIT
+[ "${1:-}" = again ] || cat >"$unit" <<UNIT
 [Unit]
 Description=Installs the weather station once there is a network
 Wants=network-online.target
@@ -21,16 +32,16 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStartPre=-/usr/bin/apt-get update
 # Removes this unit when the package is installed, and fails as long as it is not.
-ExecStart=$here/firstrun.sh
+ExecStart=$here/firstrun.sh again
 Restart=on-failure
 RestartSec=60s
+RestartPreventExitStatus=65
 
 [Install]
 WantedBy=multi-user.target
 UNIT
-ln -sf ../weather-station-first.service "$wanted"
+[ -h "$wanted" ] || ln -sf "../$name" "$wanted"
 sync -f "$unit"
 
 # Beside it, and on the card before it takes its place: a Pi with an empty command line does not start. In place where there is no
@@ -42,6 +53,20 @@ if grep -q ' systemd\.run' "$boot/cmdline.txt"; then
             mv "$boot/cmdline.txt.new" "$boot/cmdline.txt"
     } || printf '%s\n' "$line" >"$boot/cmdline.txt"
     sync -f "$boot"
+fi
+
+made_for=$(dpkg-deb --field "$here/weather-station.deb" Architecture)
+system=$(dpkg --print-architecture)
+if [ -n "$made_for" ] && [ "$made_for" != "$system" ]; then
+    echo "the package is for $made_for, and this system is $system: write Raspberry Pi OS (64 bit) to the card and prepare it again"
+    rm -f "$wanted" "$unit"
+    exit 65
+fi
+
+if [ "${1:-}" = again ]; then
+    # Each minute at first, for a network that comes late.
+    if [ "$(systemctl show --property NRestarts --value "$name")" -ge 10 ]; then sleep 540; fi
+    apt-get update
 fi
 
 # The configuration before the package: that keeps one that is there, and the station starts with it.
@@ -56,13 +81,16 @@ export DEBIAN_FRONTEND=noninteractive
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' weather-station)" = installed ]; }
 install_package() { # [--reinstall]
     # On the FAT partition the files belong to root and apt's sandbox user cannot read them: hence the copy.
-    rm -rf /var/cache/weather-station/first && mkdir -p /var/cache/weather-station/first || return 1
-    cp "$here"/*.deb /var/cache/weather-station/first/ || return 1
+    local file cache=/var/cache/weather-station
+    mkdir -p "$cache/first" || return 1
+    for file in "$cache"/first/*; do [ -e "$here/${file##*/}" ] || rm -f "$file"; done
+    for file in "$here"/*.deb; do there "$file" "$cache/first/${file##*/}" || return 1; done
     # The way back of later upgrades. Before the installation, for nothing here runs again once that is done.
-    cp /var/cache/weather-station/first/weather-station.deb /var/cache/weather-station/current.deb || return 1
+    there "$here/weather-station.deb" "$cache/current.deb" || return 1
     apt-get install -y --fix-broken "$@" --no-install-recommends -o Dpkg::Options::=--force-confold -o APT::Sandbox::User=root \
-        /var/cache/weather-station/first/*.deb
+        "$cache"/first/*.deb
 }
+there() { cmp -s "$1" "$2" || cp "$1" "$2"; } # FROM TO
 # What a power cut interrupted is finished first: apt refuses to work before that. Whether it is done dpkg says, not the program:
 # that lies there while the package is only unpacked. One that was cut off while it was unpacked apt only installs anew, and that
 # only when its libraries are whole: hence the second try.

@@ -31,20 +31,53 @@ refuse "a package for another machine is refused" deploy/card.sh --package "$deb
 prove "with what it is for" said 'is for amd64'
 refuse "and nothing is on the card" test -e "$card/weather-station"
 refuse "a folder that is no boot partition is refused" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$run/package"
-prove "card.sh prepares the card" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
+mkdir "$run/old"
+cp "$deb" "$run/old/library.deb"
+printf '# another configuration\n' | cat "$run/station.toml" - >"$run/another.toml"
+prove "card.sh prepares the card" deploy/card.sh --package "$run/package" --config "$run/another.toml" --libraries "$run/old" "$card"
+prove "with what was given" cmp "$run/another.toml" "$card/weather-station/station.toml"
+cp "$card/cmdline.txt" "$run/cmdline.prepared"
+prove "before it was started, it takes another configuration" deploy/card.sh --package "$run/package" --config "$run/station.toml" "$card"
+prove "which lies there then" cmp "$run/station.toml" "$card/weather-station/station.toml"
+refuse "and no library that was not given this time" test -e "$card/weather-station/library.deb"
+prove "the command line is as it was prepared" cmp "$run/cmdline.prepared" "$card/cmdline.txt"
+prove "and so is the one of before" cmp "$run/cmdline.before" "$card/weather-station/cmdline.txt.before"
 prove "config.txt turns on I2C and the TPM for every model" bash -c "sed -n '/^\[all\]/,\$p' '$card/config.txt' | grep -c 'i2c_arm=on\|tpm-slb9670' | grep -qx 2"
 prove "the command line is still one line and runs firstrun.sh" bash -c "[ \$(wc -l < '$card/cmdline.txt') = 1 ] && grep -q 'rootwait quiet systemd.run=/boot/firmware/weather-station/firstrun.sh ' '$card/cmdline.txt'"
 prove "the package is on the card" cmp "$run/package/weather-station_1.0.0-1_arm64.deb" "$card/weather-station/weather-station.deb"
 cp "$deb" "$card/weather-station/weather-station.deb"
-contents() { (cd "$card" && find . -type f -exec sha256sum {} + | sort); }
-contents >"$run/contents.before"
-printf '# another configuration\n' | cat "$run/station.toml" - >"$run/another.toml"
-refuse "a card that runs something else already is refused" deploy/card.sh --package "$run/package" --config "$run/another.toml" "$card"
-prove "and not a byte of it has changed" diff "$run/contents.before" <(contents)
+contents() { (cd "$run/refused" && find . -type f -exec sha256sum {} + | sort); }
+refused() { # SENTENCE PATTERN: of the card in $run/refused
+    contents >"$run/contents.before"
+    refuse "$1" deploy/card.sh --package "$run/package" --config "$run/another.toml" "$run/refused"
+    prove "it is said what helps" said "$2"
+    prove "and not a byte of it has changed" diff "$run/contents.before" <(contents)
+    rm -r "$run/refused"
+}
+cp -r "$card" "$run/refused"
+touch "$run/refused/weather-station/firstrun.log"
+refused "a card that is prepared, and was started, is refused" 'deploy/install.sh --config'
+cp -r "$card" "$run/refused"
+touch "$run/refused/weather-station/firstrun.log"
+cp "$run/cmdline.before" "$run/refused/cmdline.txt"
+refused "also when its first start is over" 'deploy/install.sh --config'
+cp -r "$card" "$run/refused"
+rm -r "$run/refused/weather-station"
+sed 's|$| systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot|' "$run/cmdline.before" >"$run/refused/cmdline.txt"
+refused "a card that runs something else already is refused" 'let the card start once'
+refuse "the folder on the card is none to take libraries from" deploy/card.sh --package "$run/package" --config "$run/station.toml" --libraries "$card/weather-station" "$card"
 refuse "no key is on the card" grep -rqi 'SharedAccessKey' "$card"
 
 machine pi 1
 on pi 'mkdir -p /boot/firmware && tar -C /boot/firmware -x' < <(tar -C "$card" -c .)
+first=/boot/firmware/weather-station
+on pi "cat >$first/weather-station.deb" <"$run/package/weather-station_1.0.0-1_arm64.deb"
+prove "on a system of another kind (as a 32-bit one) firstrun.sh ends with status 65" on pi "$first/firstrun.sh; [ \$? = 65 ]"
+prove "says why" on pi "grep -q 'is for arm64, and this system is amd64: ' $first/firstrun.log"
+prove "and leaves no unit that would try again" on pi '! ls -d /etc/systemd/system/weather-station-first.service /etc/systemd/system/multi-user.target.wants/weather-station-first.service'
+on pi 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
+prove "the command line is what it was" cmp "$run/cmdline.before" "$run/cmdline.after"
+on pi 'tar -C /boot/firmware -x' < <(tar -C "$card" -c .)
 prove "firstrun.sh succeeds" on pi /boot/firmware/weather-station/firstrun.sh
 on pi 'cat /boot/firmware/cmdline.txt' >"$run/cmdline.after"
 prove "the command line is what it was" cmp "$run/cmdline.before" "$run/cmdline.after"
@@ -67,8 +100,26 @@ prove "a unit is left that will finish the work" on later 'systemctl daemon-relo
 state() { on "$1" "[ \"\$(dpkg-query -W -f '\${db:Status-Status}' weather-station)\" = $2 ]"; }
 on later 'dpkg --unpack /boot/firmware/weather-station/weather-station.deb >/dev/null 2>&1 && test -x /usr/bin/weather-station'
 prove "the package is unpacked only" state later unpacked
+copies() { on later 'stat --format "%n %i %y" /var/cache/weather-station/current.deb /var/cache/weather-station/first/*'; }
+copies >"$run/copies"
+on later "head -c 300000 /dev/zero >>$first/firstrun.log"
 refuse "the unit does not take it for installed" on later systemctl start weather-station-first.service
 prove "and stays" on later systemctl is-enabled --quiet weather-station-first.service
+prove "what it had copied it does not write again" diff "$run/copies" <(copies)
+prove "its log has begun anew" on later "test \$(stat --format %s $first/firstrun.log) -lt 65536"
+prove "and the one before is there" on later "test -s $first/firstrun.log.previous"
+# Each minute, played in a hurry, without apt's own retries; then it waits.
+on later "echo 'Acquire::Retries \"0\";' >/etc/apt/apt.conf.d/hurry"
+quick=/run/systemd/system/weather-station-first.service.d
+on later "mkdir -p $quick && printf '[Service]\nRestartSec=100ms\n' >$quick/quick.conf && systemctl daemon-reload && systemctl start --no-block weather-station-first.service"
+prove "where it fails on, it waits for longer" until_true 300 on later 'pgrep -x sleep'
+prove "after ten tries" on later '[ "$(systemctl show --property NRestarts --value weather-station-first.service)" = 10 ]'
+on later "systemctl stop weather-station-first.service; rm -r $quick; systemctl daemon-reload"
+# The package on the card is for another machine: the unit has been begun all the same.
+on later "cp $first/weather-station.deb /root/right.deb; cat >$first/weather-station.deb" <"$run/package/weather-station_1.0.0-1_arm64.deb"
+refuse "a package for another machine" on later systemctl start weather-station-first.service
+prove "ends the unit" on later '[ "$(systemctl show --property ActiveState --value weather-station-first.service)" = failed ] && ! test -e /etc/systemd/system/weather-station-first.service'
+on later "cp /root/right.deb $first/weather-station.deb; $first/firstrun.sh; systemctl daemon-reload" || true
 mkdir "$run/libraries"
 (cd "$run/libraries" && apt-get download -qq libtss2-{esys-3.0.2-0,mu0,sys1,tctildr0,tcti-cmd0,tcti-device0,tcti-mssim0,tcti-swtpm0} >/dev/null 2>&1)
 on later 'tar -C /boot/firmware/weather-station -x' < <(tar -C "$run/libraries" -c .)
