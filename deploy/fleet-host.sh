@@ -44,12 +44,14 @@ healthy() {
 }
 
 one_host() {
-    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes present word back file architecture wanted installed=0
+    local host=$1 begun=$SECONDS before='' after='' why='' sensor=yes said present word back file architecture wanted installed=0
     local kept=/var/cache/weather-station/fleet-$rollout
     target=$host
     ssh_options+=(-o BatchMode=yes)
-    if ! (open_target) >/dev/null 2>&1; then
-        record "$host" failed "unreachable by ssh, or no root there"
+    # What ssh says and what helps, in one line of the table.
+    if ! said=$( (open_target) 2>&1 >/dev/null | tail -n 3); then
+        said=${said//$'\r'/} said=${said//"${0##*/}: "/}
+        record "$host" failed "${said//$'\n'/; }"
         return
     fi
     open_target

@@ -94,7 +94,7 @@ on fir 'mv /usr/bin/deb-systemd-helper /usr/bin/deb-systemd-helper.away; printf 
 refuse "with broken hosts the roll-out is not complete" fleet --package "$run/next_amd64.deb" --timeout 20 --failures 9 --batch 6 "$run/hosts"
 prove "the sound host is done" is alder 'done'
 prove "unreachable: failed" is birch failed
-prove "unreachable: the reason" grep -q 'unreachable' <(detail birch)
+prove "unreachable: the reason" grep -q 'Connection refused; could not reach birch' <(detail birch)
 prove "no sensor: went back" is cedar back
 prove "no sensor: the reason" grep -qi 'sensor' <(detail cedar)
 prove "no sensor: the previous version is back" at cedar "$upstream-2"

@@ -17,9 +17,18 @@ prove "a roll-out over both" fleet
 prove "both are done" jq -e '.counts.done == 2' "$run/state/report.json"
 touch "$PLAY/beech/gone"
 prove "a dry run with a host that is gone" fleet --dry-run
-prove "it says that the host cannot be reached" said 'beech: unreachable'
+prove "it says that the host cannot be reached" said 'beech: could not reach beech'
 prove "and forgets nothing of what was done" fleet
 prove "both were done before" said 'beech: done before'
+
+# --- a user who may not become root ---
+anew ash
+echo 1000 | tee "$PLAY/ash/id" >"$PLAY/ash/no-sudo"
+refuse "a user whose sudo asks for a password" fleet
+prove "what sudo said and what helps are on one line of the table" said "^ash .*sudo: a password is required; .*: ssh -t ash 'echo .*/etc/sudoers.d/"
+prove "and in the report" is ash failed 'sudo: a password is required'
+rm "$PLAY/ash/no-sudo"
+prove "one whose sudo does not" fleet
 
 # --- who is a canary ---
 anew ash beech cherry dogwood

@@ -247,5 +247,19 @@ refuse "purge: readings and configuration are gone" on weather 'ls -d /var/lib/w
 on weather 'useradd -m pi && mkdir -p /home/pi/.ssh && cp /root/.ssh/authorized_keys /home/pi/.ssh/ && chown -R pi: /home/pi/.ssh'
 refuse "a user who is not root and has no sudo is told so" deploy/install.sh --package "$deb" pi@weather
 prove "the message says what is missing" said 'neither root nor may run sudo'
+# As a new Raspberry Pi OS has it: sudo asks for the password.
+mkdir "$run/sudo"
+(cd "$run/sudo" && apt-get download -qq sudo >/dev/null 2>&1)
+on weather 'cat >/root/sudo.deb && dpkg -i /root/sudo.deb >/dev/null && usermod -aG sudo pi' < <(cat "$run"/sudo/*.deb)
+head -c 12 /dev/urandom | base64 >"$run/password"
+on weather 'printf "pi:%s\n" "$(cat)" | chpasswd' <"$run/password"
+refuse "a user whose sudo asks for a password is told so" deploy/install.sh --package "$deb" pi@weather
+remedy=$(sed -n "s/.*: ssh -t pi@weather '\(.*\)'$/\1/p" "$run/output")
+prove "and what helps, as the README has it" grep -qxF "ssh -t pi@weather '$remedy'" README.md
+# On a terminal, where somebody types the password for as long as it is asked for.
+typed() { timeout 60 ssh -tt -F "$run/ssh_config" pi@weather "$remedy" < <(while sleep 1; do cat "$run/password"; done); }
+prove "the password is asked for once more" typed
+prove "by what visudo finds no fault with" on weather visudo -c
+prove "and then the station is installed" deploy/install.sh --package "$deb" pi@weather
 refuse "a host that is not there" deploy/install.sh --package "$deb" nobody@127.0.0.1
 finish
