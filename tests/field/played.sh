@@ -96,6 +96,7 @@ fi
 case "$*" in
 '--config '*' check') exit "$(cat "$HOST/check-status" 2>/dev/null || echo 0)" ;;
 'status --json')
+    [ ! -e "$HOST/drowsy" ] || sleep 3
     n=$(($(cat "$HOST/sequence" 2>/dev/null || echo 0) + 1))
     echo "$n" >"$HOST/sequence"
     version=$(sed 's/-.*//' "$HOST/version")

@@ -78,6 +78,9 @@ echo 9 >"$PLAY/ash/slow"
 refuse "where each reading is sent at once, as late a message is a failure" fleet
 prove "the reason" is ash back 'the hub has accepted no new reading'
 anew ash
+touch "$PLAY/ash/drowsy"
+prove "a station that answers once within the timeout is looked at once more" fleet
+anew ash
 echo failing >"$PLAY/ash/sensor"
 echo 1000 >"$PLAY/ash/readings"
 refuse "a fault is not waited for" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" "$run/list"
