@@ -87,7 +87,7 @@ one_host() {
         return
     fi
     if [ "$dry_run" = yes ]; then
-        say "$host: ${before:-$word} -> $wanted${config:+, configuration}"
+        say "$host: ${before:-$word} -> $wanted${config:+, configuration}$(! provisioned "$host" || printf ', identity')"
         return
     fi
     # The way back is made before anything is changed: the package that is installed, the configuration in force, and how the
@@ -144,7 +144,7 @@ one_host() {
         why="installation failed (see $(basename "$(slot "$host")").log)"
     elif [ "$dps" = yes ] && ! "$here/provision.sh" "${offline[@]}" --dps "$host"; then
         why='provisioning by the service failed'
-    elif [ -n "$secrets" ] && [ -r "$secrets/$host" ] && ! provision_once "$host"; then
+    elif [ -n "$secrets" ] && [ -r "$secrets/$host" ] && ! "$here/provision.sh" "${offline[@]}" --connection-string-file "$secrets/$host" "$host"; then
         why='provisioning failed'
     elif healthy "${wanted%-*}"; then
         after=$wanted
@@ -219,15 +219,3 @@ one_host() {
 key_file='^[^#]*source *= *.key-file'
 not_in_tpm='its key is in a file (identity.source), and this provisions TPMs: use deploy/provision.sh --to-key-file'
 provisioned() { [ "$dps" = yes ] || { [ -n "$secrets" ] && [ -r "$secrets/$1" ]; }; }
-
-# A station that already has this identity refuses another only with --force: an interrupted run must not fail on that.
-provision_once() {
-    local present wanted
-    present=$(root 'weather-station provision --show' </dev/null 2>/dev/null | sed -n 's/^\(host\|device id\)  *//p' | paste -sd/ || true)
-    wanted=$(sed -n 's/^\(.*;\)\{0,1\}HostName=\([^;]*\).*/\2/p' "$secrets/$1")/$(sed -n 's/^\(.*;\)\{0,1\}DeviceId=\([^;]*\).*/\2/p' "$secrets/$1")
-    if [ "$present" = "$wanted" ]; then
-        say "the identity is in place already"
-        return 0
-    fi
-    "$here/provision.sh" "${offline[@]}" --connection-string-file "$secrets/$1" "$1"
-}

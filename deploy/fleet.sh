@@ -6,7 +6,8 @@
 #   HOSTS             a file: one ssh destination a line, the canary first; # begins a comment
 #   --package PATH    the package, or a folder with one per architecture; default: target/package
 #   --config FILE     configuration for all of them; default: each keeps its own
-#   --provision DIR   gives DIR/HOST (a connection string, if there is such a file) to each host's TPM; --dps: by the service
+#   --provision DIR   gives DIR/HOST (a connection string, if there is such a file) to each host's TPM; --dps: by the service.
+#                     A host that is done is provisioned again when that file has been written again
 #   --canaries N      hosts that go alone before all others (1)
 #   --batch N         hosts at the same time (10)
 #   --failures N      failed hosts after which no further batch starts (0); a failed canary always stops
@@ -18,7 +19,7 @@
 # A station is healthy when it answers `status --json` with the version of the package, has taken a new reading since, and
 # the hub has accepted a message since. One that does not become healthy goes back to its previous package and configuration
 # and is checked again, for what was well before. One whose page is off is left alone without --config: nobody can ask it.
-# Interrupted, it goes on where it stopped when started again with the same package and configuration.
+# Interrupted, it goes on where it stopped when started again with the same package, configuration and identities.
 # At the end a table, and DIR/report.json. Status 0: every host is done. Needs jq here.
 #
 # A station that is well when the timeout ends, and only has nothing new to show yet, is waited for longer: by
@@ -72,6 +73,13 @@ if [ -d "$package" ]; then packages=("$package"/weather-station_*.deb); else pac
 [ -r "${packages[0]}" ] || fail "no package in $package: build one with deploy/build.sh"
 rollout=$(cat "${packages[@]}" ${config:+"$config"} | sha256sum | cut -c1-16)
 
+# What each host is to get beyond package and configuration: one that was done without that is not done. Of an identity only what
+# changes whenever its file is written, for nothing that is made of a key belongs into a record.
+declare -A asked=()
+for host in "${hosts[@]}"; do
+    asked[$host]="$dps ${offline[*]} $([ -z "$secrets" ] || stat -L --format '%i %s %.9Y %.9Z' -- "$secrets/$host" 2>/dev/null || true)"
+done
+
 # A file name for a host: ssh://pi@x:22 has slashes. Different hosts must not share one.
 slot() { printf '%s/%s' "$state" "$(printf '%s' "$1" | tr -c 'A-Za-z0-9._@-' '_')-$(printf '%s' "$1" | cksum | cut -d' ' -f1)"; }
 
@@ -84,11 +92,15 @@ record() {
         return
     fi
     file=$(slot "$1").json
-    jq -n --arg host "$1" --arg rollout "$rollout" --arg result "$2" --arg detail "$3" --arg before "${before:-}" --arg after "${after:-}" \
-        --argjson seconds $((SECONDS - begun)) '$ARGS.named' >"$file.new"
+    jq -n --arg host "$1" --arg rollout "$rollout" --arg asked "${asked[$1]}" --arg result "$2" --arg detail "$3" --arg before "${before:-}" \
+        --arg after "${after:-}" --argjson seconds $((SECONDS - begun)) '$ARGS.named' >"$file.new"
     mv "$file.new" "$file"
 }
-result_of() { jq -r --arg rollout "$rollout" 'select(.rollout == $rollout) | .result' "$(slot "$1").json" 2>/dev/null || true; }
+# recorded HOST FILTER: from what is recorded of it for this roll-out; nothing where there is none.
+recorded() {
+    jq -rc --arg rollout "$rollout" --arg asked "${asked[$1]}" "select(.rollout == \$rollout and .asked == \$asked) | $2" "$(slot "$1").json" 2>/dev/null || true
+}
+result_of() { recorded "$1" .result; }
 
 progress() {
     local done=0 host
@@ -106,8 +118,7 @@ fi
 report() {
     local host
     for host in "${hosts[@]}"; do
-        jq -c --arg rollout "$rollout" 'select(.rollout == $rollout)' "$(slot "$host").json" 2>/dev/null |
-            grep . || jq -cn --arg host "$host" --arg rollout "$rollout" '{host: $host, rollout: $rollout, result: "not started", detail: "", before: "", after: "", seconds: 0}'
+        recorded "$host" . | grep . || jq -cn --arg host "$host" --arg rollout "$rollout" '{host: $host, rollout: $rollout, result: "not started", detail: "", before: "", after: "", seconds: 0}'
     done | jq -s --arg rollout "$rollout" '{rollout: $rollout, hosts: ., total: length,
         counts: (group_by(.result) | map({key: .[0].result, value: length}) | from_entries), complete: all(.result == "done")}' >"$state/report.json.new"
     mv "$state/report.json.new" "$state/report.json"

@@ -213,6 +213,25 @@ anew ash
 touch "$PLAY/ash/no-hub"
 prove "--offline: an identity that no hub accepts yet is in place" timeout 60 deploy/fleet.sh --state "$run/state" --timeout 4 --package "$run/new.deb" --offline --provision "$run/secrets" "$run/list"
 prove "and the host is done" is ash 'done'
+provisioned() { [ "$(grep -c 'provision --connection-string-file' "$PLAY/$1/log")" = "$2" ]; } # NAME TIMES
+anew ash beech
+prove "a roll-out without identities" fleet
+prove "the same with them" fleet --provision "$run/secrets"
+prove "works on the hosts that get one only" said 'beech: done before'
+prove "and brings it, though they were done" provisioned ash 1
+prove "once more with them" fleet --provision "$run/secrets"
+prove "there is nothing to do" said 'ash: done before'
+printf 'HostName=hub;DeviceId=new;SharedAccessKey=%s' "$(head -c 32 /dev/urandom | base64 -w0)" >"$run/secrets/ash"
+prove "another key for the same name" fleet --provision "$run/secrets"
+prove "is brought as well" provisioned ash 2
+prove "the provisioning service for those that are done" fleet --dps
+prove "is asked" grep -q 'provision --dps' "$PLAY/beech/log"
+refuse "the key is in no record" grep -rqF "$(sed 's/.*SharedAccessKey=//' "$run/secrets/ash")" "$run/state" "$PLAY/ash/log"
+anew ash
+echo 99999 >"$PLAY/ash/slow"
+prove "a roll-out that asks for no hub" fleet --offline
+refuse "is not done for one that does" fleet
+prove "and the hub does not accept" is ash back 'the hub has accepted no new reading'
 anew ash beech
 touch "$PLAY/ash/no-hub"
 printf '[identity]\nsource = "key-file"\n' >"$PLAY/ash/etc/station.toml"
