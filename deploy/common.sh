@@ -3,7 +3,8 @@
 # machine or a host over ssh, as root there. Knows of weather stations only how to read what they say in `status`, and how their
 # packages are called.
 
-say() { printf '%s\n' "$*" >&2; }
+# A terminal that is gone is no reason to stop half-way.
+say() { printf '%s\n' "$*" >&2 || true; }
 fail() {
     say "${0##*/}: $*"
     exit 1

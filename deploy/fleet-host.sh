@@ -136,10 +136,10 @@ one_host() {
     why=''
     # Half an hour: a host that answers but hangs must not hold its batch for ever. `timeout` makes a process group of its own,
     # which an interrupt of this host's group does not reach: it is passed on, and the installation's end waited for.
-    trap 'jobs -p | xargs -r kill -TERM; wait; exit 143' INT TERM
+    trap 'jobs -p | xargs -r kill -TERM; wait; exit 143' INT TERM HUP
     timeout --kill-after=20 1800 "$here/install.sh" --package "$file" ${config:+--config "$config"} "$host" &
     wait $! || installed=$?
-    trap - INT TERM
+    trap - INT TERM HUP
     if [ "$installed" != 0 ]; then
         why="installation failed (see $(basename "$(slot "$host")").log)"
     elif [ "$dps" = yes ] && ! "$here/provision.sh" "${offline[@]}" --dps "$host"; then

@@ -66,7 +66,8 @@ twice=$(printf '%s\n' "${hosts[@]}" | sort | uniq -d | head -1)
 mkdir -p "$state"
 state=$(cd "$state" && pwd)
 exec 9>"$state/lock"
-flock -n 9 || fail "another fleet.sh works with $state"
+# What an interrupt has just ended may hold it for a moment.
+flock -w 3 9 || fail "another fleet.sh works with $state, or what one has begun is not over yet"
 
 # What this roll-out is: a host that is done for it is skipped when the script runs again.
 if [ -d "$package" ]; then packages=("$package"/weather-station_*.deb); else packages=("$package"); fi
@@ -130,7 +131,7 @@ table() {
 
 running=()
 stop() {
-    trap - INT TERM
+    trap - INT TERM HUP
     local process
     for process in "${running[@]}"; do kill -- "-$process" 2>/dev/null || true; done
     wait
@@ -138,7 +139,7 @@ stop() {
     say "interrupted; start again with the same arguments to go on"
     exit 130
 }
-trap stop INT TERM
+trap stop INT TERM HUP
 
 failed=0
 run_batch() {
@@ -148,8 +149,8 @@ run_batch() {
     set -m
     for host in "$@"; do
         (
-            trap - INT TERM
-            exec 9>&-
+            # The lock stays open in here: as long as something works on a host, no other fleet.sh may. (ssh closes it by itself.)
+            trap - INT TERM HUP
             one_host "$host"
         ) >"$(slot "$host").log" 2>&1 &
         running+=($!)

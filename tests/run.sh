@@ -109,6 +109,7 @@ if [ -z "$all" ]; then
   run "Microsoft's Node SDK and the emulator" tests/hub-emulator/interop/run.sh
   run "the unit, its sandbox and the wiring diagram" tests/field/unit.sh
   run "roll-outs over played hosts" tests/field/rollout.sh
+  run "roll-outs that are cut short" tests/field/cut.sh
   run "one played host" tests/field/one-host.sh
   run "the demo, 20 seconds" deploy/demo.sh --seconds 20
   run "figures, generous margins" tests/bench.sh --gate

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Hosts that are folders, for rollout.sh and one-host.sh: ssh, dpkg, apt-get, systemctl and the station are played.
+# Hosts that are folders, for rollout.sh, cut.sh and one-host.sh: ssh, dpkg, apt-get, systemctl and the station are played.
 # shellcheck disable=SC2016,SC2119,SC2120,SC2154  # what the other side shall expand is in single quotes on purpose; run is of machines.sh
 
 # --- the play: a host is a folder with etc, cache, version; sensor, hang, full, gone say what is wrong with it ---

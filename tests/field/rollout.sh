@@ -107,78 +107,6 @@ prove "still on its version" runs ash 1.0-1
 rm "$PLAY/ash/full"
 prove "with room again it is brought up" fleet
 
-# --- an interrupt ---
-anew ash
-touch "$PLAY/ash/hang"
-deploy/fleet.sh --state "$run/state" --package "$run/new.deb" "$run/list" >"$run/interrupted" 2>&1 &
-roller=$!
-# The played apt-get, which install.sh waits for.
-until_true 20 test -s "$PLAY/ash/hanging"
-kill -TERM "$roller"
-status=0
-wait "$roller" || status=$?
-prove "an interrupt ends fleet.sh with status 130" test "$status" = 130
-alive() { [ -e "/proc/$1" ] && ! grep -q "^State:.Z" "/proc/$1/status"; } # a zombie waits for its parent only
-refuse "and the installation with it" alive "$(cat "$PLAY/ash/hanging")"
-refuse "no install.sh runs on" pgrep -f "install.sh --package $run/new.deb"
-prove "it leaves a report" jq -e '.complete | not' "$run/state/report.json"
-rm "$PLAY/ash/hang"
-prove "started again it completes" fleet
-
-# --- cut while dpkg worked ---
-anew ash beech cherry dogwood elder
-kept=fleet-$(sha256sum <"$run/new.deb" | cut -c1-16)
-for word in ash=unpacked beech=half-configured cherry=half-installed dogwood=config-files elder=unpacked; do
-    name=${word%=*}
-    touch "$PLAY/$name/deaf-2.0"
-    echo 2.0-1 >"$PLAY/$name/version"
-    echo "${word#*=}" >"$PLAY/$name/word"
-    # What the attempt that was cut has kept. On elder it was an install.sh, which keeps nothing but current.deb.
-    case $name in ash | beech | cherry)
-        mkdir "$PLAY/$name/cache/$kept"
-        cp "$PLAY/$name/cache/current.deb" "$PLAY/$name/cache/$kept/back.deb"
-        cp "$PLAY/$name/etc/station.toml" "$PLAY/$name/cache/$kept/" ;;
-    esac
-done
-refuse "the same command again, and the station does not become healthy" fleet --canaries 5
-for name in ash beech cherry elder; do
-    prove "$name went back" is "$name" back 'back on 1.0-1'
-    prove "$name runs its version" runs "$name" 1.0-1
-done
-prove "what was removed before is removed again" is dogwood back 'not installed before'
-
-# --- a fresh host, cut after its installation ---
-fresh() { # NAME...
-    anew "$@"
-    local name
-    for name in "$@"; do rm -r "${PLAY:?}/$name/version" "$PLAY/$name/cache" "${PLAY:?}/$name/etc"; touch "$PLAY/$name/deaf-2.0"; done
-}
-fresh ash beech
-deploy/fleet.sh --state "$run/state" --canaries 2 --timeout 60 --package "$run/new.deb" "$run/list" >"$run/interrupted" 2>&1 &
-roller=$!
-prove "both have the package" until_true 20 test -s "$PLAY/ash/cache/current.deb" -a -s "$PLAY/beech/cache/current.deb"
-kill -TERM "$roller"
-wait "$roller" || true
-# On beech the power went before it was noted which package that is.
-mv "$PLAY/beech/cache/current.deb" "$PLAY/beech/cache/new.deb"
-refuse "the same command again, and the stations do not become healthy" fleet --canaries 2
-for name in ash beech; do
-    prove "$name is as fresh as it was" is "$name" back 'not installed before'
-    refuse "$name has no package" test -e "$PLAY/$name/version"
-done
-fresh ash
-prove "somebody installs another version" deploy/install.sh --package "$run/old.deb" ash
-mkdir -p "$PLAY/ash/cache/$kept"
-touch "$PLAY/ash/cache/$kept/none"
-refuse "on a host that was fresh when it was cut" fleet
-prove "that is what it goes back to" is ash back 'back on 1.0-1'
-anew ash
-echo 2.0-1 >"$PLAY/ash/version"
-rm "$PLAY/ash/cache/current.deb"
-mkdir "$PLAY/ash/cache/$kept"
-refuse "the package was there before, without install.sh" fleet
-prove "and is not removed" is ash failed 'no way back: 2.0-1'
-
 # --- not too far back ---
 anew ash
 prove "a roll-out" fleet
@@ -242,17 +170,6 @@ prove "is refused" is ash failed 'provision.sh --to-key-file'
 prove "before anything was changed" runs ash 2.0-1
 refuse "and so it is where the new configuration says so" fleet --provision "$run/secrets" --config "$PLAY/ash/etc/station.toml"
 prove "at once" said 'provision.sh --to-key-file'
-
-# --- what goes on over there when the connection is gone ---
-anew ash
-touch "$PLAY/ash/goes-on"
-echo 2 >"$PLAY/ash/fails" # before and after apt-get update
-refuse "an installation that fails here, and goes on over there" fleet
-prove "the way back" is ash back 'back on 1.0-1'
-awaited() { sed -n '/^ended/,$p' "$PLAY/ash/log" | grep -q 'apt-get install.*/back.deb'; }
-prove "waits for its end" awaited
-impatient() { grep -v 'apt-get update' "$PLAY/ash/log" | grep '^apt-get' | grep -v -- '-o DPkg::Lock::Timeout='; }
-refuse "and every apt-get for the lock of dpkg" impatient
 
 # --- a station that cannot be asked ---
 anew ash
