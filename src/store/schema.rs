@@ -25,7 +25,7 @@ pub(crate) const PAGE_SIZE: u64 = 1024;
 /// quarter of the readings do.
 const ALONE: &str = "unix-excl";
 /// Pages in the journal after which SQLite copies them into the database.
-const CHECKPOINT_PAGES: u64 = 256;
+pub(super) const CHECKPOINT_PAGES: u64 = 256;
 
 const TABLES: &str = "
 CREATE TABLE state (
