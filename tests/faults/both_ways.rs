@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::flow::{hub, seconds, still};
 use crate::rig::{Plan, Rig};
+use crate::support::station::wait_for;
 
 /// Calls so often at the same time; how many were answered.
 async fn burst(hub: &Emulator, calls: usize) -> usize {
@@ -48,6 +49,32 @@ async fn a_backlog_in_small_frames_and_what_comes_meanwhile_do_not_block_each_ot
     assert_eq!((account.readings, account.duplicates), (3000, 0));
     assert_eq!(hub.events_of("connect").len(), 1, "the connection was given up");
     assert_eq!(answered, asked, "calls were lost");
+}
+
+/// A replacement is pushed as it is: what it removes only the whole twin tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replacement_of_the_twin_removes_goes_back_to_the_file_on_the_same_connection() {
+    let hub = hub();
+    let rig = Rig::start(&hub, still(&hub));
+    until_steered(&hub).await;
+    let mut settings = rig.settings.subscribe();
+    let of_the_file = settings.borrow().keep;
+    let days = |days: u64| seconds(days * 24 * 3600);
+    let gets = |event: &Event| event.kind == "twin" && event.detail["operation"] == "GET";
+    hub.set_desired("roof", &json!({"keepDays": 9, "altitude": 100})).unwrap();
+    settings.wait_for(|now| now.keep == days(9)).await.unwrap();
+    let version = hub.replace_desired("roof", &json!({"altitude": 200})).unwrap();
+    settings.wait_for(|now| now.altitude == Some(200.0)).await.unwrap();
+    let back = settings.wait_for(|now| now.keep == of_the_file);
+    assert!(tokio::time::timeout(seconds(10), back).await.is_ok(), "{:?}", rig.settings.borrow());
+    wait_for("the answer to what was removed", seconds(10), || async {
+        let answer = hub.twin("roof")["reported"]["keepDays"].clone();
+        (answer["ac"] == 200 && answer["av"] == version).then_some(())
+    })
+    .await;
+    assert_eq!(hub.events_of("connect").len(), 1);
+    assert_eq!(hub.events().into_iter().filter(gets).count(), 2, "once for both changes");
+    rig.finish_events(&hub, seconds(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

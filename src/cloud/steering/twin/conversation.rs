@@ -4,8 +4,9 @@
 //! # Order
 //! Subscribe, then GET, then report what differs. Pushes that come before the answer to GET wait for it; those at or
 //! below the fetched `$version` are dropped. A version that was skipped, and a push that cannot be read, lead to
-//! another GET. One request is out at a time; one that is not answered is given up and asked again later and later,
-//! for a hub that is over its quota answers nothing at all.
+//! another GET. So does, once and later, every burst of pushes: the desired properties may have been replaced, and what
+//! a replacement removes is not in its push. One request is out at a time; one that is not answered is given up and
+//! asked again later and later, for a hub that is over its quota answers nothing at all.
 
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct Conversation {
     early: Vec<Push>,
     /// A push was lost: GET is due even after the one that is out.
     lost: bool,
+    /// When GET is due because of pushes that may have been replacements.
+    read_again: Option<Instant>,
     hold_until: Instant,
     backoff: Backoff,
     told: news::News,
@@ -83,7 +86,7 @@ struct Waiting {
 }
 
 impl Conversation {
-    /// `limit`: how long an answer may take.
+    /// `limit`: how long an answer may take; after as long a push is followed by another GET.
     pub fn new(limit: Duration, seed: u64, now: Instant) -> Self {
         Self {
             limit,
@@ -94,6 +97,7 @@ impl Conversation {
             waiting: None,
             early: Vec::new(),
             lost: false,
+            read_again: None,
             hold_until: now,
             backoff: Backoff::new(seed),
             told: news::News::default(),
@@ -125,7 +129,7 @@ impl Conversation {
         }
         let request = if !self.subscribed {
             Request::Subscribe
-        } else if self.known.is_none() {
+        } else if self.known.is_none() || self.read_again.is_some_and(|at| at <= now) {
             Request::Get
         } else {
             let patch = difference(&self.shown, wanted, own);
@@ -143,7 +147,9 @@ impl Conversation {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match &self.waiting {
             Some(waiting) => Some(waiting.until),
-            None => (self.hold_until > now).then_some(self.hold_until),
+            None => {
+                [Some(self.hold_until), self.read_again].into_iter().flatten().filter(|at| *at > now).min()
+            }
         }
     }
 
@@ -163,7 +169,7 @@ impl Conversation {
                 Vec::new()
             }
             Request::Get => match document::twin(answer.body, answer.version) {
-                Ok(twin) => self.fetched(twin),
+                Ok(twin) => self.fetched(now, twin),
                 Err(error) => {
                     self.unreadable(now, &error);
                     Vec::new()
@@ -199,6 +205,7 @@ impl Conversation {
             }
             Some(known) if push.version == known + 1 => {
                 self.known = Some(push.version);
+                self.read_again.get_or_insert(now + self.limit);
                 return vec![News::Changed(push)];
             }
             Some(known) => {
@@ -214,16 +221,23 @@ impl Conversation {
         Vec::new()
     }
 
-    fn fetched(&mut self, twin: Twin) -> Vec<News> {
+    fn fetched(&mut self, now: Instant, twin: Twin) -> Vec<News> {
         self.backoff.after_connection(HEALTHY);
         self.refused = None;
         self.shown.clone_from(&twin.reported);
+        if self.known.is_some_and(|known| twin.version < known) {
+            // A push has overtaken it.
+            self.read_again = Some(now + self.limit);
+            return Vec::new();
+        }
+        self.read_again = None;
         let mut known = twin.version;
         let mut news = vec![News::Whole(twin)];
         self.early.sort_by_key(|push| push.version);
         for push in self.early.drain(..).filter(|push| push.version > known).collect::<Vec<_>>() {
             if push.version == known + 1 {
                 known = push.version;
+                self.read_again = Some(now + self.limit);
                 news.push(News::Changed(push));
             } else if push.version > known {
                 self.lost = true;

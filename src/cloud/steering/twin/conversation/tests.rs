@@ -119,6 +119,39 @@ fn a_version_that_was_skipped_leads_to_another_get() {
     assert_eq!(talk.asked(), None);
 }
 
+/// A replacement is pushed without nulls for what it removes.
+#[test]
+fn a_burst_of_pushes_leads_to_one_more_get_and_what_overtakes_it_to_another() {
+    let mut talk = Talk::settled(4);
+    for version in 5..9 {
+        assert_eq!(versions(&talk.push(version)), [version]);
+    }
+    assert_eq!(talk.asked(), None);
+    assert_eq!(talk.wait(), LIMIT);
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Get);
+    assert_eq!(versions(&talk.push(9)), [9], "it holds at once all the same");
+    assert_eq!(talk.answer(id, 200, &twin(8)), []);
+    assert_eq!(talk.asked(), None);
+    assert_eq!(talk.wait(), LIMIT);
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Get);
+    assert_eq!(versions(&talk.answer(id, 200, &twin(9))), [9]);
+    assert_eq!((talk.asked(), talk.conversation.due(talk.now)), (None, None));
+}
+
+#[test]
+fn a_get_after_a_push_that_is_not_answered_is_asked_again() {
+    let mut talk = Talk::settled(4);
+    talk.push(5);
+    talk.wait();
+    assert_eq!(talk.asked(), Some(Request::Get));
+    assert_eq!(talk.wait(), LIMIT);
+    assert_eq!(talk.asked(), None, "given up");
+    talk.wait();
+    assert_eq!(talk.asked(), Some(Request::Get));
+}
+
 #[test]
 fn a_silent_hub_is_asked_again_later_and_later() {
     let mut talk = Talk::new();
