@@ -1,7 +1,7 @@
 //! What comes from the hub while a backlog goes to it: calls, changes of the twin, and many small frames either way.
 
 use futures_util::future::join_all;
-use hub_emulator::{Call, Emulator, Event, Fault, HubError, LinkKind, Options};
+use hub_emulator::{C2dState, Call, Emulator, Event, Fault, HubError, LinkKind, Options};
 use serde_json::{Value, json};
 
 use crate::flow::{hub, seconds, still};
@@ -116,4 +116,33 @@ async fn links_that_are_refused_cost_no_others_and_not_the_connection() {
         assert_eq!(answer.map(|answer| answer.status), Ok(Some(200)), "{number}");
         rig.finish(&hub, seconds(10)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_cannot_be_kept_wait_on_their_link_and_cost_no_connection() {
+    let hub = hub();
+    let mut plan = still(&hub);
+    let folder = tempfile::tempdir().unwrap();
+    // The store cannot be opened for as long as this is there.
+    let in_the_way = folder.path().join("readings.db.lock");
+    std::fs::create_dir(&in_the_way).unwrap();
+    plan.folder = Some(folder);
+    let mut rig = Rig::start(&hub, plan);
+    until_steered(&hub).await;
+    let mut sent = Vec::new();
+    for _ in 0..200 {
+        // The hub keeps fifty at most.
+        sent.extend(hub.send_c2d("roof", b"hello", []));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(sent.len() >= 50, "{}", sent.len());
+    let answer = hub.invoke("roof", "getStatus", &Value::Null, seconds(5)).await;
+    assert_eq!(answer.map(|answer| answer.status), Ok(Some(200)));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    for message in sent {
+        let message = hub.wait_for_c2d(message, seconds(40)).await.unwrap();
+        assert_eq!((message.state, message.delivery_count), (C2dState::Completed, 0));
+    }
+    assert_eq!(hub.events_of("connect").len(), 1, "the connection was given up");
+    rig.stop_cloud().await;
 }

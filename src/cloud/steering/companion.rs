@@ -236,11 +236,11 @@ impl<'a> Companion<'a> {
         self.disk.take(inbox, delivery, wire::to_device(message), timekeeper);
     }
 
-    async fn settle(&mut self, Judged { delivery, verdict }: Judged) {
+    async fn settle(&mut self, Judged { arrived, verdict }: Judged) {
         let group = &mut self.steering.groups[2];
         let Some(attached) = &mut group.attached else { return };
         let doing = "settle a message to the device";
-        let receiver = &mut attached.receiver;
+        let (receiver, delivery) = (&mut attached.receiver, arrived.delivery.clone());
         let settled = match verdict {
             Verdict::Accept => receiver.within(doing, SEND, async |link| link.accept(delivery).await).await,
             Verdict::Reject(reason) => {
@@ -248,8 +248,11 @@ impl<'a> Companion<'a> {
                 receiver.within(doing, SEND, async |link| link.reject(delivery, error).await).await
             }
             Verdict::Later => {
+                let again_in = self.disk.take_again(&self.steering.inbox, arrived);
                 let cause = Cause::Lost("the station cannot keep messages at present".into());
-                Err(CloudError::new("take a message to the device", cause))
+                let error = CloudError::new("take a message to the device", cause);
+                group.outage.tell(&error, Some(again_in), "it waits, and those behind it");
+                return;
             }
         };
         lost_by(group, settled);

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use fe2o3_amqp::link::delivery::DeliveryInfo;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::clock::Timekeeper;
 
 /// After what the disk did not do, before it is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// After a write that failed again and again: each costs a failing card an attempt.
+/// After what failed again and again: each attempt at a write costs a failing card.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// See the module. What is on its way when the connection ends is asked again on the next one.
@@ -23,15 +24,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Disk {
     keeping: Option<BoxFuture<'static, Written>>,
     inbox: Option<BoxFuture<'static, Option<Judged>>>,
+    /// Before the next attempt at a message that cannot be kept.
+    message_pause: Option<Duration>,
     keep_at: Option<Instant>,
     /// Before the next attempt at a write that fails.
     pause: Option<Duration>,
     load_at: Option<Instant>,
 }
 
+/// A message that came, and was not settled yet.
+pub struct Arrived {
+    pub delivery: DeliveryInfo,
+    message: ToDevice,
+    at: DateTime<Utc>,
+}
+
 /// A message that was taken in, or not.
 pub struct Judged {
-    pub delivery: DeliveryInfo,
+    pub arrived: Arrived,
     pub verdict: Verdict,
 }
 
@@ -71,10 +81,25 @@ impl Disk {
         message: ToDevice,
         timekeeper: &Timekeeper,
     ) {
-        let (inbox, now) = (inbox.clone(), timekeeper.now());
+        self.message_pause = None;
+        self.judge(inbox, Arrived { delivery, message, at: timekeeper.now() }, Duration::ZERO);
+    }
+
+    /// The same once more with one that could not be kept, after a while. Until then the others wait on their link: to
+    /// give that up would cost the whole session, for what the hub sends meanwhile would find no link.
+    pub fn take_again(&mut self, inbox: &Inbox, arrived: Arrived) -> Duration {
+        let pause = longer(self.message_pause);
+        self.message_pause = Some(pause);
+        self.judge(inbox, arrived, pause);
+        pause
+    }
+
+    fn judge(&mut self, inbox: &Inbox, arrived: Arrived, after: Duration) {
+        let inbox = inbox.clone();
         self.inbox = Some(Box::pin(async move {
-            let verdict = inbox.take(&message, now).await;
-            Some(Judged { delivery, verdict })
+            tokio::time::sleep(after).await;
+            let verdict = inbox.take(&arrived.message, arrived.at).await;
+            Some(Judged { arrived, verdict })
         }));
     }
 
@@ -87,8 +112,7 @@ impl Disk {
     pub async fn done(&mut self) -> Done {
         tokio::select! {
             written = held(&mut self.keeping) => {
-                let pause = self.pause.map_or(PAUSE, |pause| LONGEST.min(pause * 2));
-                self.pause = written.is_err().then_some(pause);
+                self.pause = written.is_err().then(|| longer(self.pause));
                 self.keep_at = self.pause.map(|pause| Instant::now() + pause);
                 Done::Kept(written)
             }
@@ -103,6 +127,11 @@ pub enum Done {
     Kept(Written),
     /// None where only what was kept before was read.
     Message(Option<Judged>),
+}
+
+/// The pause after the one before.
+fn longer(pause: Option<Duration>) -> Duration {
+    pause.map_or(PAUSE, |pause| LONGEST.min(pause * 2))
 }
 
 async fn held<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {

@@ -35,8 +35,8 @@ pub enum Verdict {
     Accept,
     /// It can never be shown: the hub may forget it, and its sender learns why.
     Reject(&'static str),
-    /// Not now: it is left unsettled, and the hub delivers it again. Giving it back (`released`) would be counted,
-    /// and after ten times the hub throws it away.
+    /// Not now: it is left unsettled until it can be kept. Giving it back (`released`) would be counted, and after ten
+    /// times the hub throws it away.
     Later,
 }
 
@@ -98,8 +98,8 @@ impl Inbox {
                 Verdict::Accept
             }
             Ok(Err(error)) => {
-                // The links that go with it are told of, and not each time.
-                tracing::debug!(%error, "a message from the cloud could not be kept; the hub delivers it again");
+                // That it waits is told, and not each time.
+                tracing::debug!(%error, "a message from the cloud could not be kept");
                 Verdict::Later
             }
             Err(_) => Verdict::Later,
