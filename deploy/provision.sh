@@ -122,7 +122,9 @@ if [ "$offline" = yes ]; then
     exit 0
 fi
 root 'test -d /run/systemd/system && systemctl is-active --quiet weather-station.service' || exit 0
-# A running station is online under its old identity for up to a minute: device and host must be the new ones as well.
+# A running station is online by its old key's token for up to a minute; one that starts anew, by the new key or not at all. With a
+# key file it was restarted above.
+[ "$key_file" = yes ] || root 'systemctl restart weather-station.service'
 name=$(sed -n 's/^.* is \([^ ]* at [^ ]*\)$/\1/p' "$work/provisioned" | tail -n 1)
 for _ in $(seq 45); do
     if root 'weather-station status' >"$work/status" 2>&1; then

@@ -115,13 +115,18 @@ impl Renewer<'_> {
         Ok(token)
     }
 
-    /// A TPM that was provisioned anew means another connection, one that was emptied none; one that is away for a while
-    /// says nothing.
+    /// A TPM that was provisioned anew, if only with another key, means another connection, one that was emptied none; one
+    /// that is away for a while says nothing.
     async fn same_identity(&mut self) -> Result<(), CloudError> {
         let gone = self.gone.take();
         match self.desk.identity().await {
             Ok(identity) if identity != self.identity => {
                 let text = format!("the station is now {} at {}", identity.device_id, identity.host);
+                Err(CloudError::new("keep the connection", Cause::Replaced(text)))
+            }
+            // The hub would go on by the old key's token, and nobody would know whether it takes the new one.
+            Ok(_) if self.desk.was_replaced().await => {
+                let text = "the station has another key under the same name".to_owned();
                 Err(CloudError::new("keep the connection", Cause::Replaced(text)))
             }
             Ok(_) => Ok(()),

@@ -8,7 +8,7 @@ use hub_emulator::{Emulator, Fault, OnExpiry, Options, TokenAnswer};
 use weather_station::status::{CloudState, Failure};
 
 use crate::account::account;
-use crate::rig::{Plan, Rig, write_key};
+use crate::rig::{Plan, Rig, stranger, write_key};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -216,6 +216,26 @@ async fn a_replaced_identity_is_picked_up_on_the_open_connection() {
         "a reading went to neither"
     );
     rig.stop_cloud().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_key_under_the_same_name_ends_the_connection_and_the_same_key_does_not() {
+    let hub = strict_hub();
+    let mut plan = Plan::new(&hub);
+    plan.limits.keep_alive = seconds(1);
+    let mut rig = Rig::start(&hub, plan);
+    rig.online(seconds(10)).await;
+    let right = hub.connection_string("roof").unwrap();
+    write_key(&rig.key_file, &right);
+    tokio::time::sleep(seconds(3)).await;
+    assert_eq!((rig.cloud().state, hub.events_of("connect").len()), (CloudState::Online, 1));
+
+    write_key(&rig.key_file, &stranger("roof"));
+    rig.until("the hub's word on the new key", seconds(5), |s| s.failure == Some(Failure::Identity)).await;
+    write_key(&rig.key_file, &right);
+    rig.online(seconds(5)).await;
+    rig.quiet().await;
+    rig.finish(&hub, seconds(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

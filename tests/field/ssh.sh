@@ -125,6 +125,15 @@ on weather 'rm /var/tmp/planted; logger' <"$run/planted"
 prove "and what is in the journal" until_true 10 in_journal "$run/planted"
 prove "readings reach the hub" until_true 20 grep -q '"garden"' "$run/record"
 
+# A key that is not this device's any more, under the same name, while the station is online by the right one.
+sed "s|SharedAccessKey=.*|SharedAccessKey=$(cat "$run/other.key")|" "$run/garden.string" >"$run/stale.string"
+stale() { deploy/provision.sh --connection-string-file "$run/stale.string" weather; }
+prove "the station is online" until_true 60 status '.cloud.state | select(. == "online")'
+refuse "a key that the hub does not take, under the same name" stale
+prove "and it is said so" said 'the hub has not accepted the station as garden at'
+prove "the right one again" provision
+prove "the same once more" provision
+
 other() { deploy/provision.sh --connection-string-file "$run/other.string" weather; }
 refuse "another identity is refused without --force" other
 prove "with --force it replaces the first" deploy/provision.sh --force --host "$host_address" --device-id other --key-file "$run/other.key" weather
