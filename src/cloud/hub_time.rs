@@ -3,12 +3,16 @@
 //! must also not lie before the floor (the build date, or the newest reading taken with a right clock). Knows nothing
 //! of AMQP.
 
+use std::convert::Infallible;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::deadline::{Limits, within};
 use super::error::{Cause, CloudError};
+use super::outage::Outage;
 use super::tls::{self, Tls};
+use crate::backoff::{Backoff, Range};
 use crate::clock::{ClockState, Timekeeper};
 
 /// More than any answer's head needs.
@@ -18,6 +22,9 @@ const DOING: &str = "ask for the time by HTTPS";
 
 /// A clock this far off makes tokens that are taken for expired (the hub allows five minutes).
 const SKEW: TimeDelta = TimeDelta::minutes(2);
+
+/// Between two attempts to put a clock right beside a connection that stands.
+const AGAIN: Range = Range::seconds(30, 60, 600);
 
 /// What a comparison of the clock with a host's time came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,30 @@ pub async fn compare(
             );
             timekeeper.take_hub_time(time);
             Ok(Compared::Taken)
+        }
+    }
+}
+
+/// Beside a connection: a clock that becomes wrong is put right, for the readings wait for as long as it is not. Never
+/// returns.
+pub async fn keep_right(
+    host: &str,
+    port: u16,
+    tls: &Tls,
+    timekeeper: &Timekeeper,
+    limits: &Limits,
+    seed: u64,
+) -> Infallible {
+    let (mut backoff, mut outage) = (Backoff::new(seed), Outage::default());
+    loop {
+        tokio::time::sleep_until(timekeeper.end_of_turn(limits.turn, None)).await;
+        if timekeeper.state() != ClockState::Wrong {
+            continue;
+        }
+        if let Err(error) = compare(host, port, tls, timekeeper, limits).await {
+            let wait = backoff.after_failure(AGAIN) / limits.hurry;
+            outage.tell(&error, Some(wait), "the clock is wrong, and readings wait until it is not");
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -5,8 +5,8 @@ mod plan;
 mod waits;
 
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -22,6 +22,7 @@ use weather_station::settings::{Overlay, Settings};
 use weather_station::status::{Board, CloudStatus};
 use weather_station::store::{self, StoreHandle};
 
+use self::plan::Dial;
 pub use self::plan::{Hands, Plan};
 
 /// A running station.
@@ -32,6 +33,7 @@ pub struct Rig {
     pub flush: Arc<Notify>,
     pub turns: Arc<AtomicU64>,
     pub timekeeper: Timekeeper,
+    pub clock: Arc<Mutex<Hands>>,
     pub key_file: std::path::PathBuf,
     samples: Option<mpsc::Sender<FromSensor>>,
     stop_sensor: watch::Sender<bool>,
@@ -55,7 +57,8 @@ impl Rig {
         plan.config.identity.key_file = key_file.clone();
         plan.config.store.path = folder.path().join("readings.db");
         let floor = DateTime::from_timestamp(1_760_000_000, 0).unwrap();
-        let timekeeper = Timekeeper::new(Arc::new(plan.clock), floor);
+        let clock = Arc::new(Mutex::new(plan.clock));
+        let timekeeper = Timekeeper::new(Arc::new(Dial(clock.clone())), floor);
         let board = Arc::new(Board::default());
         plan.config.sensor.interval = plan.every.unwrap_or(plan.config.sensor.interval);
         let (settings, settings_rx) = watch::channel(Settings::from_file(&plan.config));
@@ -119,6 +122,7 @@ impl Rig {
             flush,
             turns,
             timekeeper,
+            clock,
             key_file,
             samples: Some(samples),
             stop_sensor,

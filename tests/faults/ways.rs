@@ -142,6 +142,23 @@ async fn a_wrong_clock_is_put_right_by_the_hubs_date() {
     rig.finish(&hub, seconds(5)).await;
 }
 
+/// Somebody sets it back, and nobody synchronises it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_becomes_wrong_on_an_open_connection_is_put_right_on_it() {
+    let hub = hub();
+    let mut rig = Rig::start(&hub, Plan { every: None, ..Plan::new(&hub) });
+    rig.append(1).await;
+    rig.all_accepted(seconds(10)).await;
+    *rig.clock.lock().unwrap() = Hands::wrong_by(TimeDelta::seconds(-30));
+    assert_eq!(rig.timekeeper.state(), ClockState::Wrong);
+    rig.append(1).await;
+    rig.until_stored(2, seconds(5)).await;
+    rig.all_accepted(seconds(5)).await;
+    assert_eq!(rig.timekeeper.state(), ClockState::Plausible);
+    assert_eq!(rig.cloud().connections, 1);
+    rig.finish(&hub, seconds(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_plausible_and_behind_is_put_right_when_the_hub_calls_fresh_tokens_expired() {
     let hub = hub();

@@ -15,6 +15,7 @@ use crate::cloud::deadline::Bounded;
 use crate::cloud::dial::Way;
 use crate::cloud::drain::{Drain, End};
 use crate::cloud::error::{Cause, Class, CloudError};
+use crate::cloud::hub_time;
 use crate::cloud::link::{Gate, Shared, stopped};
 use crate::cloud::renew::Renewer;
 use crate::cloud::steering::Companion;
@@ -76,6 +77,9 @@ impl Running {
                     }
                 };
                 let amqp = dialer.amqp_is_back(way, &identity.host, &tls, &limits);
+                let (port, timekeeper) = (self.task.hub.websocket_port, &self.task.timekeeper);
+                let clock =
+                    hub_time::keep_right(&identity.host, port, &tls, timekeeper, &limits, self.task.seed);
                 tokio::select! {
                     biased;
                     error = amqp => {
@@ -85,6 +89,7 @@ impl Running {
                     error = ended => error,
                     error = renewer.run(&mut cbs, token) => error,
                     error = beside => error,
+                    never = clock => match never {},
                 }
             };
             tokio::select! {

@@ -1,5 +1,6 @@
 //! What a station of the fault tests is started with: its configuration, its clock, its limits scaled down.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -51,18 +52,23 @@ impl Hands {
     }
 }
 
-impl Clock for Hands {
+/// A clock whose hands a test may move while the station runs.
+#[derive(Debug, Clone)]
+pub struct Dial(pub Arc<Mutex<Hands>>);
+
+impl Clock for Dial {
     fn wall(&self) -> DateTime<chrono::Utc> {
-        self.inner.wall() + self.off
+        let hands = self.0.lock().unwrap();
+        hands.inner.wall() + hands.off
     }
     fn since_boot(&self) -> Duration {
-        self.inner.since_boot()
+        self.0.lock().unwrap().inner.since_boot()
     }
     fn boot(&self) -> BootId {
-        self.inner.boot()
+        self.0.lock().unwrap().inner.boot()
     }
     fn synchronised(&self) -> bool {
-        self.synchronised
+        self.0.lock().unwrap().synchronised
     }
 }
 
