@@ -1,11 +1,12 @@
 //! Gets an encrypted byte stream to the hub, by the way that works: AMQP's own port, or a WebSocket where a
-//! firewall lets nothing else out. Knows ports and TLS; knows nothing of AMQP.
+//! firewall lets nothing else out. Knows ports and TLS; of AMQP only whether it is answered.
 
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::connection::Connection;
 use super::deadline::{Limits, within};
 use super::error::{Cause, CloudError};
 use super::stream::Wire;
@@ -135,7 +136,13 @@ impl Dialer {
         }
         loop {
             tokio::time::sleep(AMQP_AGAIN / limits.hurry).await;
-            if self.dial(Way::Amqp, host, tls, limits).await.is_ok() {
+            let opened = async {
+                let wire = self.dial(Way::Amqp, host, tls, limits).await?;
+                // Some firewalls let TLS through, and not what is in it.
+                Connection::open(host, wire, limits).await
+            };
+            if let Ok(connection) = opened.await {
+                connection.close().await;
                 let text = "the AMQP port is open again".into();
                 return CloudError::new("stay on the WebSocket", Cause::Replaced(text));
             }

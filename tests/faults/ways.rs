@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use hub_emulator::{Certificate, Cut, Emulator, Fault, Options, ProxyOptions};
+use hub_emulator::{Certificate, Cut, Emulator, Event, Fault, Options, ProxyOptions};
 use weather_station::clock::ClockState;
 use weather_station::cloud::Proxy;
 use weather_station::config::Transport;
@@ -101,6 +101,24 @@ async fn auto_goes_by_websocket_when_amqp_is_closed_and_comes_back_to_it() {
     let account = rig.finish(&hub, seconds(5)).await;
     assert!(account.missing.is_empty() && account.late == 0);
     tunnel.abort();
+}
+
+/// A firewall that looks at what is in TLS, or only seems to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auto_stays_on_the_websocket_while_tls_stands_on_the_amqp_port_and_amqp_does_not() {
+    let hub = hub();
+    hub.fault(Fault::SilentAfterTls);
+    let mut plan = by(&hub, Transport::Auto);
+    plan.limits.hurry = 1_000;
+    plan.limits.open = Duration::from_millis(500);
+    let rig = Rig::start(&hub, plan);
+    let tried = |event: &Event| event.kind == "connect" && event.detail["port"] == "amqp";
+    hub.wait_for_events(5, seconds(20), tried).await.unwrap();
+    let status = rig.cloud();
+    assert_eq!((status.connections, status.transport), (1, Some("websocket")));
+    hub.clear_faults();
+    rig.until("AMQP", seconds(10), |status| status.transport == Some("amqp")).await;
+    rig.finish(&hub, seconds(5)).await;
 }
 
 /// What comes to `from` goes to `to`.

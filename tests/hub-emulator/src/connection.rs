@@ -28,8 +28,14 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Serves one TCP connection of the AMQP port until it ends.
 pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream) {
     let (conn, wire) = enter(&hub, tcp, Port::Amqp);
-    if let Some(tls) = handshake(&hub, &conn, wire).await {
-        serve_stream(&hub, &conn, tls).await;
+    if let Some(mut tls) = handshake(&hub, &conn, wire).await {
+        let silent = hub.faults.strike(None, |fault| matches!(fault, Fault::SilentAfterTls).then_some(()));
+        if silent.is_some() {
+            // Until the peer gives up; how is its business.
+            drop(tokio::io::copy(&mut tls, &mut tokio::io::sink()).await);
+        } else {
+            serve_stream(&hub, &conn, tls).await;
+        }
     }
     leave(&hub, &conn);
 }

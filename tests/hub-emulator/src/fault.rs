@@ -39,6 +39,8 @@ pub enum Fault {
     RefusePort { port: Port },
     /// The port takes new TCP connections and then neither reads nor writes.
     SilentPort { port: Port },
+    /// The AMQP port shakes hands for TLS and then says nothing, as behind a firewall that knows no AMQP.
+    SilentAfterTls,
     /// The TLS handshake shows this certificate.
     Certificate { certificate: Certificate },
     /// Put-token is answered with this status whatever the token is, or never.
