@@ -98,6 +98,17 @@ async fn links_that_were_detached_come_back_on_the_same_connection_and_nothing_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_was_away_is_told_why_the_connection_before_was_lost() {
+    let bench = Bench::start(SENSOR).await;
+    bench.hub.stop();
+    bench.station.until("offline", SOON, |status| status["cloud"]["state"] == "offline").await;
+    bench.hub.start_again().unwrap();
+    let reason = |reported: &Value| reported["lastError"].as_str().unwrap_or_default().to_owned();
+    let reported = bench.until_reported("the reason", |reported| !reason(reported).is_empty()).await;
+    assert!(reason(&reported).starts_with("cloud: could not "), "{}", reason(&reported));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_form_of_the_hubs_answers_is_understood() {
     for (version, empty, annotated, status) in [(false, false, false, 204), (true, true, true, 200)] {
         let bench = Bench::start_offline(SENSOR, |hub| {

@@ -39,6 +39,8 @@ impl Running {
     pub(super) async fn serve(&mut self, link: Link) -> Option<CloudError> {
         let Link { mut connection, mut cbs, mut sender, identity, token, way, tls } = link;
         tracing::info!(host = identity.host, device = identity.device_id, way = way.name(), "online");
+        // Before the status says that it is online: it reports why it was not.
+        let companion = self.steering.as_mut().map(|steering| Companion::new(steering, &identity));
         self.shared.report.online(way.name(), &token);
         self.shared.outage.end();
         self.assignment.accepted();
@@ -60,12 +62,11 @@ impl Running {
             let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
             tokio::pin!(draining);
             let (mut ending, links) = connection.split();
-            let steering = &mut self.steering;
             let dialer = &mut self.dialer;
             let beside = async {
                 let beside = async {
-                    match steering {
-                        Some(steering) => Companion::new(steering, &identity).run(links).await,
+                    match companion {
+                        Some(companion) => companion.run(links).await,
                         None => std::future::pending().await,
                     }
                 };
