@@ -95,6 +95,14 @@ impl Bench {
         }
     }
 
+    /// Sends a message to the device, and waits until it is shown; all that are shown then.
+    pub async fn message(&self, device: &str, text: &str) -> Vec<Value> {
+        self.hub.send_c2d(device, text.as_bytes(), []).unwrap();
+        let shown = |status: &Value| status["cloud"]["messages"][0]["text"] == text;
+        let status = self.station.until("the message is shown", SOON, shown).await;
+        status["cloud"]["messages"].as_array().unwrap().clone()
+    }
+
     /// A key of the status document's `configuration`.
     pub async fn in_force(&self, key: &str) -> (Value, Value) {
         let status = self.station.status().await.unwrap();

@@ -170,9 +170,10 @@ async fn null_goes_back_to_the_file_and_so_does_what_vanishes_while_offline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_identity_drops_the_twins_values_before_it_reaches_the_hub() {
+async fn another_identity_drops_the_twins_values_and_the_messages_before_it_reaches_the_hub() {
     let mut bench = Bench::start(SENSOR).await;
     bench.desire(&json!({"keepDays": 9}), "keepDays").await;
+    bench.message(DEVICE, "for the roof").await;
     bench.hub.stop();
     bench.hub.add_device("cellar");
     bench.station.terminate();
@@ -184,8 +185,14 @@ async fn another_identity_drops_the_twins_values_before_it_reaches_the_hub() {
         .until("the file's value", SOON, |status| {
             status["identity"]["deviceId"] == "cellar"
                 && status["configuration"]["store.keep"]["from"] == "default"
+                && status["cloud"]["messages"] == json!([])
         })
         .await;
+
+    // Nor is the other one told at its hub what was meant for the first.
+    bench.hub.start_again().unwrap();
+    let messages = bench.message("cellar", "for the cellar").await;
+    assert_eq!(messages.len(), 1, "{messages:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

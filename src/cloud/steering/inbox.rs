@@ -1,14 +1,17 @@
 //! Messages from the cloud to the device: kept, shown, and told how to settle. The newest ten are kept on disk before
-//! the hub is told that they were accepted, so that none is gone with the power. Knows no AMQP.
+//! the hub is told that they were accepted, so that none is gone with the power. They belong to one identity. Knows no
+//! AMQP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::wire::ToDevice;
+use crate::identity::Identity;
 use crate::observation::rfc3339;
 use crate::status::Board;
 use crate::store::StoreHandle;
@@ -45,12 +48,35 @@ pub enum Verdict {
 pub struct Inbox {
     store: StoreHandle,
     board: Arc<Board>,
+    /// To whom the messages are, once that is known.
+    owner: Option<Identity>,
     loaded: Arc<AtomicBool>,
+}
+
+/// What the store keeps.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Owned {
+        owner: Value,
+        messages: Vec<Value>,
+    },
+    /// As versions before wrote it: the messages alone.
+    Ownerless(Vec<Value>),
 }
 
 impl Inbox {
     pub fn new(store: StoreHandle, board: Arc<Board>) -> Self {
-        Self { store, board, loaded: Arc::default() }
+        Self { store, board, owner: None, loaded: Arc::default() }
+    }
+
+    /// The station is this one at this hub: messages to another one are not shown.
+    pub fn belongs_to(&mut self, identity: &Identity) {
+        if self.owner.as_ref() != Some(identity) {
+            self.owner = Some(identity.clone());
+            self.loaded = Arc::default();
+            self.show(Vec::new());
+        }
     }
 
     /// Whether what was kept by the last run is shown.
@@ -69,10 +95,20 @@ impl Inbox {
         };
         self.loaded.store(true, Ordering::Relaxed);
         // A text that is not ours is as good as none.
-        let kept: Vec<Value> = kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        if !kept.is_empty() {
-            self.board.cloud.send_modify(|status| status.messages = kept.into_iter().take(SHOWN).collect());
-        }
+        let kept = match kept.and_then(|text| serde_json::from_str(&text).ok()) {
+            Some(Kept::Owned { owner, messages }) if owner == json!(self.owner) => messages,
+            Some(Kept::Ownerless(messages)) => messages,
+            Some(Kept::Owned { .. }) | None => return,
+        };
+        self.show(kept.into_iter().take(SHOWN).collect());
+    }
+
+    fn show(&self, messages: Vec<Value>) {
+        self.board.cloud.send_if_modified(|status| {
+            let changed = status.messages != messages;
+            status.messages = messages;
+            changed
+        });
     }
 
     /// Takes a message in; one at a time.
@@ -90,11 +126,11 @@ impl Inbox {
         }
         messages.insert(0, entry);
         messages.truncate(SHOWN);
-        let text = Value::Array(messages.clone()).to_string();
+        let text = json!({ "owner": self.owner, "messages": messages }).to_string();
         match tokio::time::timeout(LIMIT, self.store.set_value(KEY, Some(text))).await {
             Ok(Ok(())) => {
                 tracing::info!(id = message.message_id, "a message from the cloud");
-                self.board.cloud.send_modify(|status| status.messages = messages);
+                self.show(messages);
                 Verdict::Accept
             }
             Ok(Err(error)) => {
@@ -173,102 +209,4 @@ fn length_of(c: char) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tracing::Level;
-
-    use super::*;
-    use crate::clock::{SystemClock, Timekeeper};
-    use crate::cloud::log_lines;
-    use crate::config::Config;
-    use crate::settings::Settings;
-
-    fn message(sequence: u64, text: &str) -> ToDevice {
-        ToDevice { sequence: Some(sequence), body: text.as_bytes().to_vec(), ..ToDevice::default() }
-    }
-
-    fn texts(board: &Board) -> Vec<String> {
-        let status = board.cloud.borrow();
-        status.messages.iter().map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn the_newest_ten_are_kept_over_a_restart_and_a_second_delivery_is_not_shown_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.store.path = dir.path().join("readings.db");
-        let now = DateTime::UNIX_EPOCH;
-        for round in 0..2 {
-            let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), now);
-            let (task, store) = crate::store::open(&config.store, &timekeeper, "run".into()).unwrap();
-            let (samples_tx, samples_rx) = tokio::sync::mpsc::channel(1);
-            let (_settings_tx, settings_rx) = tokio::sync::watch::channel(Settings::from_file(&config));
-            let asking = async {
-                let board = Arc::new(Board::default());
-                let inbox = Inbox::new(store.clone(), Arc::clone(&board));
-                inbox.load().await;
-                if round == 0 {
-                    for number in 1..=12 {
-                        let message = message(number, &format!("hello {number}"));
-                        assert_eq!(inbox.take(&message, now).await, Verdict::Accept);
-                        assert_eq!(inbox.take(&message, now).await, Verdict::Accept);
-                    }
-                }
-                let shown = texts(&board);
-                assert_eq!((shown.len(), &*shown[0], &*shown[9]), (10, "hello 12", "hello 3"));
-                drop(samples_tx);
-                store.close().await.unwrap();
-                // Nothing can be kept any more, so the hub has to keep it.
-                if round == 1 {
-                    log_lines::take(Level::WARN);
-                    assert_eq!(inbox.take(&message(13, "late"), now).await, Verdict::Later);
-                    assert_eq!(log_lines::take(Level::WARN), [""; 0], "the hub delivers it again and again");
-                    assert_eq!(texts(&board).len(), 10);
-                }
-            };
-            let running = task.run(samples_rx, Arc::default(), settings_rx, Arc::default());
-            let (ended, ()) = tokio::join!(running, asking);
-            ended.unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_shown_is_bounded_and_text() {
-        let now = DateTime::UNIX_EPOCH;
-        let long = ToDevice {
-            message_id: Some("i".repeat(1_000)),
-            body: "ä".repeat(30_000).into_bytes(),
-            properties: (0..100).map(|n| (format!("p{n}"), "v".repeat(5_000).into())).collect(),
-            ..ToDevice::default()
-        };
-        let entry = entry(&long, now).unwrap();
-        assert_eq!(entry["shortened"], true);
-        assert!(entry.to_string().len() < 8_000);
-        // Six bytes each in JSON, and each of three in UTF-8.
-        for character in ["\u{1}", "€"] {
-            let long = ToDevice {
-                message_id: Some(character.repeat(1_000)),
-                body: character.repeat(30_000).into_bytes(),
-                properties: (0..100)
-                    .map(|n| (format!("{n}{}", character.repeat(300)), character.repeat(5_000).into()))
-                    .collect(),
-                ..ToDevice::default()
-            };
-            let entry = super::entry(&long, now).unwrap();
-            assert_eq!(entry["shortened"], true);
-            assert!((6_000..8_500).contains(&entry.to_string().len()), "{}", entry.to_string().len());
-        }
-        assert_eq!(super::entry(&ToDevice { body: vec![0xff], ..ToDevice::default() }, now), None);
-        let hubs = json!({"iothub-ack": "full", "from": "us"}).as_object().cloned().unwrap();
-        let entry = super::entry(&ToDevice { properties: hubs, ..ToDevice::default() }, now).unwrap();
-        assert_eq!(entry["properties"], json!({"from": "us"}));
-    }
-
-    proptest! {
-        #[test]
-        fn no_message_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), id in any::<Option<String>>()) {
-            let message = ToDevice { message_id: id, body: body.clone(), ..ToDevice::default() };
-            prop_assert_eq!(entry(&message, DateTime::UNIX_EPOCH).is_some(), std::str::from_utf8(&body).is_ok());
-        }
-    }
-}
+mod tests;

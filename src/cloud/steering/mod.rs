@@ -99,8 +99,9 @@ impl Steering {
         }
     }
 
-    /// Who the station is was found out: before anything goes to a hub, the values of another identity are dropped.
+    /// Who the station is was found out: before anything goes to a hub, what belongs to another identity is dropped.
     pub async fn identified(&mut self, identity: &Identity) {
+        self.inbox.belongs_to(identity);
         self.desired.belongs_to(identity).await;
     }
 
