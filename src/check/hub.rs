@@ -86,7 +86,7 @@ fn remedy(failure: Failure) -> &'static str {
 /// How far it came, why not further, and what is to be done there.
 fn stopped_at(host: &str, stopped: &Stopped) -> Finding {
     let (reached, failure) = match stopped.reached {
-        Reached::Here => ("it was not asked", Failure::Station),
+        Reached::Nothing => ("it was not asked", Failure::Station),
         Reached::Resolver => ("its name is not found", Failure::Name),
         Reached::Name => ("its name is found, its port does not answer", Failure::Network),
         Reached::Port => ("name and port are right, TLS is not", Failure::Tls),

@@ -139,7 +139,7 @@ async fn visit_once(
 fn is_disabled(error: &CloudError) -> bool {
     let text = match &error.cause {
         Cause::Token { description, .. } => description,
-        Cause::Told(refusal) => &refusal.description,
+        Cause::Refused(refusal) => &refusal.description,
         _ => return false,
     };
     let text = text.to_ascii_lowercase();
@@ -175,7 +175,7 @@ mod tests {
 
     fn told(condition: &str, description: &str) -> CloudError {
         let (condition, description) = (condition.into(), description.into());
-        CloudError::new("attach", Cause::Told(Refusal { condition, description, retry_after: None }))
+        CloudError::new("attach", Cause::Refused(Refusal { condition, description, retry_after: None }))
     }
 
     fn io(kind: io::ErrorKind, text: &str) -> CloudError {

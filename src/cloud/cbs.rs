@@ -81,10 +81,10 @@ fn taken(outcome: Outcome) -> Result<(), Cause> {
         Outcome::Accepted(_) => Ok(()),
         Outcome::Rejected(Rejected { error: Some(error) }) => Err(error.into()),
         Outcome::Rejected(Rejected { error: None }) => {
-            Err(Cause::Refused("the hub rejected the request".into()))
+            Err(Cause::Misbehaved("the hub rejected the request".into()))
         }
         Outcome::Released(_) | Outcome::Modified(_) => {
-            Err(Cause::Refused("the hub gave the request back unprocessed".into()))
+            Err(Cause::Misbehaved("the hub gave the request back unprocessed".into()))
         }
     }
 }

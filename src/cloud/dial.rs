@@ -144,7 +144,7 @@ impl Dialer {
             if let Ok(connection) = opened.await {
                 connection.close().await;
                 let text = "the AMQP port is open again".into();
-                return CloudError::new("stay on the WebSocket", Cause::Replaced(text));
+                return CloudError::new("stay on the WebSocket", Cause::Reconnect(text));
             }
         }
     }

@@ -32,13 +32,13 @@ pub enum Cause {
     Io(std::io::Error),
     /// The hub said no, with a condition.
     #[error("{0}")]
-    Told(Refusal),
+    Refused(Refusal),
     /// put-token was answered with something else than 200 or 202.
     #[error("the hub answered {status} {description}")]
     Token { status: i32, description: String },
-    /// The hub did not do what it has to, and gave no condition, or none that means what it usually does.
+    /// The hub did not do what it has to, and gave no usable condition.
     #[error("{0}")]
-    Refused(String),
+    Misbehaved(String),
     /// The connection, session or link ended without a word.
     #[error("{0}")]
     Lost(String),
@@ -63,9 +63,9 @@ pub enum Cause {
     /// A deadline passed: the card is slow, or stuck.
     #[error("the store did not answer within {} s", .0.as_secs_f64())]
     DiskSlow(Duration),
-    /// The TPM holds another identity than the one that is connected.
+    /// The station ends this connection itself and makes another one.
     #[error("{0}")]
-    Replaced(String),
+    Reconnect(String),
     /// `hub.ca_file` and the like.
     #[error("{}", chain(.0))]
     Tls(TlsError),
@@ -88,7 +88,7 @@ pub enum Class {
     /// The hub does not know us or does not believe us: up to 5 minutes.
     Identity,
     /// Nothing went over the network yet (no key, no name, a TPM that is away): look again within 15 s.
-    Here,
+    Local,
     /// Another station signs in with this identity: minutes, so that the two do not fight.
     Stolen,
     /// This message will never be taken: set it aside.
@@ -102,7 +102,7 @@ impl Class {
             Self::Soon | Self::Renew => Range::seconds(1, 2, 60),
             Self::Slowly | Self::SetAside => Range::seconds(5, 10, 30),
             Self::Quota | Self::Identity => Range::seconds(5, 30, 300),
-            Self::Here => Range::seconds(1, 2, 15),
+            Self::Local => Range::seconds(1, 2, 15),
             Self::Stolen => Range::seconds(120, 180, 600),
         }
     }
@@ -116,7 +116,7 @@ impl CloudError {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match &self.cause {
-            Cause::Told(refusal) => refusal.class(),
+            Cause::Refused(refusal) => refusal.class(),
             Cause::Token { status, .. } => match status {
                 401 | 403 => Class::Renew,
                 404 => Class::Identity,
@@ -129,12 +129,14 @@ impl CloudError {
             | Cause::Store(_)
             | Cause::DiskSlow(_)
             | Cause::Tls(_)
-            | Cause::Replaced(_) => Class::Here,
+            | Cause::Reconnect(_) => Class::Local,
             Cause::Unassigned(_) => Class::Identity,
             Cause::TooLarge { .. } => Class::SetAside,
-            Cause::TooSlow(_) | Cause::Io(_) | Cause::Refused(_) | Cause::Lost(_) | Cause::IllegalState => {
-                Class::Soon
-            }
+            Cause::TooSlow(_)
+            | Cause::Io(_)
+            | Cause::Misbehaved(_)
+            | Cause::Lost(_)
+            | Cause::IllegalState => Class::Soon,
         }
     }
 
@@ -160,10 +162,9 @@ impl CloudError {
     /// What kind of thing it is, for the status; `class` is what was found out of it.
     pub fn failure(&self, class: Class) -> Failure {
         match (class, &self.cause) {
-            (Class::Here, Cause::Clock(_)) => Failure::Clock,
-            // The station has ended the connection itself, and makes another one.
-            (Class::Here, Cause::Replaced(_)) => Failure::Network,
-            (Class::Here, _) | (_, Cause::Unassigned(_)) => Failure::Station,
+            (Class::Local, Cause::Clock(_)) => Failure::Clock,
+            (Class::Local, Cause::Reconnect(_)) => Failure::Network,
+            (Class::Local, _) | (_, Cause::Unassigned(_)) => Failure::Station,
             (Class::Renew | Class::Identity, _) => Failure::Identity,
             (Class::Stolen, _) => Failure::Stolen,
             (Class::Soon, Cause::Io(error)) => match tls::failure(error) {
@@ -178,7 +179,7 @@ impl CloudError {
     /// The hub's own wish, or the provisioning service's; never more than one attempt a second.
     pub fn retry_after(&self) -> Option<Duration> {
         let asked = match &self.cause {
-            Cause::Told(refusal) => refusal.retry_after,
+            Cause::Refused(refusal) => refusal.retry_after,
             Cause::Unassigned(error) => error.retry_after,
             _ => None,
         };
@@ -223,7 +224,7 @@ mod tests {
     fn each_error_is_a_failure_of_one_kind() {
         let io = |doing| CloudError::new(doing, std::io::Error::other("it broke"));
         let told = |condition: &str| {
-            Cause::Told(Refusal {
+            Cause::Refused(Refusal {
                 condition: condition.into(),
                 description: String::new(),
                 retry_after: None,
@@ -238,7 +239,7 @@ mod tests {
             (new(Cause::Clock("is wrong".into())), Failure::Clock),
             (new(Cause::SignerStuck(limit)), Failure::Station),
             (new(Cause::Unassigned(Box::new(Unassigned::from(unassigned)))), Failure::Station),
-            (new(Cause::Replaced("the AMQP port is open again".into())), Failure::Network),
+            (new(Cause::Reconnect("the AMQP port is open again".into())), Failure::Network),
             (new(token(401)), Failure::Identity),
             (new(token(404)), Failure::Identity),
             (new(token(429)), Failure::Hub),
@@ -249,7 +250,7 @@ mod tests {
             (new(tls.into()), Failure::Tls),
             (io(dial::UPGRADE), Failure::Websocket),
             (io("connect to the hub"), Failure::Network),
-            (new(Cause::Refused("the hub does not let anyone in".into())), Failure::Hub),
+            (new(Cause::Misbehaved("the hub does not let anyone in".into())), Failure::Hub),
             (new(Cause::TooSlow(limit)), Failure::Network),
             (new(Cause::Lost("closed".into())), Failure::Network),
             (new(Cause::IllegalState), Failure::Network),
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(cap(Class::Slowly), (5, 30));
         assert_eq!(cap(Class::Quota), (5, 300));
         assert_eq!(cap(Class::Identity), (5, 300));
-        assert_eq!(cap(Class::Here), (1, 15));
+        assert_eq!(cap(Class::Local), (1, 15));
         assert_eq!(cap(Class::Stolen), (120, 600));
     }
 

@@ -147,10 +147,10 @@ impl From<OpenError> for Cause {
         match error {
             OpenError::RemoteClosedWithError(error) => closed(error),
             OpenError::Io(error) => error.into(),
-            OpenError::SaslError { code, .. } => Self::Refused(format!(
+            OpenError::SaslError { code, .. } => Self::Misbehaved(format!(
                 "the hub refused the station before it was shown a token (SASL outcome {code:?})"
             )),
-            OpenError::NotImplemented(what) => Self::Refused(format!(
+            OpenError::NotImplemented(what) => Self::Misbehaved(format!(
                 "the hub does not let in who signs in with a token: {}",
                 what.unwrap_or_default()
             )),
@@ -179,9 +179,9 @@ fn lost(what: impl fmt::Debug) -> Cause {
 fn closed(error: definitions::Error) -> Cause {
     let refusal = Refusal::from(error);
     if refusal.closes_for_another_limit() {
-        return Cause::Refused(refusal.to_string());
+        return Cause::Misbehaved(refusal.to_string());
     }
-    Cause::Told(refusal)
+    Cause::Refused(refusal)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Outage {
 /// tell the present time: there the words do.
 fn what(error: &CloudError) -> String {
     match &error.cause {
-        Cause::Told(refusal) => format!("{}: {}", error.doing, refusal.condition),
+        Cause::Refused(refusal) => format!("{}: {}", error.doing, refusal.condition),
         Cause::Token { status, .. } => format!("{}: {status}", error.doing),
         _ => error.to_string().replace(|c: char| c.is_ascii_digit(), ""),
     }

@@ -22,8 +22,8 @@ const LIFETIME: Duration = Duration::from_secs(120);
 /// How far a visit came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reached {
-    /// Nothing went over the network: no token, or no trusted roots.
-    Here,
+    /// Nothing: no token was made, or no roots are trusted.
+    Nothing,
     /// The resolver was asked, in vain.
     Resolver,
     /// The name has an address.
@@ -46,7 +46,7 @@ pub struct Stopped {
 /// What the hub said to a station with this configuration: the way that led there, or the first thing that failed.
 /// With `auto` both ways are tried, and the one that came further is told of.
 pub async fn probe(config: &Config, proxy: Proxy, timekeeper: &Timekeeper) -> Result<&'static str, Stopped> {
-    let here = |error| Stopped { reached: Reached::Here, error };
+    let here = |error| Stopped { reached: Reached::Nothing, error };
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
         .map_err(|error| here(CloudError::new("set TLS up", Cause::Tls(error))))?

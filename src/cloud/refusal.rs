@@ -109,7 +109,7 @@ impl From<definitions::Error> for Refusal {
 
 impl From<definitions::Error> for Cause {
     fn from(error: definitions::Error) -> Self {
-        Self::Told(error.into())
+        Self::Refused(error.into())
     }
 }
 

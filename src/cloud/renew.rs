@@ -122,12 +122,12 @@ impl Renewer<'_> {
         match self.desk.identity().await {
             Ok(identity) if identity != self.identity => {
                 let text = format!("the station is now {} at {}", identity.device_id, identity.host);
-                Err(CloudError::new("keep the connection", Cause::Replaced(text)))
+                Err(CloudError::new("keep the connection", Cause::Reconnect(text)))
             }
             // The hub would go on by the old key's token, and nobody would know whether it takes the new one.
             Ok(_) if self.desk.was_replaced().await => {
                 let text = "the station has another key under the same name".to_owned();
-                Err(CloudError::new("keep the connection", Cause::Replaced(text)))
+                Err(CloudError::new("keep the connection", Cause::Reconnect(text)))
             }
             Ok(_) => Ok(()),
             Err(error) if matches!(&error.cause, Cause::Identity(why) if why.is_not_provisioned()) => {
@@ -156,8 +156,8 @@ impl Renewer<'_> {
             error.cause,
             Cause::TooSlow(_)
                 | Cause::Token { .. }
-                | Cause::Told(_)
                 | Cause::Refused(_)
+                | Cause::Misbehaved(_)
                 | Cause::Identity(_)
                 | Cause::SignerStuck(_)
         )

@@ -221,7 +221,7 @@ fn explain(error: &CloudError, class: Class) -> String {
 
 /// Whether the quota is spent; a hub that is suspended is asked as seldom.
 fn says_quota(error: &CloudError) -> bool {
-    matches!(&error.cause, Cause::Told(refusal) if refusal.is_about_the_quota())
+    matches!(&error.cause, Cause::Refused(refusal) if refusal.is_about_the_quota())
 }
 
 /// Readings accepted per second, recent ones weighing more.

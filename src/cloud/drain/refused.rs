@@ -23,7 +23,7 @@ impl Drain<'_> {
         let Some(transfer) = self.window.fail(number) else { return };
         let condition = refusal.condition.clone();
         let poison = refusal.class() == Class::SetAside;
-        let error = CloudError::new("have readings accepted", Cause::Told(refusal));
+        let error = CloudError::new("have readings accepted", Cause::Refused(refusal));
         let verdict = match (&transfer.cargo, poison) {
             (_, false) => Verdict::Stop,
             (Cargo::Readings { end, .. }, true) => {
@@ -60,7 +60,7 @@ impl Drain<'_> {
                 self.settle(accepted);
             }
         }
-        let CloudError { cause: Cause::Told(refusal), .. } = &error else {
+        let CloudError { cause: Cause::Refused(refusal), .. } = &error else {
             // A transfer that could not leave in time would not do so on the next connection either.
             if waited >= self.shared.limits.write
                 && let Some(items) = self.window.oldest().and_then(|oldest| self.window.items(oldest))

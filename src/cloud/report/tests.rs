@@ -100,7 +100,7 @@ async fn a_station_that_keeps_up_has_nothing_to_catch_up_with() {
 #[test]
 fn the_advice_is_about_what_the_hub_says() {
     let told = |condition: &str| {
-        Cause::Told(Refusal { condition: condition.into(), description: String::new(), retry_after: None })
+        Cause::Refused(Refusal { condition: condition.into(), description: String::new(), retry_after: None })
     };
     let unassigned = IdentityError::NotProvisioned { slot: 0, what: "an identity" };
     let quota = "; the hub's daily quota is spent, it is renewed at 00:00 UTC";

@@ -181,7 +181,7 @@ pub async fn attach(kind: Kind, links: &mut Links, device_id: &str) -> Result<At
 fn is_lasting(error: &CloudError) -> bool {
     match &error.cause {
         Cause::TooSlow(_) => true,
-        Cause::Told(refusal) => {
+        Cause::Refused(refusal) => {
             let lacks = ["amqp:not-allowed", "amqp:not-found", "amqp:not-implemented"];
             refusal.class() == Class::SetAside || lacks.contains(&refusal.condition.as_str())
         }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn told(condition: &str, retry_after: Option<Duration>) -> Cause {
-        Cause::Told(Refusal { condition: condition.into(), description: String::new(), retry_after })
+        Cause::Refused(Refusal { condition: condition.into(), description: String::new(), retry_after })
     }
 
     #[tokio::test(start_paused = true)]

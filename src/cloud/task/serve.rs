@@ -126,7 +126,7 @@ impl Running {
 
 /// Whether it says more than that the connection is to be made anew.
 fn is_telling(error: &CloudError) -> bool {
-    matches!(error.cause, Cause::Told(_)) && error.class() != Class::Soon
+    matches!(error.cause, Cause::Refused(_)) && error.class() != Class::Soon
 }
 
 /// Sends over one link until it is gone (why), or the station stops (`None`); pauses where the hub takes nothing.

@@ -112,7 +112,7 @@ async fn links_that_come_and_go_are_told_of_each_hour_and_those_that_a_hub_has_n
 
 fn told(condition: &str) -> CloudError {
     let refusal = Refusal { condition: condition.into(), description: String::new(), retry_after: None };
-    CloudError::new("attach the links", Cause::Told(refusal))
+    CloudError::new("attach the links", Cause::Refused(refusal))
 }
 
 #[tokio::test(start_paused = true)]
