@@ -1,5 +1,5 @@
-//! How long to wait before the next attempt: full jitter between a floor and a ceiling that doubles, and a
-//! reset only after a healthy minute. Pure: time comes in as durations, randomness from a seed.
+//! How long to wait before the next attempt: full jitter between a floor and a ceiling that doubles, reset by a success,
+//! or by a connection that lived a minute. Pure: time comes in as durations, randomness from a seed.
 
 use std::time::Duration;
 
@@ -56,8 +56,13 @@ impl Backoff {
     /// a hub that accepts and drops at once is asked less and less often.
     pub fn after_connection(&mut self, lived: Duration) {
         if lived >= HEALTHY {
-            self.failures = 0;
+            self.reset();
         }
+    }
+
+    /// It worked: the next failure counts as the first again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
     }
 
     /// Failures in a row.

@@ -21,7 +21,6 @@ use super::feed::Feed;
 use super::link::{Gate, Shared, stopped};
 use super::poison::EventSuspicion;
 use super::window::Window;
-use crate::backoff::HEALTHY;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).
 const BATCH_FORMAT: u32 = 0x8001_3700;
@@ -253,7 +252,7 @@ impl<'a> Drain<'a> {
                 if more.events.is_some() {
                     self.shared.event_suspicion = EventSuspicion::default();
                 }
-                self.shared.pauses.after_connection(HEALTHY);
+                self.shared.pauses.reset();
                 self.shared.report.accepted(more);
                 self.shared.acknowledging.add(more);
             }

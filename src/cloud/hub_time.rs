@@ -77,10 +77,13 @@ pub async fn keep_right(
         if timekeeper.state() != ClockState::Wrong {
             continue;
         }
-        if let Err(error) = compare(host, port, tls, timekeeper, limits).await {
-            let wait = backoff.after_failure(AGAIN) / limits.hurry;
-            outage.tell(&error, Some(wait), "the clock is wrong, and readings wait until it is not");
-            tokio::time::sleep(wait).await;
+        match compare(host, port, tls, timekeeper, limits).await {
+            Ok(_) => backoff.reset(),
+            Err(error) => {
+                let wait = backoff.after_failure(AGAIN) / limits.hurry;
+                outage.tell(&error, Some(wait), "the clock is wrong, and readings wait until it is not");
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ impl Renewer<'_> {
                     Ok(fresh) => {
                         tracing::info!(expires = %fresh.expiry, "token renewed on the open connection");
                         token = Held::new(fresh, &self.timekeeper);
-                        backoff = Backoff::new(self.seed.wrapping_add(1));
+                        backoff.reset();
                         flowed = now;
                         self.outage.end();
                     }

@@ -14,7 +14,7 @@ use super::super::deadline::Bounded;
 use super::super::error::{Cause, Class, CloudError};
 use super::super::outage::Outage;
 use super::wire;
-use crate::backoff::{Backoff, HEALTHY, Range};
+use crate::backoff::{Backoff, Range};
 
 /// As Microsoft's Node SDK has it (2026).
 const API_VERSION: &str = "2021-04-12";
@@ -105,7 +105,7 @@ impl Group {
     /// Its links are gone.
     pub fn lost(&mut self, error: &CloudError) {
         if let Some(attached) = self.attached.take() {
-            self.backoff.after_connection(attached.since.elapsed().min(HEALTHY));
+            self.backoff.after_connection(attached.since.elapsed());
         }
         let range = if is_lasting(error) { AGAIN } else { error.class().range() };
         let wait = self.backoff.after_failure(range);
@@ -219,6 +219,7 @@ impl Kind {
 mod tests {
     use super::super::super::error::Refusal;
     use super::*;
+    use crate::backoff::HEALTHY;
 
     /// How long the group waits after being told this ten times.
     fn wait_after_ten(cause: impl Fn() -> Cause) -> Duration {

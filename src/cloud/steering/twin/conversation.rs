@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
-use crate::backoff::{Backoff, HEALTHY, Range};
+use crate::backoff::{Backoff, Range};
 use crate::cloud::error::Class;
 use crate::news::{self, tell};
 use crate::settings::merge;
@@ -182,7 +182,7 @@ impl Conversation {
                     self.shown = members;
                 }
                 self.refused = None;
-                self.backoff.after_connection(HEALTHY);
+                self.backoff.reset();
                 Vec::new()
             }
         }
@@ -222,7 +222,7 @@ impl Conversation {
     }
 
     fn fetched(&mut self, now: Instant, twin: Twin) -> Vec<News> {
-        self.backoff.after_connection(HEALTHY);
+        self.backoff.reset();
         self.refused = None;
         self.shown.clone_from(&twin.reported);
         if self.known.is_some_and(|known| twin.version < known) {
