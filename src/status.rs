@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
 use crate::identity::Identity;
+use crate::identity::sas_token::SasToken;
 use crate::observation::LastReading;
 use crate::outlook::Outlook;
 use crate::reading::{Stamp, TimeQuality};
@@ -132,6 +133,14 @@ pub struct CloudStatus {
     pub connections: u64,
     /// Messages from the cloud, newest first, at most ten.
     pub messages: Vec<serde_json::Value>,
+}
+
+impl CloudStatus {
+    /// The hub has taken this token; of itself nothing is shown.
+    pub(crate) fn set_token(&mut self, token: &SasToken) {
+        self.token_expires = Some(token.expiry);
+        self.token_renew_at = Some(token.renew_at());
+    }
 }
 
 /// See [`CloudStatus::state`].

@@ -1,6 +1,7 @@
 //! Keeps the connection authorised: a new token at 80 % of the old one's life, put on the open connection between
 //! two windows of transfers; and lets something flow on an idle one. Knows no readings.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub struct Renewer<'a> {
 impl Renewer<'_> {
     /// Runs as long as the connection is authorised; returns why it no longer is.
     pub async fn run(mut self, cbs: &mut Cbs, token: SasToken) -> CloudError {
+        let Err(error) = self.keep_authorised(cbs, token).await;
+        error
+    }
+
+    async fn keep_authorised(&mut self, cbs: &mut Cbs, token: SasToken) -> Result<Infallible, CloudError> {
         let mut token = Held::new(token, &self.timekeeper);
         let mut backoff = Backoff::new(self.seed);
         let mut attempt_at = Instant::now();
@@ -48,9 +54,7 @@ impl Renewer<'_> {
         loop {
             let now = Instant::now();
             if token.is_due(&self.timekeeper) && attempt_at <= now {
-                if let Err(error) = self.same_identity().await {
-                    return error;
-                }
+                self.same_identity().await?;
                 match self.renew(cbs).await {
                     Ok(fresh) => {
                         tracing::info!(expires = %fresh.expiry, "token renewed on the open connection");
@@ -65,30 +69,20 @@ impl Renewer<'_> {
                         self.outage.tell(&error, Some(wait), what);
                         attempt_at = Instant::now() + wait;
                     }
-                    Err(error) => return error,
+                    Err(error) => return Err(error),
                 }
                 continue;
             }
             if flowed.elapsed() >= self.limits.keep_alive {
                 flowed = now;
-                if let Err(error) = cbs.keep_alive(self.limits.attach).await {
-                    return error;
-                }
-                if let Err(error) = self.same_identity().await {
-                    return error;
-                }
-            } else if self.second_look().is_some_and(|look| look <= now)
-                && let Err(error) = self.same_identity().await
-            {
-                return error;
+                cbs.keep_alive(self.limits.attach).await?;
+                self.same_identity().await?;
+            } else if self.second_look().is_some_and(|look| look <= now) {
+                self.same_identity().await?;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(self.wake(&token, attempt_at, flowed)) => {}
-                _ = provisioned.changed() => {
-                    if let Err(error) = self.same_identity().await {
-                        return error;
-                    }
-                }
+                _ = provisioned.changed() => self.same_identity().await?,
             }
         }
     }
@@ -108,10 +102,7 @@ impl Renewer<'_> {
         let put = cbs.put_token(&token, self.limits.put_token).await;
         drop(permit);
         put?;
-        self.board.cloud.send_modify(|status| {
-            status.token_expires = Some(token.expiry);
-            status.token_renew_at = Some(token.renew_at());
-        });
+        self.board.cloud.send_modify(|status| status.set_token(&token));
         Ok(token)
     }
 

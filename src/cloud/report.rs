@@ -68,8 +68,10 @@ impl Reporter {
 
     pub fn online(&self, transport: &'static str, token: &SasToken) {
         self.state(CloudState::Online, None, None, Some(transport));
-        self.board.cloud.send_modify(|status| status.connections += 1);
-        self.token(token);
+        self.board.cloud.send_modify(|status| {
+            status.connections += 1;
+            status.set_token(token);
+        });
     }
 
     /// Connected, and yet nothing can be sent at the moment.
@@ -112,13 +114,6 @@ impl Reporter {
 
     pub fn stopped(&self) {
         self.state(CloudState::Offline, Some("the station is ending".into()), None, None);
-    }
-
-    pub fn token(&self, token: &SasToken) {
-        self.board.cloud.send_modify(|status| {
-            status.token_expires = Some(token.expiry);
-            status.token_renew_at = Some(token.renew_at());
-        });
     }
 
     /// The hub has accepted this much more.

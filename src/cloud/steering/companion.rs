@@ -1,6 +1,7 @@
 //! The loop beside telemetry on one connection: takes what the hub sends on the twin, method and message links, and
 //! sends what has to be answered. Knows the links and the parts behind them; decides nothing itself.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use fe2o3_amqp::Sendable;
@@ -69,10 +70,13 @@ impl<'a> Companion<'a> {
     /// Runs as long as the connection is good; returns what only another connection mends.
     pub async fn run(mut self, links: &'a mut Links) -> CloudError {
         self.attaching = Attaching::new(links);
+        let Err(error) = self.steps().await;
+        error
+    }
+
+    async fn steps(&mut self) -> Result<Infallible, CloudError> {
         loop {
-            if let Err(error) = self.step().await {
-                return error;
-            }
+            self.step().await?;
         }
     }
 
