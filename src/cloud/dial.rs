@@ -60,11 +60,6 @@ impl Dialer {
         }
     }
 
-    /// AMQP's own port can be tried again.
-    pub fn reopened(&mut self) {
-        self.amqp_is_closed = false;
-    }
-
     /// That way led nowhere: not even an AMQP `open` was answered. The other one is tried next.
     pub fn failed(&mut self, way: Way) {
         self.amqp_is_closed = way == Way::Amqp;
@@ -129,8 +124,9 @@ impl Dialer {
         Ok(Box::new(within(UPGRADE, limits.handshake, upgrade).await?))
     }
 
-    /// Returns when a station that goes by WebSocket although it would rather not can go by AMQP again.
-    pub async fn amqp_is_back(&self, way: Way, host: &str, tls: &Tls, limits: &Limits) -> CloudError {
+    /// Where `auto` fell back to the WebSocket: returns once AMQP's port is open again; otherwise never. That one is tried
+    /// next.
+    pub async fn amqp_is_back(&mut self, way: Way, host: &str, tls: &Tls, limits: &Limits) -> CloudError {
         if way == Way::Amqp || self.hub.transport != Transport::Auto {
             return std::future::pending().await;
         }
@@ -143,6 +139,7 @@ impl Dialer {
             };
             if let Ok(connection) = opened.await {
                 connection.close().await;
+                self.amqp_is_closed = false;
                 let text = "the AMQP port is open again".into();
                 return CloudError::new("stay on the WebSocket", Cause::Reconnect(text));
             }

@@ -6,6 +6,8 @@ mod flight;
 mod next;
 mod refused;
 
+use std::time::Duration;
+
 use fe2o3_amqp::{Sendable, Sender};
 use fe2o3_amqp_types::messaging::{Message, Outcome};
 use futures_util::future::BoxFuture;
@@ -122,11 +124,7 @@ impl<'a> Drain<'a> {
             }
             tokio::select! {
                 biased;
-                detached = sender.listen(self.shared.limits.turn, async |sender| sender.on_detach().await) => {
-                    if let Some(error) = detached {
-                        return Err(CloudError::new("keep the telemetry link", error));
-                    }
-                }
+                stands = stands(sender, self.shared.limits.turn) => stands?,
                 turned = self.turn() => turned?,
             }
         }
@@ -138,11 +136,7 @@ impl<'a> Drain<'a> {
         tokio::select! {
             biased;
             permit = gate.acquire() => self.permit = Some(permit),
-            detached = sender.listen(self.shared.limits.turn, async |sender| sender.on_detach().await) => {
-                if let Some(error) = detached {
-                    return Err(CloudError::new("keep the telemetry link", error));
-                }
-            }
+            stands = stands(sender, self.shared.limits.turn) => stands?,
         }
         Ok(())
     }
@@ -280,6 +274,12 @@ impl<'a> Drain<'a> {
             self.shared.acknowledging.start(&self.shared.store);
         }
     }
+}
+
+/// Waits so long for the hub to detach the link; an error says that it has.
+pub async fn stands(sender: &mut Bounded<Sender>, limit: Duration) -> Result<(), CloudError> {
+    let detached = sender.listen(limit, async |sender| sender.on_detach().await).await;
+    detached.map_or(Ok(()), |error| Err(CloudError::new("keep the telemetry link", error)))
 }
 
 /// Waits for a future that is there.

@@ -1,6 +1,7 @@
 //! One connection from the moment it is signed in until it ends: sending, renewing the token and steering run side by
 //! side, and the first of them to end, ends it. Knows what runs; each of them knows the rest.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use tokio::time::Instant;
 use super::Running;
 use crate::backoff::HEALTHY;
 use crate::cloud::cbs::Cbs;
-use crate::cloud::connection::Connection;
+use crate::cloud::connection::{Connection, Ending, Links};
 use crate::cloud::deadline::Bounded;
 use crate::cloud::dial::Way;
-use crate::cloud::drain::{Drain, End};
+use crate::cloud::drain::{Drain, End, stands};
 use crate::cloud::error::{Cause, Class, CloudError};
 use crate::cloud::hub_time;
 use crate::cloud::link::{Gate, Shared, stopped};
@@ -59,52 +60,24 @@ impl Running {
             gone: None,
         };
         let end = {
-            let draining = drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id);
-            tokio::pin!(draining);
-            let (mut ending, links) = connection.split();
-            let dialer = &mut self.dialer;
-            let beside = async {
-                let beside = async {
-                    match companion {
-                        Some(companion) => companion.run(links).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                let ended = async {
-                    loop {
-                        if let Some(error) = ending.wait(limits.idle).await {
-                            return error;
-                        }
-                    }
-                };
-                let amqp = dialer.amqp_is_back(way, &identity.host, &tls, &limits);
-                let (port, timekeeper) = (self.task.hub.websocket_port, &self.task.timekeeper);
-                let clock =
-                    hub_time::keep_right(&identity.host, port, &tls, timekeeper, &limits, self.task.seed);
+            let sending = pin!(drain_link(&mut self.shared, &self.gate, &mut sender, &identity.device_id));
+            let (ending, links) = connection.split();
+            let (host, port, timekeeper) =
+                (&identity.host, self.task.hub.websocket_port, &self.task.timekeeper);
+            // Large, and seldom wanted: not a part of what is moved about.
+            let clock = Box::pin(hub_time::keep_right(host, port, &tls, timekeeper, &limits, self.task.seed));
+            let amqp = Box::pin(self.dialer.amqp_is_back(way, host, &tls, &limits));
+            let beside = pin!(async {
                 tokio::select! {
                     biased;
-                    error = amqp => {
-                        dialer.reopened();
-                        error
-                    }
-                    error = ended => error,
+                    error = amqp => error,
+                    error = ended(ending, limits.idle) => error,
                     error = renewer.run(&mut cbs, token) => error,
-                    error = beside => error,
+                    error = steer(companion, links) => error,
                     never = clock => match never {},
                 }
-            };
-            tokio::select! {
-                biased;
-                error = beside => {
-                    // The sending loop sees the loss by itself, and acknowledges what was accepted. Where the hub
-                    // detached the link before it closed the connection, the link knows the reason.
-                    match tokio::time::timeout(limits.close, &mut draining).await {
-                        Ok(Some(seen)) if is_telling(&seen) && !is_telling(&error) => Some(seen),
-                        _ => Some(error),
-                    }
-                }
-                end = &mut draining => end,
-            }
+            });
+            first_end(sending, beside, limits.close).await
         };
         // The one place that knows why a connection broke is the connection, unless it has told already.
         let end = match end {
@@ -121,6 +94,43 @@ impl Running {
             self.token_refused = false;
         }
         end
+    }
+}
+
+/// Until the connection ends.
+async fn ended(mut ending: Ending<'_>, limit: Duration) -> CloudError {
+    loop {
+        if let Some(error) = ending.wait(limit).await {
+            return error;
+        }
+    }
+}
+
+/// For ever, where there is nothing to steer.
+async fn steer<'a>(companion: Option<Companion<'a>>, links: &'a mut Links) -> CloudError {
+    match companion {
+        Some(companion) => companion.run(links).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sending, or what runs beside it: the first to end, ends the connection.
+async fn first_end(
+    mut sending: Pin<&mut impl Future<Output = Option<CloudError>>>,
+    beside: Pin<&mut impl Future<Output = CloudError>>,
+    limit: Duration,
+) -> Option<CloudError> {
+    tokio::select! {
+        biased;
+        error = beside => {
+            // The sending loop sees the loss by itself, and acknowledges what was accepted. Where the hub detached the
+            // link before it closed the connection, the link knows the reason.
+            match tokio::time::timeout(limit, &mut sending).await {
+                Ok(Some(seen)) if is_telling(&seen) && !is_telling(&error) => Some(seen),
+                _ => Some(error),
+            }
+        }
+        end = &mut sending => end,
     }
 }
 
@@ -158,10 +168,9 @@ async fn drain_link(
             }
             shared.beat();
             let nap = shared.limits.turn.min(until.saturating_duration_since(Instant::now()));
-            let detached = async { sender.listen(nap, async |sender| sender.on_detach().await).await };
             tokio::select! {
-                detached = detached => if let Some(error) = detached {
-                    return Some(CloudError::new("keep the telemetry link", error));
+                stands = stands(sender, nap) => if let Err(error) = stands {
+                    return Some(error);
                 },
                 () = stopped(&mut shared.stop) => {}
             }
