@@ -223,16 +223,16 @@ mod tests {
         log_lines::take(Level::WARN);
         let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).expect("a store");
         for _ in 0..12 {
-            keeper.keep_house(Duration::from_secs(86_400));
+            keeper.keep_house(Some(Duration::from_secs(86_400)));
             tokio::time::advance(OFTEN).await;
         }
         let lines = log_lines::take(Level::WARN);
         assert_eq!(lines.iter().filter(|line| line.contains("ballast")).count(), 1, "{lines:?}");
         std::fs::remove_dir(&ballast).expect("removed");
-        keeper.keep_house(Duration::from_secs(86_400));
+        keeper.keep_house(Some(Duration::from_secs(86_400)));
         assert!(!ballast.exists(), "within a minute of the first time");
         tokio::time::advance(Duration::from_secs(3_600)).await;
-        keeper.keep_house(Duration::from_secs(86_400));
+        keeper.keep_house(Some(Duration::from_secs(86_400)));
         assert!(ballast.is_file());
     }
 

@@ -130,7 +130,7 @@ fn salvaged_readings_that_the_journal_had_lost_are_put_back() {
     before.replace(&StoreError::Damaged { what: "the card".into() }).unwrap();
     before.ask(|database| database.empty_journal()).unwrap();
     while before.holds_back() {
-        before.keep_house(Duration::from_secs(86_400));
+        before.keep_house(Some(Duration::from_secs(86_400)));
     }
     before.ask(|database| database.acknowledge(salvaged::position(salvaged::key(1, 10)))).unwrap();
     for ending in ["", "-wal"] {
