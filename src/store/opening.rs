@@ -1,6 +1,7 @@
 //! How the keeper comes to a database: opens it, puts back what its journal had lost, and takes a damaged one out of the
 //! way for a new one. Knows the order of these steps, on which it depends that a cut between them spoils nothing.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -9,11 +10,12 @@ use super::StoreError;
 use super::database::{Database, beside};
 use super::keeper::Keeper;
 use super::lock::Lock;
+use super::lost::{self, Lost};
 use super::room::Limits;
 use super::salvage::Salvage;
 use super::survey::Survey;
 use super::trouble::{Trouble, is_unreadable, is_unwritable};
-use super::{file, journal, label, lost, replace, room};
+use super::{file, journal, label, replace, room};
 use crate::chain::chain;
 
 /// A station that replaces its store again and again does not heal the card: then it is better to stop writing.
@@ -52,81 +54,32 @@ impl Keeper {
     }
 
     fn open_files(&mut self, salvage: &str) -> Result<(), StoreError> {
-        let path = &self.config.path;
-        replace::finish_interrupted(path)?;
-        for place in [path.clone(), beside(path, "-wal")] {
-            if let Some(what) = file::no_file(&place) {
-                let what = format!("{} is {what} and no file", place.display());
-                return Err(StoreError::Damaged { what });
-            }
-        }
-        // A link has a length: it is named, and nothing is done where it leads.
-        if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
-            // SQLite would delete the journal of an empty database.
-            if std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0) {
-                let what = "the database is empty and its journal is not".into();
-                return Err(StoreError::Damaged { what });
-            }
-            if label::is_there(path) {
-                return Err(StoreError::Damaged { what: "the database is empty, and was not before".into() });
-            }
-        }
-        let mut lost = lost::lost(&beside(path, "-wal")).unwrap_or_default();
-        let begun = lost.is_of_a_store();
-        // A commit that failed half-way is still in memory, whole.
-        lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
-        if !self.distrusted
-            && let Err(source) = journal::sync(&beside(path, "-wal"))
-        {
-            self.distrusted = true;
-            return Err(StoreError::file("sync the journal of", path, source));
-        }
-        let waiting = replace::waiting(path);
+        let path = self.config.path.clone();
+        replace::finish_interrupted(&path)?;
+        refuse_what_is_no_store(&path)?;
+        let lost = lost::lost(&beside(&path, "-wal")).unwrap_or_default();
+        self.sync_journal(&path)?;
+        let waiting = replace::waiting(&path);
         let survey = waiting.first().map(|aside| Survey::of(aside));
-        let generation = survey.as_ref().map_or(0, Survey::generation) + waiting.len().max(1) as u64;
-        let (newest, newest_event) = self.newest;
-        let generation = generation.max(newest + 1);
-        let mut database = Database::open(path, begun, generation, salvage, &self.timekeeper, &self.run)?;
+        let mut database = Database::open(
+            &path,
+            lost.is_of_a_store(),
+            self.next_generation(survey.as_ref(), waiting.len()),
+            salvage,
+            &self.timekeeper,
+            &self.run,
+        )?;
         // Versions before had the index of the journal in a file; nobody has it open now.
-        std::fs::remove_file(beside(path, "-shm")).ok();
-        database.last_event = database.last_event.max(newest_event);
+        std::fs::remove_file(beside(&path, "-shm")).ok();
         if self.distrusted {
             self.empty_journal(&database)?;
             self.distrusted = false;
         }
-        let put_back = database.put_back(lost)?;
-        if put_back > 0 {
-            tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
-        }
-        // Not before that: what is put back is above the newest in the file.
-        if let Some((_, last)) = self.went_on.as_ref().filter(|(store_id, _)| *store_id == database.store_id)
-        {
-            database.last_sequence = database.last_sequence.max(*last);
-        }
+        self.go_on(&mut database, lost)?;
         database.limit(Limits { max_size: self.config.max_size })?;
-        // The newest store that waits knows it best.
-        let behind = waiting.iter().skip(1).rev().map(|aside| Survey::of(aside).newest_synchronised());
-        let first = survey.iter().map(Survey::newest_synchronised);
-        if database.progress.newest_synchronised == 0
-            && let Some(time) = behind.chain(first).find(|time| *time > 0)
-        {
-            database.take_on_newest_synchronised(time)?;
-        }
+        know_the_time(&mut database, survey.as_ref(), waiting.get(1..).unwrap_or_default())?;
         if let (Some(aside), Some(survey)) = (waiting.into_iter().next(), survey) {
-            let reason = match database.progress.salvage.as_str() {
-                "" => "the store was damaged".to_owned(),
-                reason => reason.to_owned(),
-            };
-            // A right clock did not show less then than what was known before.
-            if let Some((since_boot, time)) = survey
-                .found_wrong(database.boot)
-                .zip(DateTime::from_timestamp_millis(survey.newest_synchronised()))
-            {
-                database.take_on_found_wrong(since_boot, time)?;
-            }
-            database.salvaging = true;
-            database.last_event = database.last_event.max(survey.last_event);
-            self.salvage = Some(Salvage::begin(aside, survey, reason, self.in_doubt));
+            self.begin_salvage(&mut database, aside, survey)?;
         }
         self.identity = self.identity_on_disk();
         self.unchecked = !database.was_clean && self.identity != self.given_to_check;
@@ -135,6 +88,66 @@ impl Keeper {
         // Before the first reading: it must not say more than the database does.
         self.label();
         self.take_on_ballast();
+        Ok(())
+    }
+
+    /// What it shows is on the card then, unless a sync has failed before.
+    fn sync_journal(&mut self, path: &Path) -> Result<(), StoreError> {
+        if self.distrusted {
+            return Ok(());
+        }
+        journal::sync(&beside(path, "-wal")).map_err(|source| {
+            self.distrusted = true;
+            StoreError::file("sync the journal of", path, source)
+        })
+    }
+
+    /// That of a store that is begun now: above those that wait for their salvage, and above any that this run had open.
+    fn next_generation(&self, survey: Option<&Survey>, waiting: usize) -> u64 {
+        let (newest, _) = self.newest;
+        let generation = survey.map_or(0, Survey::generation) + waiting.max(1) as u64;
+        generation.max(newest + 1)
+    }
+
+    /// Where it had come to: with what its journal had lost, and above what this run has numbered.
+    fn go_on(&self, database: &mut Database, mut lost: Lost) -> Result<(), StoreError> {
+        let (_, newest_event) = self.newest;
+        database.last_event = database.last_event.max(newest_event);
+        // A commit that failed half-way is still in memory, whole.
+        lost.rows.retain(|sequence, _| self.in_doubt.is_none_or(|before| *sequence <= before));
+        let put_back = database.put_back(lost)?;
+        if put_back > 0 {
+            tracing::warn!(put_back, "the end of the journal was damaged; its readings were put back");
+        }
+        // Not before that: what is put back is above the newest in the file.
+        if let Some((store_id, last)) = &self.went_on
+            && *store_id == database.store_id
+        {
+            database.last_sequence = database.last_sequence.max(*last);
+        }
+        Ok(())
+    }
+
+    fn begin_salvage(
+        &mut self,
+        database: &mut Database,
+        aside: PathBuf,
+        survey: Survey,
+    ) -> Result<(), StoreError> {
+        let reason = match database.progress.salvage.as_str() {
+            "" => "the store was damaged".to_owned(),
+            reason => reason.to_owned(),
+        };
+        // A right clock did not show less then than what was known before.
+        if let Some((since_boot, time)) = survey
+            .found_wrong(database.boot)
+            .zip(DateTime::from_timestamp_millis(survey.newest_synchronised()))
+        {
+            database.take_on_found_wrong(since_boot, time)?;
+        }
+        database.salvaging = true;
+        database.last_event = database.last_event.max(survey.last_event);
+        self.salvage = Some(Salvage::begin(aside, survey, reason, self.in_doubt));
         Ok(())
     }
 
@@ -171,6 +184,44 @@ impl Keeper {
         drop(self.take_database());
         replace::set_aside(&self.config.path, self.timekeeper.now())?;
         self.try_open(&reason)
+    }
+}
+
+/// Neither SQLite's way with an empty database nor its way with what is no file would do.
+fn refuse_what_is_no_store(path: &Path) -> Result<(), StoreError> {
+    for place in [path.to_owned(), beside(path, "-wal")] {
+        if let Some(what) = file::no_file(&place) {
+            let what = format!("{} is {what} and no file", place.display());
+            return Err(StoreError::Damaged { what });
+        }
+    }
+    // A link has a length: it is named, and nothing is done where it leads.
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
+        // SQLite would delete the journal of an empty database.
+        if std::fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0) {
+            let what = "the database is empty and its journal is not".into();
+            return Err(StoreError::Damaged { what });
+        }
+        if label::is_there(path) {
+            return Err(StoreError::Damaged { what: "the database is empty, and was not before".into() });
+        }
+    }
+    Ok(())
+}
+
+/// A new store knows of no reading that was taken synchronised: those that wait do, the newest one best.
+fn know_the_time(
+    database: &mut Database,
+    oldest: Option<&Survey>,
+    behind: &[PathBuf],
+) -> Result<(), StoreError> {
+    if database.progress.newest_synchronised != 0 {
+        return Ok(());
+    }
+    let behind = behind.iter().rev().map(|aside| Survey::of(aside).newest_synchronised());
+    match behind.chain(oldest.map(Survey::newest_synchronised)).find(|time| *time > 0) {
+        Some(time) => database.take_on_newest_synchronised(time),
+        None => Ok(()),
     }
 }
 
