@@ -8,6 +8,7 @@ use std::path::Path;
 use super::StoreError;
 use super::database::{Database, beside};
 use super::schema::{CHECKPOINT_PAGES, PAGE_SIZE};
+use super::trouble::Trouble;
 use crate::config::folder_of;
 
 /// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
@@ -113,9 +114,15 @@ impl Database {
             return Ok(());
         }
         self.sizes = None;
-        self.connection
+        let copied = self
+            .connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(StoreError::doing("copy the journal into the database"))
+            .map_err(StoreError::doing("copy the journal into the database"));
+        match copied {
+            // Readings find that out when there is no room for them: nothing has to go before.
+            Err(error) if Trouble::of(&error) == Trouble::Full => Ok(()),
+            done => done,
+        }
     }
 
     /// Whether a commit keeps database and journal within `max_size`. The check of the whole file holds on to the journal

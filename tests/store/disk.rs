@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rusqlite::{Connection, OpenFlags};
 use weather_station::reading::FromSensor;
 use weather_station::status::StoreState;
 use weather_station::store::Position;
@@ -242,6 +243,38 @@ async fn inside_a_disk_filled_by_others() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), taken_on).await.unwrap();
+    store.stop().await;
+}
+
+#[test]
+fn a_long_journal_on_a_full_disk() {
+    in_a_namespace("disk::inside_a_long_journal_on_a_full_disk");
+}
+
+/// The check of the whole file has made it long. That it cannot be copied now costs no reading: there is room in it.
+#[tokio::test(start_paused = true)]
+#[ignore = "runs in a mount namespace that the test above makes"]
+async fn inside_a_long_journal_on_a_full_disk() {
+    let mut place = Place::new();
+    place.config.max_size = 2 << 20;
+    mount("size=8m", place.folder.path());
+    let mut store = place.start();
+    store.append(3_000).await;
+    store.handle.acknowledge(Position { generation: 1, row: 3_000 }).await.unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let check = Connection::open_with_flags_and_vfs(place.path(), flags, "unix-excl").unwrap();
+    check.execute_batch("BEGIN; SELECT count(*) FROM reading;").unwrap();
+    let mut taken = 3_000;
+    while std::fs::metadata(place.beside("-wal")).unwrap().len() <= 1 << 20 {
+        store.append(1).await;
+        taken += 1;
+    }
+    fill_up(&place);
+    drop(check);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let kept = store.handle.newest(10_000).await.unwrap().len();
+    assert_eq!(kept, taken, "sent readings went");
+    assert!(place.beside(".ballast").exists());
     store.stop().await;
 }
 
