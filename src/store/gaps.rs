@@ -27,6 +27,11 @@ pub(crate) struct Gap {
 }
 
 impl Gap {
+    /// One reading, and a time before it where that is known.
+    pub fn only(sequence: u64, from: Option<i64>) -> Self {
+        Self { first: sequence, last: sequence, from, until: None }
+    }
+
     /// The event's own fields.
     pub fn fields(&self, reason: &str) -> Map<String, Value> {
         let time = |time: Option<i64>| time.and_then(DateTime::from_timestamp_millis).map(rfc3339);

@@ -17,7 +17,7 @@
 //! - The task and what it is asked: `task`, `handle`, `answer`, `keeper`, `house` (what is done between the questions),
 //!   `memory` (while there is no disk), `told`.
 //! - The database: `schema`, `database`, `opening`, `transaction`, `progress`, `lock`, `file`.
-//! - Readings: `row`, `append`, `newest_rows`, `pending`, `watermark`, `acknowledge`, `dead_letters`, `gaps`, `counts`; those of
+//! - Readings: `row`, `append`, `newest_rows`, `pending`, `live_walk`, `watermark`, `acknowledge`, `dead_letters`, `gaps`, `counts`; those of
 //!   older stores: `salvaged`. Beside them `events` and `values`.
 //! - Charts: `fold`, `rollups`, `rollup_rows`, `history`.
 //! - Time: `redate`, `dating`, `provisional`, `event_time`.
@@ -48,6 +48,7 @@ mod house;
 mod journal;
 mod keeper;
 mod label;
+mod live_walk;
 mod lock;
 mod lost;
 mod memory;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use super::database::Database;
 use super::events::{self, GAP};
 use super::gaps::{DAMAGED, Gap};
+use super::live_walk::Walk;
 use super::row::Row;
 use super::{Event, Page, Position, StoreError, salvaged};
 
@@ -54,6 +55,18 @@ pub(crate) enum Soundness {
 }
 
 impl Soundness {
+    /// What is missing up to here is missing.
+    fn upto(self) -> u64 {
+        if let Self::Sound { upto } = self { upto } else { 0 }
+    }
+
+    /// A row cannot be found, and nobody knows whether it is gone.
+    fn doubt(&mut self) {
+        if !matches!(self, Self::Checking) {
+            *self = Self::Doubted;
+        }
+    }
+
     /// A check that could not be made says nothing: the next row that cannot be found asks for another.
     pub fn end_check(&mut self) {
         if *self == Self::Checking {
@@ -70,16 +83,6 @@ impl Database {
             self.soundness = Soundness::Checking;
         }
         doubted
-    }
-
-    /// Whether a row that cannot be found is known to be gone.
-    fn is_gone(&mut self, sequence: u64) -> bool {
-        match self.soundness {
-            Soundness::Sound { upto } if sequence <= upto => return true,
-            Soundness::Checking | Soundness::Doubted => {}
-            Soundness::Sound { .. } | Soundness::Unknown => self.soundness = Soundness::Doubted,
-        }
-        false
     }
 
     /// At most `limit` readings after `after`, or after the watermark. Nothing while a salvage is under way: the
@@ -135,65 +138,37 @@ impl Database {
         let upto = start.saturating_add(limit as u64);
         while self.undated_from().is_some_and(|from| from <= upto) && self.redate_step()? {}
         while self.is_to_be_corrected(upto) && self.correct_step()? {}
-        // Beyond a gap the rows lie further on than that: they wait for the next step.
-        let to_be_corrected = self.to_be_corrected();
-        let mut expected = start + 1;
-        let mut before = None;
-        let mut missing = Vec::new();
-        let mut damaged = Vec::new();
         let rows = live(&self.connection, start, limit, &self.run)?;
         let at_the_end = rows.len() < limit;
-        let mut waits = false;
-        for found in rows {
-            let sequence = found.sequence();
-            if sequence < expected {
-                return Err(StoreError::Damaged { what: "readings come out of order".into() });
-            }
-            let until = if let Found::Good(row) = &found { row.known_time() } else { None };
-            let unknown = self.known.unknown_in(expected, sequence - 1);
-            if let Some(&(_, last)) = unknown.last()
-                && !self.is_gone(last)
-            {
-                waits = true;
-                break;
-            }
-            missing.extend(unknown.into_iter().map(|(first, last)| Gap { first, last, from: before, until }));
-            expected = sequence + 1;
-            let position = self.watermark.position(sequence);
-            match found {
-                Found::Good(row)
-                    if self.may_get_a_time(&row)
-                        || to_be_corrected.is_some_and(|first| first <= row.sequence) =>
-                {
-                    waits = true;
-                    break;
-                }
-                Found::Good(row) => {
-                    before = row.known_time().or(before);
-                    match row.reading(&self.store_id) {
-                        Some(reading) if !self.dead.contains(&position) => {
-                            page.readings.push((position, reading))
-                        }
-                        Some(_) => {}
-                        // Its checksum held, and yet a code means nothing: not weather either.
-                        None => {
-                            damaged.push(Gap { first: sequence, last: sequence, from: before, until: before })
-                        }
-                    }
-                }
-                Found::Damaged { .. } => {
-                    damaged.push(Gap { first: sequence, last: sequence, from: before, until: None });
-                }
-            }
-            page.end = position;
-        }
-        page.more = !at_the_end && !waits;
-        if at_the_end && !waits {
+        // Beyond a gap the rows lie further on than that: they wait for the next step.
+        let to_be_corrected = self.to_be_corrected();
+        let waits = |row: &Row| {
+            self.may_get_a_time(row) || to_be_corrected.is_some_and(|first| first <= row.sequence)
+        };
+        let mut walk = Walk::after(start, &self.known, self.soundness.upto());
+        let ready = walk.over(rows, waits)?;
+        if at_the_end && ready {
             // The newest one was there when the store was opened.
-            let unknown = self.known.unknown_in(expected, self.last_sequence);
-            if unknown.last().is_some_and(|(_, last)| self.is_gone(*last)) {
-                let gap = |(first, last)| Gap { first, last, from: before, until: None };
-                missing.extend(unknown.into_iter().map(gap));
+            walk.to(self.last_sequence);
+        }
+        page.more = !at_the_end && ready;
+        let Walk { rows, missing, mut damaged, end, doubts, .. } = walk;
+        if doubts {
+            self.soundness.doubt();
+        }
+        if end > start {
+            page.end = self.watermark.position(end);
+        }
+        for row in rows {
+            let position = self.watermark.position(row.sequence);
+            match row.reading(&self.store_id) {
+                Some(reading) if !self.dead.contains(&position) => page.readings.push((position, reading)),
+                Some(_) => {}
+                // Its checksum held, and yet a code means nothing: not weather either.
+                None => {
+                    let time = row.known_time();
+                    damaged.push(Gap { until: time, ..Gap::only(row.sequence, time) });
+                }
             }
         }
         if !missing.is_empty() || !damaged.is_empty() {
@@ -225,7 +200,7 @@ impl Database {
     /// A salvaged row that has been damaged since.
     fn lose_salvaged(&mut self, number: u64) -> Result<(), StoreError> {
         let (generation, sequence) = salvaged::parts(number);
-        let gap = Gap { first: sequence, last: sequence, from: None, until: None };
+        let gap = Gap::only(sequence, None);
         let now = self.timekeeper.stamp();
         let store_id = self.origins.name(generation);
         let event =

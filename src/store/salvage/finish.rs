@@ -87,7 +87,7 @@ mod tests {
             let of_the_first = |connection: &Connection| {
                 salvaged::write_origin(connection, 1, "first")?;
                 if let Some(sequence) = told_before {
-                    let only = Gap { first: sequence, last: sequence, from: None, until: None };
+                    let only = Gap::only(sequence, None);
                     let (store_id, fields) = (Arc::from("first"), only.fields(DAMAGED));
                     events::write(connection, &Event { store_id, fields, ..gap(1, 1, false) })?;
                 }
