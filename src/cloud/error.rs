@@ -18,6 +18,7 @@ use crate::store::StoreError;
 #[error("could not {doing}: {cause}")]
 pub struct CloudError {
     pub doing: &'static str,
+    #[source]
     pub cause: Cause,
 }
 
@@ -29,7 +30,7 @@ pub enum Cause {
     TooSlow(Duration),
     /// The network failed, or TLS did.
     #[error("{}", chain(.0))]
-    Io(std::io::Error),
+    Io(#[from] std::io::Error),
     /// The hub said no, with a condition.
     #[error("{0}")]
     Refused(Refusal),
@@ -53,13 +54,13 @@ pub enum Cause {
     TooLarge { size: u64, limit: u64 },
     /// No identity, or no signature.
     #[error("{}", chain(.0))]
-    Identity(IdentityError),
+    Identity(#[from] IdentityError),
     /// The provisioning service gave no identity.
     #[error("{0}")]
-    Unassigned(Box<Unassigned>),
+    Unassigned(#[source] Box<Unassigned>),
     /// The store has failed.
     #[error("{}", chain(.0))]
-    Store(StoreError),
+    Store(#[from] StoreError),
     /// A deadline passed: the card is slow, or stuck.
     #[error("the store did not answer within {} s", .0.as_secs_f64())]
     DiskSlow(Duration),
@@ -68,7 +69,7 @@ pub enum Cause {
     Reconnect(String),
     /// `hub.ca_file` and the like.
     #[error("{}", chain(.0))]
-    Tls(TlsError),
+    Tls(#[from] TlsError),
     /// The clock is wrong and the hub's time could not be had.
     #[error("the clock {0}")]
     Clock(String),
@@ -187,24 +188,6 @@ impl CloudError {
     }
 }
 
-impl From<std::io::Error> for Cause {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<IdentityError> for Cause {
-    fn from(error: IdentityError) -> Self {
-        Self::Identity(error)
-    }
-}
-
-impl From<StoreError> for Cause {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,5 +261,20 @@ mod tests {
         let error = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "127.0.0.1:5671: refused");
         let error = CloudError::new("connect to the hub", error);
         assert_eq!(error.to_string(), "could not connect to the hub: 127.0.0.1:5671: refused");
+    }
+
+    #[test]
+    fn what_is_behind_an_error_is_kept_and_told_once() {
+        let load = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let clock = std::sync::Arc::new(crate::clock::SystemClock::new());
+            let timekeeper = crate::clock::Timekeeper::new(clock, chrono::DateTime::UNIX_EPOCH);
+            let error = tls::Tls::load(Some(file.path()), timekeeper).map(drop).unwrap_err();
+            chain(&CloudError::new("set TLS up", error)).replace(&file.path().display().to_string(), "FILE")
+        };
+        let before = "could not set TLS up: could not read certificates (PEM) from hub.ca_file = FILE: ";
+        assert_eq!(load(""), format!("{before}the file holds no certificate"));
+        assert!(load("-----BEGIN CERTIFICATE-----\n").starts_with(before));
     }
 }

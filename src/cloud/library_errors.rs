@@ -154,7 +154,7 @@ impl From<OpenError> for Cause {
                 "the hub does not let in who signs in with a token: {}",
                 what.unwrap_or_default()
             )),
-            other => Self::Lost(other.to_string()),
+            other => lost(other),
         }
     }
 }
@@ -166,13 +166,13 @@ impl From<connection::Error> for Cause {
             connection::Error::RemoteClosed => Self::Lost("the hub closed the connection".into()),
             connection::Error::TransportError(error) => Self::Lost(format!("the connection broke: {error}")),
             connection::Error::IllegalState => Self::IllegalState,
-            other => Self::Lost(other.to_string()),
+            other => lost(other),
         }
     }
 }
 
-fn lost(what: impl fmt::Debug) -> Cause {
-    Cause::Lost(format!("{what:?}"))
+fn lost(what: impl fmt::Display) -> Cause {
+    Cause::Lost(what.to_string())
 }
 
 /// The hub closed the connection, and says why.

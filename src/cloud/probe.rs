@@ -49,7 +49,7 @@ pub async fn probe(config: &Config, proxy: Proxy, timekeeper: &Timekeeper) -> Re
     let here = |error| Stopped { reached: Reached::Nothing, error };
     let limits = Limits::default();
     let tls = Tls::load(config.hub.ca_file.as_deref(), timekeeper.clone())
-        .map_err(|error| here(CloudError::new("set TLS up", Cause::Tls(error))))?
+        .map_err(|error| here(CloudError::new("set TLS up", error)))?
         .through(proxy);
     let mut desk = SignerDesk::new(config.identity.clone(), limits.sign);
     let identity = desk.identity().await.map_err(here)?;

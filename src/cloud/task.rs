@@ -243,7 +243,7 @@ impl Running {
             return Ok(tls.clone());
         }
         let loaded = Tls::load(self.task.hub.ca_file.as_deref(), self.task.timekeeper.clone());
-        let loaded = loaded.map_err(|error| CloudError::new("set TLS up", Cause::Tls(error)))?;
+        let loaded = loaded.map_err(|error| CloudError::new("set TLS up", error))?;
         Ok(self.tls.insert(loaded.through(self.task.proxy.clone())).clone())
     }
 

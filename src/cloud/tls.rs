@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
@@ -46,7 +46,8 @@ impl Tls {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         if let Some(path) = ca_file {
-            add_file(&mut roots, path)?;
+            add_file(&mut roots, path)
+                .map_err(|source| TlsError::CaFile { path: path.to_owned(), source })?;
         }
         let roots = Arc::new(roots);
         let clock = Arc::new(OurTime(timekeeper.clone()));
@@ -198,11 +199,22 @@ struct NoName(String);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// `hub.ca_file`: missing, unreadable, or not a certificate.
-    #[error("could not read certificates (PEM) from hub.ca_file = {}: {reason}", path.display())]
-    CaFile { path: PathBuf, reason: String },
+    #[error("could not read certificates (PEM) from hub.ca_file = {}", path.display())]
+    CaFile { path: PathBuf, source: BadCertificates },
     /// Cannot happen with the features this program is built with.
     #[error("could not set TLS up")]
     Setup(#[from] rustls::Error),
+}
+
+/// What is wrong with the file.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCertificates {
+    #[error(transparent)]
+    Pem(#[from] pem::Error),
+    #[error(transparent)]
+    Certificate(#[from] rustls::Error),
+    #[error("the file holds no certificate")]
+    None,
 }
 
 fn builder(
@@ -212,19 +224,13 @@ fn builder(
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
-    let failed = |reason: String| TlsError::CaFile { path: path.to_owned(), reason };
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), BadCertificates> {
     let mut count = 0;
-    for certificate in found {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
+    for certificate in CertificateDer::pem_file_iter(path)? {
+        roots.add(certificate?)?;
         count += 1;
     }
-    if count == 0 {
-        return Err(failed("the file holds no certificate".into()));
-    }
-    Ok(())
+    if count == 0 { Err(BadCertificates::None) } else { Ok(()) }
 }
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
