@@ -20,8 +20,8 @@ use super::deadline::{self, Bounded};
 use super::encode::Encoder;
 use super::error::{Cause, CloudError, Refusal};
 use super::feed::Feed;
-use super::link::{Gate, Shared, stopped};
 use super::poison::EventSuspicion;
+use super::shared::{Gate, Shared, stopped};
 use super::window::Window;
 
 /// A transfer that holds several encoded messages (`message-format` of IoT Hub and Event Hubs).

@@ -4,11 +4,11 @@
 //!
 //! # Map
 //! [`Task`] (task.rs) signs in and, on each connection (task/serve.rs), runs side by side: `drain` (telemetry), `renew`
-//! (the token), `steering` (twin, methods, messages).
+//! (the token), `steering` (twin, methods, messages). `shared` outlives a connection; `report` tells the status.
 //! - Telemetry: `feed` (what the store has given), `batch`, `promises` and `encode` (with `amqp_bytes`, `json_bytes`),
 //!   `window`, `acknowledge`, `poison`, `uplink`, `pace`.
 //! - The wire: `dial` chooses the way, `tls`, `any_time`, `proxy`, `websocket`, `stream`; on top `connection` and `cbs`.
-//! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`.
+//! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`. `probe` is one visit, for `check`.
 //! - What goes wrong: `error` classes it, task/failure.rs does what follows, `outage` knows what is worth a line in the
 //!   log; `refusal` and `library_errors` read what was said; `deadline` makes every wait end.
 //!
@@ -35,7 +35,6 @@ mod golden;
 mod hub_time;
 mod json_bytes;
 mod library_errors;
-mod link;
 #[cfg(test)]
 pub(crate) mod log_lines;
 mod outage;
@@ -47,6 +46,7 @@ mod proxy;
 mod refusal;
 mod renew;
 mod report;
+mod shared;
 mod steering;
 mod stream;
 mod task;

@@ -12,7 +12,7 @@ use crate::clock::ClockState;
 use crate::cloud::deadline::beating;
 use crate::cloud::error::{Cause, Class, CloudError};
 use crate::cloud::hub_time::Compared;
-use crate::cloud::link::stopped;
+use crate::cloud::shared::stopped;
 
 impl Running {
     /// Says what happened, mends what can be mended, and waits as long as the failure deserves.
