@@ -8,7 +8,7 @@ use fe2o3_amqp_types::primitives::Binary;
 
 use super::amqp_bytes::in_batch;
 use super::encode::Encoder;
-use super::promises::{Group, Promises};
+use super::groups::{Group, Groups};
 use super::window::{Cargo, Transfer};
 use crate::reading::Reading;
 use crate::store::{Event, Position};
@@ -46,7 +46,7 @@ pub fn pack(
     queue: &mut VecDeque<(Position, Reading)>,
     encoder: &mut Encoder,
     bounds: Bounds,
-    promises: &mut Promises,
+    groups: &mut Groups,
 ) -> Option<Packed> {
     let mut parts = Vec::with_capacity(bounds.messages.min(queue.len()));
     let (mut bytes, mut items) = (0, 0);
@@ -54,7 +54,7 @@ pub fn pack(
     let mut single = Vec::new();
     let mut partial = false;
     while parts.len() < bounds.messages && items < bounds.items && !queue.is_empty() {
-        let (whole, as_array) = group(queue, bounds, promises);
+        let (whole, as_array) = group(queue, bounds, groups);
         // What went together goes together, also where that is more than goes at once nowadays.
         if whole == 0 || (whole > bounds.items - items && items > 0) {
             break;
@@ -80,13 +80,13 @@ pub fn pack(
         items += group;
         parts.push(Data(Binary::from(part)));
         if as_array {
-            promises.add(Group { first: queue[0].0, length: group });
+            groups.add(Group { first: queue[0].0, length: group });
             partial |= group != bounds.per_message;
         }
         if group < whole {
             // The other parts have waited as long as this one, and are the same ones when they are sent again.
             for at in (0..whole).step_by(group) {
-                promises.cut(Group { first: queue[at].0, length: group.min(whole - at) });
+                groups.cut(Group { first: queue[at].0, length: group.min(whole - at) });
             }
         }
         for (position, reading) in queue.drain(..group) {
@@ -107,12 +107,12 @@ pub fn pack(
 /// How many readings at the front of the queue make the next message (0 if it has to wait for more), and whether it
 /// is an array. An array holds readings of one store and one run, without a hole, because its id names only the first
 /// and the last; what went together before goes together again.
-fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, promises: &Promises) -> (usize, bool) {
-    let promised = promises.length(queue[0].0);
-    if bounds.per_message == 1 && promised.is_none() {
+fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, groups: &Groups) -> (usize, bool) {
+    let together = groups.length(queue[0].0);
+    if bounds.per_message == 1 && together.is_none() {
         return (1, false);
     }
-    let most = promised.unwrap_or(bounds.per_message.min(bounds.items));
+    let most = together.unwrap_or(bounds.per_message.min(bounds.items));
     let mut length = 1;
     let mut complete = false;
     for (before, after) in queue.iter().zip(queue.iter().skip(1)) {
@@ -121,7 +121,7 @@ fn group(queue: &VecDeque<(Position, Reading)>, bounds: Bounds, promises: &Promi
         }
         let (next, before, after) = (after.0, &before.1, &after.1);
         let same = before.store_id == after.store_id && before.run == after.run;
-        let begins_another = promised.is_none() && promises.length(next).is_some();
+        let begins_another = together.is_none() && groups.length(next).is_some();
         if !same || begins_another || after.sequence != before.sequence + 1 {
             complete = true;
             break;
@@ -200,7 +200,7 @@ pub mod tests {
     #[test]
     fn a_transfer_is_cut_by_count() {
         let mut queue = queue(1..=1200);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 1), &mut Promises::default()).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 1), &mut Groups::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (500, 500, 700));
         let Cargo::Readings { end, last_sequence, single } = packed.transfer.cargo else {
             panic!("readings")
@@ -212,7 +212,7 @@ pub mod tests {
     fn every_byte_of_the_envelope_is_counted() {
         let mut queue = queue(1..=3000);
         let wide = Bounds { messages: 10_000, ..bounds(10_000, 1) };
-        let packed = pack(&mut queue, &mut encoder(), wide, &mut Promises::default()).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), wide, &mut Groups::default()).unwrap();
         let body = fe2o3_amqp_types::messaging::Message::builder().data_batch(packed.parts).build();
         let encoded =
             serde_amqp::to_vec(&fe2o3_amqp_types::messaging::message::__private::Serializable(body));
@@ -224,12 +224,12 @@ pub mod tests {
     #[test]
     fn messages_of_several_readings_wait_until_they_are_full() {
         let mut queue = queue(1..=25);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Groups::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items, queue.len()), (2, 20, 5));
-        assert!(pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).is_none());
+        assert!(pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Groups::default()).is_none());
         let flush = Bounds { flush: true, ..bounds(500, 10) };
         assert_eq!(
-            pack(&mut queue, &mut encoder(), flush, &mut Promises::default()).unwrap().transfer.items,
+            pack(&mut queue, &mut encoder(), flush, &mut Groups::default()).unwrap().transfer.items,
             5
         );
     }
@@ -237,39 +237,39 @@ pub mod tests {
     #[test]
     fn a_message_never_spans_a_hole() {
         let mut queue = queue([1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Promises::default()).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), bounds(500, 10), &mut Groups::default()).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items), (2, 13));
     }
 
     #[test]
     fn what_went_together_goes_together_again() {
-        let mut promises = Promises::default();
+        let mut groups = Groups::default();
         let flush = Bounds { flush: true, ..bounds(500, 10) };
-        let first = pack(&mut queue(1..=3), &mut encoder(), flush, &mut promises).unwrap();
+        let first = pack(&mut queue(1..=3), &mut encoder(), flush, &mut groups).unwrap();
         assert!(first.partial);
         let mut more = queue(1..=25);
-        let again = pack(&mut more, &mut encoder(), bounds(500, 10), &mut promises).unwrap();
+        let again = pack(&mut more, &mut encoder(), bounds(500, 10), &mut groups).unwrap();
         assert_eq!((again.transfer.messages, again.transfer.items), (3, 23));
         assert_eq!(again.parts[0], first.parts[0]);
-        let smaller = pack(&mut queue(1..=25), &mut encoder(), bounds(2, 2), &mut promises).unwrap();
+        let smaller = pack(&mut queue(1..=25), &mut encoder(), bounds(2, 2), &mut groups).unwrap();
         assert_eq!(smaller.parts, first.parts, "also where fewer go at once by now");
     }
 
     #[test]
     fn what_did_not_go_together_stops_before_what_did() {
-        let mut promises = Promises::default();
-        promises.add(Group { first: Position { generation: 1, row: 11 }, length: 10 });
+        let mut groups = Groups::default();
+        groups.add(Group { first: Position { generation: 1, row: 11 }, length: 10 });
         let mut readings = queue(8..=20);
-        let packed = pack(&mut readings, &mut encoder(), bounds(500, 10), &mut promises).unwrap();
+        let packed = pack(&mut readings, &mut encoder(), bounds(500, 10), &mut groups).unwrap();
         assert_eq!((packed.transfer.messages, packed.transfer.items), (2, 13), "8 to 10, 11 to 20");
-        assert_eq!(promises.length(Position { generation: 1, row: 8 }), Some(3));
+        assert_eq!(groups.length(Position { generation: 1, row: 8 }), Some(3));
     }
 
     #[test]
     fn an_array_that_is_too_large_is_cut() {
         let mut queue = queue(1..=1000);
         let small = Bounds { bytes: 20_000, ..bounds(5000, 1000) };
-        let packed = pack(&mut queue, &mut encoder(), small, &mut Promises::default()).unwrap();
+        let packed = pack(&mut queue, &mut encoder(), small, &mut Groups::default()).unwrap();
         assert!(packed.transfer.bytes <= 20_000);
         assert!(packed.transfer.items > 50 && !queue.is_empty());
     }
@@ -277,20 +277,20 @@ pub mod tests {
     #[test]
     fn the_parts_of_an_array_that_was_cut_do_not_wait_and_are_the_same_ones_again() {
         let small = Bounds { bytes: 20_000, ..bounds(5000, 1000) };
-        let mut promises = Promises::default();
+        let mut groups = Groups::default();
         // The last two of them would have to wait until their message is full.
         let pending = || queue(1..=1002);
-        let send_all = |promises: &mut Promises| {
+        let send_all = |groups: &mut Groups| {
             let mut queue = pending();
             let sent: Vec<_> =
-                std::iter::from_fn(|| pack(&mut queue, &mut encoder(), small, promises)).collect();
+                std::iter::from_fn(|| pack(&mut queue, &mut encoder(), small, groups)).collect();
             (sent.into_iter().flat_map(|packed| packed.parts).collect::<Vec<_>>(), queue.len())
         };
-        let (first, left) = send_all(&mut promises);
+        let (first, left) = send_all(&mut groups);
         assert_eq!(left, 2);
-        let mut after = Promises::default();
-        after.remember(&promises.unusual(1000).unwrap());
-        assert_eq!(send_all(&mut promises), (first.clone(), 2));
+        let mut after = Groups::default();
+        after.remember(&groups.unusual(1000).unwrap());
+        assert_eq!(send_all(&mut groups), (first.clone(), 2));
         assert_eq!(send_all(&mut after), (first, 2), "by another process");
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Drain<'a> {
         // Groups of another size are made anew by nobody: after a crash this note has to tell of them.
         let resized = std::mem::replace(&mut self.shared.grouped_by, per_message) != per_message;
         if partial || resized {
-            let kept = self.shared.store.set_value(PARTIAL, self.shared.promises.unusual(per_message));
+            let kept = self.shared.store.set_value(PARTIAL, self.shared.groups.unusual(per_message));
             let noted = deadline::on_disk("note which readings go together", self.shared.limits.turn, kept);
             if let Err(error) = noted.await {
                 // They are read anew from the watermark.
@@ -239,7 +239,7 @@ impl<'a> Drain<'a> {
                 let more = self.window.take_accepted();
                 let usual = self.shared.usual();
                 if let Some((end, _)) = more.readings {
-                    self.shared.promises.kept(end);
+                    self.shared.groups.accepted(end);
                     self.shared.suspicion.accepted(more.readings_count, usual);
                     self.shared.event_suspicion.readings_pass();
                 }

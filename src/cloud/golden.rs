@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::batch::{Bounds, MOST_BYTES, pack, pack_events};
 use super::encode::Encoder;
-use super::promises::Promises;
+use super::groups::Groups;
 use crate::reading::{
     BootId, Celsius, Hectopascal, Measurement, Percent, Quality, Reading, Sample, Stamp, TimeQuality,
 };
@@ -71,7 +71,7 @@ fn transfer(readings: Vec<Reading>, per_message: usize, altitude: Option<f64>) -
     let mut queue: VecDeque<_> = readings.into_iter().map(place).collect();
     let bounds = Bounds { messages: 500, items: 500, bytes: MOST_BYTES, per_message, flush: true };
     let mut encoder = Encoder::new("roof", altitude);
-    let packed = pack(&mut queue, &mut encoder, bounds, &mut Promises::default()).unwrap();
+    let packed = pack(&mut queue, &mut encoder, bounds, &mut Groups::default()).unwrap();
     assert!(queue.is_empty());
     serde_amqp::to_vec(&Serializable(Message::builder().data_batch(packed.parts).build())).unwrap()
 }

@@ -5,7 +5,7 @@
 //! # Map
 //! [`Task`] (task.rs) signs in and, on each connection (task/serve.rs), runs side by side: `drain` (telemetry), `renew`
 //! (the token), `steering` (twin, methods, messages). `shared` outlives a connection; `report` tells the status.
-//! - Telemetry: `feed` (what the store has given), `batch`, `promises` and `encode` (with `amqp_bytes`, `json_bytes`),
+//! - Telemetry: `feed` (what the store has given), `batch`, `groups` and `encode` (with `amqp_bytes`, `json_bytes`),
 //!   `window`, `acknowledge`, `poison`, `uplink`, `pace`.
 //! - The wire: `dial` chooses the way, `tls`, `any_time`, `proxy`, `websocket`, `stream`; on top `connection` and `cbs`.
 //! - Who and when: `token`, `assignment` (the provisioning service), `hub_time`. `probe` is one visit, for `check`.
@@ -32,6 +32,7 @@ mod error;
 mod feed;
 #[cfg(test)]
 mod golden;
+mod groups;
 mod hub_time;
 mod json_bytes;
 mod library_errors;
@@ -41,7 +42,6 @@ mod outage;
 mod pace;
 mod poison;
 mod probe;
-mod promises;
 mod proxy;
 mod refusal;
 mod renew;

@@ -7,10 +7,10 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::acknowledge::Acknowledging;
 use super::deadline::Limits;
+use super::groups::Groups;
 use super::outage::Outage;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
-use super::promises::Promises;
 use super::report::Reporter;
 use super::uplink::Uplink;
 use crate::backoff::Backoff;
@@ -82,7 +82,7 @@ pub struct Shared {
     /// What could not be set aside yet, over many connections.
     pub not_aside: Outage,
     pub uplink: Uplink,
-    pub promises: Promises,
+    pub groups: Groups,
     /// What the process before this one had noted of them is among them.
     pub remembered: bool,
     /// Readings in one message when the last one was sent.
@@ -116,7 +116,7 @@ impl Shared {
     /// What the process before this one had noted of which readings go together, where it was read.
     pub fn remember(&mut self, noted: Option<String>) {
         if let Some(noted) = noted {
-            self.promises.remember(&noted);
+            self.groups.remember(&noted);
             self.remembered = true;
         }
     }

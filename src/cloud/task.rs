@@ -21,11 +21,11 @@ use super::connection::{Connection, LinkOptions};
 use super::deadline::{Limits, beating};
 use super::dial::Dialer;
 use super::error::{Cause, CloudError};
+use super::groups::Groups;
 use super::hub_time::{self, Compared};
 use super::outage::Outage;
 use super::pace::Pace;
 use super::poison::{EventSuspicion, Suspicion};
-use super::promises::Promises;
 use super::proxy::Proxy;
 use super::report::Reporter;
 use super::shared::{Gate, Shared, stopped};
@@ -117,7 +117,7 @@ impl Running {
             event_suspicion: EventSuspicion::default(),
             not_aside: Outage::default(),
             uplink: Uplink::default(),
-            promises: Promises::default(),
+            groups: Groups::default(),
             remembered: false,
             grouped_by: task.settings.borrow().readings_per_message,
             acknowledging: Acknowledging::default(),

@@ -51,8 +51,8 @@ impl Drain<'_> {
 
     /// What went together before has waited already.
     fn reading_is_due(&self) -> bool {
-        let promised = self.feed.queue.front().and_then(|(first, _)| self.shared.promises.length(*first));
-        promised.is_some_and(|length| length <= self.feed.queue.len())
+        let together = self.feed.queue.front().and_then(|(first, _)| self.shared.groups.length(*first));
+        together.is_some_and(|length| length <= self.feed.queue.len())
             || self.feed.message_is_due(&self.shared.settings.borrow())
     }
 
@@ -87,7 +87,7 @@ impl Drain<'_> {
             per_message: settings.readings_per_message,
             flush: overdue || shared.suspicion.is_careful(),
         };
-        let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.promises);
+        let packed = batch::pack(&mut self.feed.queue, &mut self.encoder, bounds, &mut shared.groups);
         self.feed.packed(overdue);
         packed
     }

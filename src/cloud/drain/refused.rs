@@ -27,7 +27,7 @@ impl Drain<'_> {
         let verdict = match (&transfer.cargo, poison) {
             (_, false) => Verdict::Stop,
             (Cargo::Readings { end, .. }, true) => {
-                self.shared.promises.forget(before, *end);
+                self.shared.groups.forget(before, *end);
                 self.shared.suspicion.rejected(transfer.items, &condition, *end)
             }
             (Cargo::Events { .. }, true) => self.shared.event_suspicion.rejected(transfer.items),

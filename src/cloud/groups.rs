@@ -1,5 +1,5 @@
-//! Which readings went out together in one message and are not acknowledged: sent again, they go in the same company,
-//! because the message-id names the first and the last. Pure.
+//! Readings that went out as one message and are not acknowledged: sent again they form the same message, because its id
+//! names the first and the last. Pure.
 
 use std::collections::VecDeque;
 
@@ -14,11 +14,11 @@ pub struct Group {
 
 /// The groups on their way, oldest first: as many as a few transfers hold.
 #[derive(Debug, Default)]
-pub struct Promises {
+pub struct Groups {
     groups: VecDeque<Group>,
 }
 
-impl Promises {
+impl Groups {
     /// How many readings went together with the one at `first`.
     pub fn length(&self, first: Position) -> Option<usize> {
         self.groups.iter().find(|group| group.first == first).map(|group| group.length)
@@ -30,7 +30,7 @@ impl Promises {
         }
     }
 
-    /// What does not fit into one message goes in this company from now on, whatever was promised.
+    /// What does not fit into one message: from now on these go together, whatever went before.
     pub fn cut(&mut self, group: Group) {
         self.groups.retain(|whole| whole.first != group.first);
         self.groups.push_back(group);
@@ -49,7 +49,7 @@ impl Promises {
     }
 
     /// The hub has accepted everything up to `end`.
-    pub fn kept(&mut self, end: Position) {
+    pub fn accepted(&mut self, end: Position) {
         self.groups.retain(|group| group.first > end);
     }
 
@@ -82,42 +82,42 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_holds_until_it_is_kept() {
-        let mut promises = Promises::default();
-        promises.add(Group { first: at(1), length: 5 });
-        promises.add(Group { first: at(6), length: 3 });
-        promises.add(Group { first: at(6), length: 9 });
+    fn a_group_goes_together_until_it_is_accepted() {
+        let mut groups = Groups::default();
+        groups.add(Group { first: at(1), length: 5 });
+        groups.add(Group { first: at(6), length: 3 });
+        groups.add(Group { first: at(6), length: 9 });
         assert_eq!(
-            (promises.length(at(1)), promises.length(at(6)), promises.length(at(2))),
+            (groups.length(at(1)), groups.length(at(6)), groups.length(at(2))),
             (Some(5), Some(3), None)
         );
-        promises.cut(Group { first: at(6), length: 2 });
-        assert_eq!(promises.length(at(6)), Some(2));
-        promises.cut(Group { first: at(6), length: 3 });
-        promises.kept(at(5));
-        assert_eq!((promises.length(at(1)), promises.length(at(6))), (None, Some(3)));
-        promises.add(Group { first: at(9), length: 2 });
-        promises.add(Group { first: at(11), length: 2 });
-        promises.forget(Some(at(8)), at(10));
-        assert_eq!([6, 9, 11].map(|row| promises.length(at(row))), [Some(3), None, Some(2)]);
-        promises.forget(None, at(10));
-        assert_eq!([6, 11].map(|row| promises.length(at(row))), [None, Some(2)]);
+        groups.cut(Group { first: at(6), length: 2 });
+        assert_eq!(groups.length(at(6)), Some(2));
+        groups.cut(Group { first: at(6), length: 3 });
+        groups.accepted(at(5));
+        assert_eq!((groups.length(at(1)), groups.length(at(6))), (None, Some(3)));
+        groups.add(Group { first: at(9), length: 2 });
+        groups.add(Group { first: at(11), length: 2 });
+        groups.forget(Some(at(8)), at(10));
+        assert_eq!([6, 9, 11].map(|row| groups.length(at(row))), [Some(3), None, Some(2)]);
+        groups.forget(None, at(10));
+        assert_eq!([6, 11].map(|row| groups.length(at(row))), [None, Some(2)]);
     }
 
     #[test]
     fn the_unusual_ones_survive_being_written_down() {
-        let mut promises = Promises::default();
+        let mut groups = Groups::default();
         for (row, length) in [(1, 10), (11, 3), (14, 10), (24, 4)] {
-            promises.add(Group { first: at(row), length });
+            groups.add(Group { first: at(row), length });
         }
-        let text = promises.unusual(10).unwrap();
-        let mut after = Promises::default();
+        let text = groups.unusual(10).unwrap();
+        let mut after = Groups::default();
         after.remember(&text);
         after.remember("1:2 nonsense");
         let lengths = [1, 11, 14, 24].map(|row| after.length(at(row)));
         assert_eq!(lengths, [None, Some(3), None, Some(4)]);
-        after.remember(&promises.unusual(5).unwrap());
+        after.remember(&groups.unusual(5).unwrap());
         assert_eq!(after.length(at(1)), Some(10), "another size: all of them are unusual");
-        assert_eq!(Promises::default().unusual(10), None);
+        assert_eq!(Groups::default().unusual(10), None);
     }
 }
