@@ -19,7 +19,6 @@ pub struct Attaching<'l> {
 }
 
 struct Running<'l> {
-    index: usize,
     kind: Kind,
     since: Instant,
     usual: Duration,
@@ -28,12 +27,12 @@ struct Running<'l> {
     work: BoxFuture<'l, (&'l mut Links, Result<Attached, CloudError>)>,
 }
 
-/// What became of the group with this index.
+/// What became of the group of this kind.
 #[derive(Debug)]
 pub enum Progress {
     /// There is no answer in the usual time; it is waited for.
-    Slow(usize, CloudError),
-    Done(usize, Outcome),
+    Slow(Kind, CloudError),
+    Done(Kind, Outcome),
 }
 
 /// The links, or why there are none.
@@ -50,31 +49,31 @@ impl<'l> Attaching<'l> {
     }
 
     /// Begins with a group; does nothing while another one is under way.
-    pub fn begin(&mut self, index: usize, kind: Kind, device_id: &str) {
+    pub fn begin(&mut self, kind: Kind, device_id: &str) {
         let Some(links) = self.links.take() else { return };
         let (device_id, usual) = (device_id.to_owned(), links.usual());
         let work = Box::pin(async move {
             let attached = attach(kind, links, &device_id).await;
             (links, attached)
         });
-        self.running = Some(Running { index, kind, since: Instant::now(), usual, told: false, work });
+        self.running = Some(Running { kind, since: Instant::now(), usual, told: false, work });
     }
 
     /// What comes next of the group that is being attached, or never where none is. May be given up without losing
     /// anything.
     pub async fn progress(&mut self) -> Progress {
         let Some(running) = &mut self.running else { return std::future::pending().await };
-        let index = running.index;
+        let kind = running.kind;
         tokio::select! {
             biased;
             (links, attached) = &mut running.work => {
                 self.running = None;
                 self.links = Some(links);
-                Progress::Done(index, attached.map(Box::new))
+                Progress::Done(kind, attached.map(Box::new))
             }
             () = tokio::time::sleep_until(running.since + running.usual), if !running.told => {
                 running.told = true;
-                Progress::Slow(index, CloudError::new(running.kind.doing(), Cause::TooSlow(running.usual)))
+                Progress::Slow(kind, CloudError::new(kind.doing(), Cause::TooSlow(running.usual)))
             }
         }
     }
@@ -90,7 +89,6 @@ mod tests {
         let mut attaching = Attaching {
             links: None,
             running: Some(Running {
-                index: 1,
                 kind: Kind::Methods,
                 since: Instant::now(),
                 usual,
@@ -102,7 +100,7 @@ mod tests {
         // Given up in between, as a loop does that has something else to do.
         let early = tokio::time::timeout(usual / 2, attaching.progress()).await;
         assert!(early.is_err(), "{early:?}");
-        let Progress::Slow(1, error) = attaching.progress().await else { panic!("it is slow") };
+        let Progress::Slow(Kind::Methods, error) = attaching.progress().await else { panic!("it is slow") };
         assert_eq!(begun.elapsed(), usual);
         assert_eq!(
             error.to_string(),

@@ -17,7 +17,7 @@ use super::super::error::{Cause, CloudError};
 use super::attaching::{self, Attaching, Progress};
 use super::disk::{Disk, Done, Judged};
 use super::inbox::Verdict;
-use super::links::{self, Attached, Group, Kind};
+use super::links::{self, Attached, Group, Kind, LinkGroups};
 use super::receiving::{self, Heard, Missed, Received, hear, receive};
 use super::twin::{Answer, Conversation, OWN};
 use super::{Steering, methods, wire};
@@ -52,9 +52,7 @@ enum Event {
 
 impl<'a> Companion<'a> {
     pub fn new(steering: &'a mut Steering, identity: &'a Identity) -> Self {
-        for group in &mut steering.groups {
-            group.disconnected();
-        }
+        steering.groups.all_mut().into_iter().for_each(Group::disconnected);
         steering.reported.connected(&steering.desk.board);
         let conversation = Conversation::new(steering.answer, steering.seed, Instant::now());
         Self {
@@ -88,7 +86,7 @@ impl<'a> Companion<'a> {
         self.take(&event).await;
         match event {
             Event::Twin(received) => {
-                let heard = hear(&mut self.steering.groups[0], received);
+                let heard = hear(&mut self.steering.groups.twin, received);
                 self.twin(heard);
             }
             Event::Method(received) => self.method(received).await,
@@ -96,8 +94,8 @@ impl<'a> Companion<'a> {
             Event::Answered(id, answer) => self.answer(id, &answer).await,
             Event::Disk(Done::Kept(written)) => self.steering.desired.kept(written),
             Event::Disk(Done::Message(Some(judged))) => self.settle(judged).await,
-            Event::Attaching(Progress::Slow(index, error)) => self.steering.groups[index].slow(&error),
-            Event::Attaching(Progress::Done(index, attached)) => self.attached(index, attached)?,
+            Event::Attaching(Progress::Slow(kind, error)) => self.steering.groups.of(kind).slow(&error),
+            Event::Attaching(Progress::Done(kind, attached)) => self.attached(kind, attached)?,
             Event::Disk(Done::Message(None)) | Event::Turn => {}
         }
         Ok(())
@@ -107,24 +105,24 @@ impl<'a> Companion<'a> {
     fn attach(&mut self) {
         let groups = &mut self.steering.groups;
         if self.attaching.is_free()
-            && let Some(index) = links::next(groups, Instant::now())
+            && let Some(kind) = links::next(groups.all(), Instant::now())
         {
-            groups[index].asked();
-            self.attaching.begin(index, groups[index].kind, &self.identity.device_id);
+            groups.of(kind).asked();
+            self.attaching.begin(kind, &self.identity.device_id);
         }
     }
 
-    fn attached(&mut self, index: usize, attached: attaching::Outcome) -> Result<(), CloudError> {
+    fn attached(&mut self, kind: Kind, attached: attaching::Outcome) -> Result<(), CloudError> {
         if attached.is_err() {
-            self.steering.groups.iter_mut().for_each(Group::rest);
+            self.steering.groups.all_mut().into_iter().for_each(Group::rest);
         }
-        let group = &mut self.steering.groups[index];
+        let group = self.steering.groups.of(kind);
         group.attached(attached)?;
-        if group.kind == Kind::Messages {
+        if kind == Kind::Messages {
             self.disk.forget_message();
         }
         // The subscription went with the old links, and a push may have been missed.
-        if index == 0 && group.attached.is_some() {
+        if kind == Kind::Twin && group.attached.is_some() {
             self.conversation.begin_again(self.steering.seed, Instant::now());
         }
         Ok(())
@@ -136,7 +134,7 @@ impl<'a> Companion<'a> {
             return;
         }
         let steering = &mut *self.steering;
-        let [twin, ..] = &mut steering.groups;
+        let twin = &mut steering.groups.twin;
         let Some(attached) = &mut twin.attached else { return };
         let now = Instant::now();
         let answers = steering.desired.acknowledgements();
@@ -151,11 +149,11 @@ impl<'a> Companion<'a> {
     async fn event(&mut self) -> Event {
         let now = Instant::now();
         let steering = &mut *self.steering;
-        let dues = steering.groups.iter().filter_map(|group| group.due(now));
-        let reported = steering.groups[0].attached.is_some().then(|| steering.reported.due(now));
+        let dues = steering.groups.all().into_iter().filter_map(|group| group.due(now));
+        let reported = steering.groups.twin.attached.is_some().then(|| steering.reported.due(now));
         let due = dues.chain(reported).chain(self.conversation.due(now)).filter(|due| *due > now).min();
         let wake = steering.desk.timekeeper.end_of_turn(TURN, due);
-        let [twin, methods, messages] = &mut steering.groups;
+        let LinkGroups { twin, methods, messages } = &mut steering.groups;
         let inbox_is_free = !self.disk.inbox_is_busy();
         tokio::select! {
             received = receive(&mut twin.attached) => Event::Twin(received),
@@ -170,13 +168,13 @@ impl<'a> Companion<'a> {
 
     /// Settles what came before anything else is made of it.
     async fn take(&mut self, event: &Event) {
-        let (index, received) = match event {
-            Event::Twin(received) => (0, received),
-            Event::Method(received) => (1, received),
-            Event::Message(received) => (2, received),
+        let groups = &mut self.steering.groups;
+        let (group, received) = match event {
+            Event::Twin(received) => (&mut groups.twin, received),
+            Event::Method(received) => (&mut groups.methods, received),
+            Event::Message(received) => (&mut groups.messages, received),
             _ => return,
         };
-        let group = &mut self.steering.groups[index];
         let settled = receiving::settle(group, received).await;
         lost_by(group, settled);
     }
@@ -208,7 +206,7 @@ impl<'a> Companion<'a> {
     }
 
     async fn method(&mut self, received: Received) {
-        let Ok(delivery) = hear(&mut self.steering.groups[1], received) else { return };
+        let Ok(delivery) = hear(&mut self.steering.groups.methods, received) else { return };
         let Some(wire::Call { id, name, payload }) = wire::call(delivery.into_message()) else {
             tracing::warn!("a method call without a name or without an id to answer to");
             return;
@@ -226,7 +224,7 @@ impl<'a> Companion<'a> {
     }
 
     async fn answer(&mut self, id: MessageId, answer: &methods::Answer) {
-        let group = &mut self.steering.groups[1];
+        let group = &mut self.steering.groups.methods;
         // The links went meanwhile: the service has given the call up.
         let Some(attached) = &mut group.attached else { return };
         let sent = send(attached, "answer a method call", wire::method_answer(id, answer)).await;
@@ -234,14 +232,14 @@ impl<'a> Companion<'a> {
     }
 
     fn message(&mut self, received: Received) {
-        let Ok(delivery) = hear(&mut self.steering.groups[2], received) else { return };
+        let Ok(delivery) = hear(&mut self.steering.groups.messages, received) else { return };
         let (delivery, message) = delivery.into_parts();
         let (inbox, timekeeper) = (&self.steering.inbox, &self.steering.desk.timekeeper);
         self.disk.take(inbox, delivery, wire::to_device(message), timekeeper);
     }
 
     async fn settle(&mut self, Judged { arrived, verdict }: Judged) {
-        let group = &mut self.steering.groups[2];
+        let group = &mut self.steering.groups.messages;
         let Some(attached) = &mut group.attached else { return };
         let doing = "settle a message to the device";
         let (receiver, delivery) = (&mut attached.receiver, arrived.delivery.clone());

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use self::companion::Companion;
 use self::inbox::Inbox;
-use self::links::{Group, Kind};
+use self::links::LinkGroups;
 pub use self::methods::Method;
 use self::twin::{Desired, Reported};
 use crate::clock::Timekeeper;
@@ -70,7 +70,7 @@ pub struct Steering {
     reported: Reported,
     inbox: Inbox,
     desk: Arc<methods::Desk>,
-    groups: [Group; 3],
+    groups: LinkGroups,
     answer: Duration,
     seed: u64,
 }
@@ -87,13 +87,12 @@ impl Steering {
             settings: parts.settings.subscribe(),
             flush: parts.flush,
         };
-        let group = |kind, number| Group::new(kind, parts.seed.wrapping_add(number));
         Self {
             reported: Reported::new(device, &parts.timekeeper),
             inbox: Inbox::new(parts.store.clone(), Arc::clone(&parts.board)),
             desired: Desired::new(parts.config, parts.overlay, parts.settings, parts.board, parts.store),
             desk: Arc::new(desk),
-            groups: [group(Kind::Twin, 11), group(Kind::Methods, 12), group(Kind::Messages, 13)],
+            groups: LinkGroups::new(parts.seed),
             answer: parts.answer,
             seed: parts.seed,
         }
