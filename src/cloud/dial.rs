@@ -17,7 +17,7 @@ use crate::config::{Hub, Transport};
 /// What is being done where the WebSocket is refused.
 pub const UPGRADE: &str = "open a WebSocket to the hub";
 
-/// So often a station on a WebSocket looks whether AMQP's port is open again.
+/// How often a station on a WebSocket tries AMQP's port again.
 const AMQP_AGAIN: Duration = Duration::from_secs(600);
 
 /// A way to the hub.
@@ -124,8 +124,8 @@ impl Dialer {
         Ok(Box::new(within(UPGRADE, limits.handshake, upgrade).await?))
     }
 
-    /// Where `auto` fell back to the WebSocket: returns once AMQP's port is open again; otherwise never. That one is tried
-    /// next.
+    /// Where `auto` fell back to the WebSocket: returns once AMQP is answered on its own port again, which is tried next;
+    /// otherwise never.
     pub async fn amqp_is_back(&mut self, way: Way, host: &str, tls: &Tls, limits: &Limits) -> CloudError {
         if way == Way::Amqp || self.hub.transport != Transport::Auto {
             return std::future::pending().await;

@@ -160,7 +160,7 @@ impl CloudError {
         matches!(self.cause, Cause::Store(_) | Cause::DiskSlow(_))
     }
 
-    /// What kind of thing it is, for the status; `class` is what was found out of it.
+    /// The failure to show. `class` may be stricter than `self.class()`: what later attempts made of it.
     pub fn failure(&self, class: Class) -> Failure {
         match (class, &self.cause) {
             (Class::Local, Cause::Clock(_)) => Failure::Clock,

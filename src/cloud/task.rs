@@ -186,7 +186,7 @@ impl Running {
         }
     }
 
-    /// Whoever waits for them turns meanwhile.
+    /// The steps of `connect`, run under `beating`, which feeds the watchdog.
     async fn steps(&mut self) -> Result<Link, CloudError> {
         let limits = self.task.limits.clone();
         let source = config::identity_source(self.task.identity.source);

@@ -1,6 +1,5 @@
-//! How much goes at a time over an uplink that is slow: one transfer after the other where a full one takes long, for
-//! all else on the connection waits behind what is on its way; half of what had no answer in time, and twice as much
-//! again where that would be answered in good time. Pure.
+//! How much goes at a time over a slow uplink. While a full transfer takes long only one is in flight, because everything
+//! else waits behind it. No answer in time halves the size; a quick answer doubles it. Pure.
 
 use std::time::Duration;
 

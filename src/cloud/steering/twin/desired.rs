@@ -58,7 +58,7 @@ impl Desired {
         desired
     }
 
-    /// The answers that belong into the reported properties.
+    /// The answers that belong in the reported properties.
     pub fn acknowledgements(&self) -> BTreeMap<String, Acknowledgement> {
         self.overlay.acknowledgements(&self.file, self.kept.as_ref())
     }
