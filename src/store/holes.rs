@@ -1,5 +1,6 @@
 //! What a salvage came to: how many readings it found, and the sequences of the damaged store, and of those before it,
-//! that were not sent and that it did not find. Knows what was found and what was told before, not how it was got out of the file.
+//! that were not sent and that it did not find. Knows what was found and what was told before, not how it was got out of
+//! the file.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

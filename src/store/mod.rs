@@ -17,8 +17,8 @@
 //! - The task and what it is asked: `task`, `handle`, `answer`, `keeper`, `house` (what is done between the questions),
 //!   `memory` (while there is no disk), `told`.
 //! - The database: `schema`, `database`, `opening`, `transaction`, `progress`, `lock`, `file`.
-//! - Readings: `row`, `append`, `newest_rows`, `pending`, `live_walk`, `watermark`, `acknowledge`, `dead_letters`, `gaps`, `counts`; those of
-//!   older stores: `salvaged`. Beside them `events` and `values`.
+//! - Readings: `row`, `append`, `newest_rows`, `pending`, `live_walk`, `watermark`, `acknowledge`, `dead_letters`, `gaps`,
+//!   `counts`; those of older stores: `salvaged`. Beside them `events` and `values`.
 //! - Charts: `fold`, `rollups`, `rollup_rows`, `history`.
 //! - Time: `redate`, `dating`, `provisional`, `event_time`.
 //! - Room: `room`, `prune`, `too_old`, `prune_charts`.

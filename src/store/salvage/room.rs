@@ -108,8 +108,8 @@ impl Salvage {
         Ok(true)
     }
 
-    /// What is copied and synced need not be there a second time, where the disk is full: all but what the survey reads, if
-    /// the station is killed now. True: there was something to give back.
+    /// On a full disk what is copied and synced need not be there a second time; but for what the survey reads, should the
+    /// station be killed now. True: room went back to the disk.
     fn give_back(&mut self) -> bool {
         let copied = match &self.phase {
             Phase::Names | Phase::Committed(_) => 0,
@@ -142,7 +142,8 @@ impl Salvage {
         given_back
     }
 
-    /// Whether it still waits for others to make room. It has once begun to do without: then until there is plenty.
+    /// Whether it still waits for others to make room. Once it has waited long enough it goes on without, until there is
+    /// plenty again.
     fn waits(&mut self, short: bool, scarce: bool, now: Duration) -> bool {
         match self.waits_since {
             _ if !short => self.waits_since = None,
