@@ -20,6 +20,8 @@ pub mod cloud;
 pub mod config;
 pub mod derived;
 pub mod identity;
+#[cfg(test)]
+mod log_lines;
 mod news;
 pub mod observation;
 pub mod outlook;

@@ -1,7 +1,7 @@
 //! The sensor at the level of the chip's registers: every rule has a test here that fails without it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../src/cloud/log_lines.rs"]
+#[path = "../src/log_lines.rs"]
 mod log_lines;
 
 mod sensor {

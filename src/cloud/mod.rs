@@ -36,8 +36,6 @@ mod groups;
 mod hub_time;
 mod json_bytes;
 mod library_errors;
-#[cfg(test)]
-pub(crate) mod log_lines;
 mod outage;
 mod pace;
 mod poison;

@@ -183,8 +183,8 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::cloud::log_lines;
     use crate::config;
+    use crate::log_lines;
 
     /// Runs for a minute with a sample each `interval`; counts the rounds that samples took along, and the others.
     async fn rounds(interval: Duration) -> (u32, u32) {

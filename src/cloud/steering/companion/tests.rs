@@ -7,12 +7,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::Level;
 
 use super::super::super::error::Refusal;
-use super::super::super::log_lines;
 use super::super::Parts;
 use super::super::twin::{News, Request, Twin};
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
+use crate::log_lines;
 use crate::settings::{Overlay, Settings};
 use crate::status::Board;
 use crate::store::{self, StoreTask};

@@ -5,8 +5,8 @@ use tracing::Level;
 
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
-use crate::cloud::log_lines;
 use crate::config::Config;
+use crate::log_lines;
 use crate::settings::Settings;
 
 fn message(sequence: u64, text: &str) -> ToDevice {

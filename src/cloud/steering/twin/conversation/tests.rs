@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::*;
-use crate::cloud::log_lines;
+use crate::log_lines;
 
 mod any_order;
 

@@ -11,7 +11,7 @@ use tracing::Level;
 use super::super::document::Twin;
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
-use crate::cloud::log_lines;
+use crate::log_lines;
 use crate::reading::FromSensor;
 use crate::store::{self, StoreTask};
 
