@@ -19,10 +19,10 @@ pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod derived;
+mod hourly;
 pub mod identity;
 #[cfg(test)]
 mod log_lines;
-mod news;
 pub mod observation;
 pub mod outlook;
 pub mod reading;

@@ -15,9 +15,9 @@ use super::{DONE, core_dumps, output, runtime};
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
+use crate::hourly::Hourly;
 use crate::identity::provision::{self, Credentials};
 use crate::identity::{self, Identity, dps};
-use crate::news::News;
 use crate::{secret_text, station};
 
 /// One of five things to do.
@@ -138,14 +138,14 @@ async fn telling<T>(
     mut trouble: watch::Receiver<Option<dps::Trouble>>,
     mut tell: impl FnMut(&str),
 ) -> T {
-    let mut news = News::default();
+    let mut told = Hourly::default();
     tokio::pin!(visit);
     loop {
         tokio::select! {
             visited = &mut visit => return visited,
             Ok(()) = trouble.changed() => {
                 let why = trouble.borrow_and_update().as_ref().map(|trouble| trouble.why.clone());
-                if let Some(why) = why && news.is_news(why.clone()) {
+                if let Some(why) = why && told.first_this_hour(why.clone()) {
                     tell(&why);
                 }
             }

@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use super::error::{Cause, CloudError};
-use crate::news::{News, tell};
+use crate::hourly::{Hourly, warn_hourly};
 
 /// What an outage has told so far.
 #[derive(Debug, Default)]
-pub struct Outage(News);
+pub struct Outage(Hourly);
 
 impl Outage {
     /// Whether this failure has not been told within the last hour.
-    pub fn is_news(&mut self, error: &CloudError) -> bool {
-        self.0.is_news(what(error))
+    pub fn first_this_hour(&mut self, error: &CloudError) -> bool {
+        self.0.first_this_hour(what(error))
     }
 
     /// A line for a failure on the way, and for the same one not before an hour has passed.
     pub fn tell(&mut self, error: &CloudError, again_in: Option<Duration>, what: &str) {
         let again_in = again_in.map(tracing::field::debug);
-        tell!(self.is_news(error), %error, again_in, "{what}");
+        warn_hourly!(self.first_this_hour(error), %error, again_in, "{what}");
     }
 
     /// The station is online: what comes after it is another outage.
@@ -52,13 +52,13 @@ mod tests {
         // Ten hours of attempts a minute, by two ways in turn.
         for attempt in 0..600 {
             let way = if attempt % 2 == 0 { "no route" } else { "no name" };
-            told += u32::from(outage.is_news(&lost(way)));
+            told += u32::from(outage.first_this_hour(&lost(way)));
             tokio::time::advance(Duration::from_secs(60)).await;
         }
         assert_eq!(told, 20);
-        assert!(outage.is_news(&lost("something else")));
+        assert!(outage.first_this_hour(&lost("something else")));
         outage.end();
-        assert!(outage.is_news(&lost("no route")), "of another outage");
+        assert!(outage.first_this_hour(&lost("no route")), "of another outage");
     }
 
     #[tokio::test(start_paused = true)]
@@ -67,10 +67,10 @@ mod tests {
         let token = |status, number: u32| {
             CloudError::new("sign in", Cause::Token { status, description: format!("TrackingId: {number}") })
         };
-        assert!(outage.is_news(&token(401, 1)));
-        assert!(!outage.is_news(&token(401, 2)));
-        assert!(outage.is_news(&token(404, 3)));
-        assert!(outage.is_news(&lost("the certificate has expired 5 seconds ago")));
-        assert!(!outage.is_news(&lost("the certificate has expired 65 seconds ago")));
+        assert!(outage.first_this_hour(&token(401, 1)));
+        assert!(!outage.first_this_hour(&token(401, 2)));
+        assert!(outage.first_this_hour(&token(404, 3)));
+        assert!(outage.first_this_hour(&lost("the certificate has expired 5 seconds ago")));
+        assert!(!outage.first_this_hour(&lost("the certificate has expired 65 seconds ago")));
     }
 }

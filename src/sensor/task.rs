@@ -16,7 +16,7 @@ use super::schedule::{Jitter, Schedule};
 use super::suspended::Suspended;
 use super::{Source, with_offset};
 use crate::clock::Timekeeper;
-use crate::news::News;
+use crate::hourly::Hourly;
 use crate::observation::LastReading;
 use crate::reading::{FromSensor, Sample, SensorRequest, Stamp};
 use crate::settings::Settings;
@@ -65,7 +65,7 @@ struct Running {
     judge: Judge,
     missed: Missed,
     /// Overcome, and told.
-    faults: News,
+    faults: Hourly,
     /// When the loop last turned.
     last_turn: Stamp,
     suspended: Suspended,
@@ -86,7 +86,7 @@ impl Running {
             jitter: Jitter::default(),
             judge: Judge::default(),
             missed: Missed::default(),
-            faults: News::default(),
+            faults: Hourly::default(),
             suspended: Suspended::begin(now, stamp.since_boot),
             last_turn: stamp,
             was_asked: false,
@@ -192,7 +192,7 @@ impl Running {
             }
             self.offer(missed).await?;
         } else if let Some(Overcome { attempts, reason }) = overcome
-            && self.faults.is_news(reason.clone())
+            && self.faults.first_this_hour(reason.clone())
         {
             // A loose wire may have thousands a day.
             tracing::warn!(attempts, reason, "a fault of the sensor cost another attempt and no sample");

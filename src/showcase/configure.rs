@@ -22,9 +22,9 @@ use super::secret_form::{self, FormError, SecretForm};
 use super::setup_code::Verdict;
 use crate::chain::chain;
 use crate::config;
+use crate::hourly::warn_hourly;
 use crate::identity::Identity;
 use crate::identity::provision::{Credentials, Shown, provision, show as look};
-use crate::news;
 use crate::status::Board;
 
 /// A form that is not whole by then is given up.
@@ -64,11 +64,11 @@ pub async fn save(
     let mut response = match origin::check(&connection, &headers, origin::Sender::Browser) {
         Err(refusal) => {
             // Whoever sees the page can send as many of them as they like, from as many addresses.
-            let is_news = {
+            let first = {
                 let mut told = shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                told.is_news(refusal.to_string())
+                told.first_this_hour(refusal.to_string())
             };
-            news::tell!(is_news, peer = %connection.peer, %refusal, "a TPM configuration form was refused");
+            warn_hourly!(first, peer = %connection.peer, %refusal, "a TPM configuration form was refused");
             configure_page::closed(&refusal)
         }
         Ok(()) => match tokio::time::timeout(READING, secret_form::read(&connection, &headers, body)).await {

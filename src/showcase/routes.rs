@@ -16,7 +16,7 @@ use super::desk::Desk;
 use super::pulse::Pulse;
 use super::{Task, assets, history, live, metrics, pulse, read_now};
 use crate::clock::Timekeeper;
-use crate::news::News;
+use crate::hourly::Hourly;
 use crate::reading::SensorRequest;
 use crate::settings::Settings;
 use crate::status::{Board, Document};
@@ -48,7 +48,7 @@ pub struct Shared {
     pub desk: Arc<Desk>,
     pub saving: Saving,
     /// Refusals of the form that were told. Locked to look; nobody waits while holding it.
-    pub refused: Mutex<News>,
+    pub refused: Mutex<Hourly>,
 }
 
 /// The routes, and the task behind the live stream.

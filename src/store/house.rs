@@ -120,7 +120,7 @@ impl Keeper {
         self.no_ballast = done.is_err().then(Instant::now);
         if let Err(error) = done {
             let error = chain(&error);
-            if self.told.is_news(&error) {
+            if self.told.first_this_hour(&error) {
                 tracing::warn!(error, "there is no ballast for a full disk");
             }
         }
@@ -139,7 +139,7 @@ impl Keeper {
                     self.given_to_check = (0, 0);
                 }
                 // Told by itself: that it does not work any more may have to be told with the same reason.
-                if self.told.is_news(&format!("opened again: {}", chain(error))) {
+                if self.told.first_this_hour(&format!("opened again: {}", chain(error))) {
                     tracing::warn!(error = %chain(error), "a read or write of the store failed: it is opened again");
                 }
                 self.reopen().map(|()| true)

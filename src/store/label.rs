@@ -151,7 +151,7 @@ impl Keeper {
         };
         if let Err(error) = keep(&self.config.path, database) {
             let error = crate::chain::chain(&error);
-            if self.told.is_news(&error) {
+            if self.told.first_this_hour(&error) {
                 tracing::warn!(error, "the label of the store is not up to date");
             }
         }

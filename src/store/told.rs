@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::news::News;
+use crate::hourly::Hourly;
 
 /// A store that has worked this long is well: the next failure is a new one.
 const WELL: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ const WELL: Duration = Duration::from_secs(60);
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    news: News,
+    reasons: Hourly,
     /// The log says that the store does not work.
     open: bool,
     well_since: Option<Instant>,
@@ -22,17 +22,17 @@ pub(crate) struct Told {
 impl Told {
     /// Whether the log is told that the store does not work for this reason.
     pub fn fails(&mut self, reason: &str) -> bool {
-        let is_news = self.is_news(reason);
-        self.open |= is_news;
-        is_news
+        let first = self.first_this_hour(reason);
+        self.open |= first;
+        first
     }
 
     /// Whether the log is told of something that was put right.
-    pub fn is_news(&mut self, what: &str) -> bool {
+    pub fn first_this_hour(&mut self, what: &str) -> bool {
         if self.well_since.take().is_some_and(|since| since.elapsed() >= WELL) {
-            self.news.end();
+            self.reasons.end();
         }
-        self.news.is_news(what.to_owned())
+        self.reasons.first_this_hour(what.to_owned())
     }
 
     /// The trouble is over. Whether the log is told.

@@ -190,7 +190,7 @@ impl<'a> Companion<'a> {
             }
             Err(Missed::Links) => return,
         };
-        let news = match wire::from_twin(delivery.into_message()) {
+        let changes = match wire::from_twin(delivery.into_message()) {
             wire::FromTwin::Answer { id: Some(id), status, version, body } => {
                 self.conversation.answered(now, id, Answer { status, version, body: &body })
             }
@@ -200,8 +200,8 @@ impl<'a> Companion<'a> {
             }
             wire::FromTwin::Push { version, body } => self.conversation.pushed(now, &body, version),
         };
-        for news in news {
-            self.steering.desired.take(news);
+        for change in changes {
+            self.steering.desired.take(change);
         }
     }
 

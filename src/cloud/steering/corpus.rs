@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::DateTime;
 
 use super::methods::{self, Method};
-use super::twin::{Answer, Conversation, News, Request};
+use super::twin::{Answer, Change, Conversation, Request};
 use super::{inbox, json, wire};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -74,13 +74,13 @@ fn no_body_of_a_twin_or_of_a_change_leaves_a_setting_out_of_its_range() {
         conversation.answered(now, id, answer(b""));
         let (id, request) = conversation.next(now, &serde_json::Map::new(), &[]).unwrap();
         assert_eq!(request, Request::Get);
-        let mut news = conversation.pushed(now, &bytes, Some(2));
-        news.extend(conversation.answered(now, id, answer(&bytes)));
-        news.extend(conversation.pushed(now, &bytes, None));
-        for news in news {
-            match news {
-                News::Whole(twin) => drop(overlay.take_whole(&twin.desired, twin.version, &file)),
-                News::Changed(push) => drop(overlay.take_patch(&push.patch, push.version, &file)),
+        let mut changes = conversation.pushed(now, &bytes, Some(2));
+        changes.extend(conversation.answered(now, id, answer(&bytes)));
+        changes.extend(conversation.pushed(now, &bytes, None));
+        for change in changes {
+            match change {
+                Change::Whole(twin) => drop(overlay.take_whole(&twin.desired, twin.version, &file)),
+                Change::Patch(push) => drop(overlay.take_patch(&push.patch, push.version, &file)),
             }
         }
         let settings = overlay.settings(&file);

@@ -148,7 +148,7 @@ impl Group {
         self.again_at = Some(Instant::now() + wait);
         let name = self.kind.name();
         // What a hub has not got is told once; what comes and goes, not before an hour has passed.
-        if self.outage.is_news(error) && (self.backoff.failures() == 1 || !is_lasting(error)) {
+        if self.outage.first_this_hour(error) && (self.backoff.failures() == 1 || !is_lasting(error)) {
             tracing::warn!(%error, links = name, again_in = ?wait, "telemetry goes on without these links");
         } else {
             tracing::debug!(%error, links = name, again_in = ?wait, "still without these links");

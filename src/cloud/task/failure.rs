@@ -58,7 +58,7 @@ impl Running {
         }
         let failures = self.backoff.failures();
         let clock_ahead = disputed.map(|ahead| ahead.num_seconds());
-        if self.shared.outage.is_news(&error) {
+        if self.shared.outage.first_this_hour(&error) {
             tracing::warn!(%error, clock_ahead, again_in = ?wait, failures, "not connected");
         } else {
             tracing::debug!(%error, clock_ahead, again_in = ?wait, failures, "not connected");

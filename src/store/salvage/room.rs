@@ -37,7 +37,7 @@ impl Keeper {
         let mut short = room::is_short(path);
         if short && salvage.give_back() {
             let what = "the disk is full: the damaged file gives back the room of what is salvaged of it";
-            if self.told.is_news(what) {
+            if self.told.first_this_hour(what) {
                 tracing::warn!(file = %salvage.aside().display(), "{what}");
             }
             short = room::is_short(path);
@@ -54,7 +54,7 @@ impl Keeper {
             }
             if waits {
                 let what = "the disk is full: a salvage waits for room, and nothing is sent meanwhile";
-                if self.told.is_news(what) {
+                if self.told.first_this_hour(what) {
                     tracing::error!("{what}");
                 }
                 return Ok(false);

@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::super::super::error::Refusal;
 use super::super::Parts;
-use super::super::twin::{News, Request, Twin};
+use super::super::twin::{Change, Request, Twin};
 use super::*;
 use crate::clock::{SystemClock, Timekeeper};
 use crate::config::Config;
@@ -43,9 +43,9 @@ fn roof() -> Identity {
     Identity { host: "hub.example".into(), device_id: "roof".into() }
 }
 
-fn news() -> News {
+fn change() -> Change {
     let desired = json!({"sampleInterval": 5}).as_object().cloned().unwrap();
-    News::Whole(Twin { desired, version: 2, ..Twin::default() })
+    Change::Whole(Twin { desired, version: 2, ..Twin::default() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +54,7 @@ async fn a_method_is_answered_within_four_seconds_while_the_disk_stalls() {
     let (mut steering, _task) = asleep(dir.path());
     let identity = roof();
     let mut companion = Companion::new(&mut steering, &identity);
-    companion.steering.desired.take(news());
+    companion.steering.desired.take(change());
     for round in 0..20 {
         let desk = companion.steering.desk.clone();
         let begin = Instant::now();
@@ -81,7 +81,7 @@ async fn a_store_that_does_not_work_for_a_day_is_told_of_each_hour_and_asked_eac
     drop(task);
     let identity = roof();
     let mut companion = Companion::new(&mut steering, &identity);
-    companion.steering.desired.take(news());
+    companion.steering.desired.take(change());
     log_lines::take(Level::WARN);
     let begin = Instant::now();
     // An attempt begins and ends, in one step or in two.

@@ -18,7 +18,7 @@ use super::difference::difference;
 use super::document::{self, BadTwin, Push, Twin};
 use crate::backoff::{Backoff, Range};
 use crate::cloud::error::Class;
-use crate::news::{self, tell};
+use crate::hourly::{Hourly, warn_hourly};
 use crate::settings::merge;
 
 /// Every request is billed and a silent hub is over its quota: there is no hurry. A hub that says why it does not do
@@ -40,11 +40,11 @@ pub enum Request {
 
 /// What the hub's words come to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub enum Change {
     /// The twin was read.
     Whole(Twin),
     /// The desired properties were changed.
-    Changed(Push),
+    Patch(Push),
 }
 
 /// An answer of the hub.
@@ -75,7 +75,7 @@ pub struct Conversation {
     read_again: Option<Instant>,
     hold_until: Instant,
     backoff: Backoff,
-    told: news::News,
+    told: Hourly,
 }
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Conversation {
             read_again: None,
             hold_until: now,
             backoff: Backoff::new(seed),
-            told: news::News::default(),
+            told: Hourly::default(),
         }
     }
 
@@ -121,8 +121,8 @@ impl Conversation {
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.until <= now) {
             let again_in = self.hold(now, AGAIN);
             let request = waiting.request.name();
-            let news = self.told.is_news(format!("no answer: {request}"));
-            tell!(news, request, ?again_in, "the hub did not answer about the twin");
+            let first = self.told.first_this_hour(format!("no answer: {request}"));
+            warn_hourly!(first, request, ?again_in, "the hub did not answer about the twin");
         }
         if self.waiting.is_some() || now < self.hold_until {
             return None;
@@ -154,7 +154,7 @@ impl Conversation {
     }
 
     /// An answer to the request `id`; one that nobody waits for (any more) means nothing.
-    pub fn answered(&mut self, now: Instant, id: Uuid, answer: Answer<'_>) -> Vec<News> {
+    pub fn answered(&mut self, now: Instant, id: Uuid, answer: Answer<'_>) -> Vec<Change> {
         let Some(Waiting { request, .. }) = self.waiting.take_if(|waiting| waiting.id == id) else {
             tracing::debug!(%id, "an answer about the twin that nobody waits for");
             return Vec::new();
@@ -189,7 +189,7 @@ impl Conversation {
     }
 
     /// A change that the hub pushed.
-    pub fn pushed(&mut self, now: Instant, body: &[u8], annotated: Option<u64>) -> Vec<News> {
+    pub fn pushed(&mut self, now: Instant, body: &[u8], annotated: Option<u64>) -> Vec<Change> {
         let push = match document::push(body, annotated) {
             Ok(push) => push,
             Err(error) => {
@@ -206,7 +206,7 @@ impl Conversation {
             Some(known) if push.version == known + 1 => {
                 self.known = Some(push.version);
                 self.read_again.get_or_insert(now + self.limit);
-                return vec![News::Changed(push)];
+                return vec![Change::Patch(push)];
             }
             Some(known) => {
                 tracing::info!(
@@ -221,7 +221,7 @@ impl Conversation {
         Vec::new()
     }
 
-    fn fetched(&mut self, now: Instant, twin: Twin) -> Vec<News> {
+    fn fetched(&mut self, now: Instant, twin: Twin) -> Vec<Change> {
         self.backoff.reset();
         self.refused = None;
         self.shown.clone_from(&twin.reported);
@@ -232,26 +232,26 @@ impl Conversation {
         }
         self.read_again = None;
         let mut known = twin.version;
-        let mut news = vec![News::Whole(twin)];
+        let mut changes = vec![Change::Whole(twin)];
         self.early.sort_by_key(|push| push.version);
         for push in self.early.drain(..).filter(|push| push.version > known).collect::<Vec<_>>() {
             if push.version == known + 1 {
                 known = push.version;
                 self.read_again = Some(now + self.limit);
-                news.push(News::Changed(push));
+                changes.push(Change::Patch(push));
             } else if push.version > known {
                 self.lost = true;
             }
         }
         self.known = (!std::mem::take(&mut self.lost)).then_some(known);
-        news
+        changes
     }
 
     fn unreadable(&mut self, now: Instant, error: &BadTwin) {
         self.known = None;
         let again_in = self.hold(now, AGAIN);
-        let news = self.told.is_news(error.to_string());
-        tell!(news, %error, ?again_in, "the hub sent a twin that cannot be read");
+        let first = self.told.first_this_hour(error.to_string());
+        warn_hourly!(first, %error, ?again_in, "the hub sent a twin that cannot be read");
     }
 
     /// Throttled or failing hubs are asked again; a report that is wrong is not.
@@ -266,8 +266,8 @@ impl Conversation {
             },
         );
         let name = request.name();
-        let news = self.told.is_news(format!("{status}: {name}"));
-        tell!(news, status, request = name, ?again_in, "the hub refused a request about the twin");
+        let first = self.told.first_this_hour(format!("{status}: {name}"));
+        warn_hourly!(first, status, request = name, ?again_in, "the hub refused a request about the twin");
         if let (Request::Report(patch), 400 | 404 | 412 | 413) = (request, status) {
             self.refused = Some(patch);
         }

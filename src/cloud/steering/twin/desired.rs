@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::News;
+use super::Change;
 use crate::config::Config;
+use crate::hourly::{Hourly, warn_hourly};
 use crate::identity::Identity;
-use crate::news;
 use crate::settings::{self, Acknowledgement, Changes, Overlay, Settings};
 use crate::status::Board;
 use crate::store::{StoreError, StoreHandle};
@@ -33,7 +33,7 @@ pub struct Desired {
     settings: watch::Sender<Settings>,
     board: Arc<Board>,
     store: StoreHandle,
-    told: news::News,
+    told: Hourly,
 }
 
 /// What became of a write: the values that are on disk.
@@ -52,7 +52,7 @@ impl Desired {
         let overlay = kept.clone().unwrap_or_default();
         let may_write = kept.is_some();
         let store_id = board.store.borrow().store_id.clone();
-        let told = news::News::default();
+        let told = Hourly::default();
         let desired = Self { config, file, overlay, kept, store_id, may_write, settings, board, store, told };
         desired.bring_into_force();
         desired
@@ -98,13 +98,13 @@ impl Desired {
     }
 
     /// Takes in what was read or pushed. It holds at once; [`Desired::next_write`] has the write that it needs.
-    pub fn take(&mut self, news: News) {
-        let changes = match news {
-            News::Whole(twin) => {
+    pub fn take(&mut self, change: Change) {
+        let changes = match change {
+            Change::Whole(twin) => {
                 self.may_write = true;
                 self.overlay.take_whole(&twin.desired, twin.version, &self.file)
             }
-            News::Changed(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
+            Change::Patch(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
         };
         self.tell_of(&changes);
         self.bring_into_force();
@@ -152,8 +152,8 @@ impl Desired {
 
     /// A store may not work for weeks.
     fn tell(&mut self, error: &StoreError, what: &str) {
-        let news = self.told.is_news(format!("{what}: {error}"));
-        news::tell!(news, %error, "{what}");
+        let first = self.told.first_this_hour(format!("{what}: {error}"));
+        warn_hourly!(first, %error, "{what}");
     }
 
     /// What is wrong in a twin is there again each time it is read.
@@ -161,7 +161,7 @@ impl Desired {
         for change in &changes.applied {
             tracing::info!("the twin: {change}");
         }
-        if !changes.refused.is_empty() && self.told.is_news(changes.refused.join("; ")) {
+        if !changes.refused.is_empty() && self.told.first_this_hour(changes.refused.join("; ")) {
             for refusal in &changes.refused {
                 tracing::warn!("the twin: {refusal}");
             }

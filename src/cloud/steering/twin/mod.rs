@@ -6,7 +6,7 @@ mod difference;
 mod document;
 mod reported;
 
-pub use self::conversation::{Answer, Conversation, News, Request};
+pub use self::conversation::{Answer, Change, Conversation, Request};
 pub use self::desired::{Desired, Written};
 #[cfg(test)]
 pub use self::document::Twin;

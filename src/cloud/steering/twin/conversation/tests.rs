@@ -34,12 +34,12 @@ impl Talk {
         self.next().map(|(_, request)| request)
     }
 
-    fn answer(&mut self, id: Uuid, status: i64, body: &Value) -> Vec<News> {
+    fn answer(&mut self, id: Uuid, status: i64, body: &Value) -> Vec<Change> {
         let body = body.to_string();
         self.conversation.answered(self.now, id, Answer { status, version: None, body: body.as_bytes() })
     }
 
-    fn push(&mut self, version: u64) -> Vec<News> {
+    fn push(&mut self, version: u64) -> Vec<Change> {
         let body = json!({"keepDays": version, "$version": version}).to_string();
         self.conversation.pushed(self.now, body.as_bytes(), None)
     }
@@ -56,8 +56,8 @@ impl Talk {
         assert_eq!(talk.answer(id, 200, &json!(null)), []);
         let (id, request) = talk.next().unwrap();
         assert_eq!(request, Request::Get);
-        let news = talk.answer(id, 200, &twin(version));
-        assert!(matches!(&news[..], [News::Whole(twin)] if twin.version == version));
+        let changes = talk.answer(id, 200, &twin(version));
+        assert!(matches!(&changes[..], [Change::Whole(twin)] if twin.version == version));
         self
     }
 
@@ -74,11 +74,12 @@ fn twin(version: u64) -> Value {
     json!({"desired": {"$version": version}, "reported": {"theirs": 1, "$version": 1}})
 }
 
-fn versions(news: &[News]) -> Vec<u64> {
-    news.iter()
-        .map(|news| match news {
-            News::Whole(twin) => twin.version,
-            News::Changed(push) => push.version,
+fn versions(changes: &[Change]) -> Vec<u64> {
+    changes
+        .iter()
+        .map(|change| match change {
+            Change::Whole(twin) => twin.version,
+            Change::Patch(push) => push.version,
         })
         .collect()
 }
@@ -104,8 +105,8 @@ fn pushes_that_overtake_the_answer_to_get_wait_for_it_and_old_ones_are_dropped()
     for version in [6, 4, 5] {
         assert_eq!(talk.push(version), []);
     }
-    let news = talk.answer(id, 200, &twin(4));
-    assert_eq!(versions(&news), [4, 5, 6]);
+    let changes = talk.answer(id, 200, &twin(4));
+    assert_eq!(versions(&changes), [4, 5, 6]);
     assert_eq!(talk.push(6), []);
     assert_eq!(versions(&talk.push(7)), [7]);
 }

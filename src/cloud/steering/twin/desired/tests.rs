@@ -55,7 +55,7 @@ impl Bench {
 
     async fn take(&mut self, desired: Value, version: u64) {
         let desired = desired.as_object().cloned().unwrap();
-        self.desired.take(News::Whole(Twin { desired, version, ..Twin::default() }));
+        self.desired.take(Change::Whole(Twin { desired, version, ..Twin::default() }));
         self.desired.keep().await;
     }
 
@@ -177,7 +177,7 @@ async fn what_lasts_is_told_once_however_often_it_is_met() {
     let unread = log_lines::take(Level::WARN);
     for version in 0..100 {
         let desired = json!({"fanSpeed": 5}).as_object().cloned().unwrap();
-        bench.desired.take(News::Whole(Twin { desired, version, ..Twin::default() }));
+        bench.desired.take(Change::Whole(Twin { desired, version, ..Twin::default() }));
     }
     let unknown = log_lines::take(Level::WARN);
     assert_eq!((unread.len(), unknown.len()), (1, 1), "{unread:?} {unknown:?}");
