@@ -54,11 +54,16 @@ fn look(config: &Config) -> Finding {
 
 fn remedy(config: &Config) -> String {
     let remedy = match config.identity.source {
+        IdentitySource::Tpm if !config.provisioning.id_scope.is_empty() => {
+            "the station asks the Device Provisioning Service by itself, where it is enrolled \
+             (`weather-station provision --show-enrollment`)"
+                .into()
+        }
         IdentitySource::Tpm => "`weather-station provision --show` tells what the TPM holds".into(),
         IdentitySource::KeyFile => {
             let file = config.identity.key_file.display();
             format!(
-                "the device's connection string belongs into {file}, mode 0600, of the user that the station runs as"
+                "the device's connection string belongs in {file}, mode 0600, of the user that the station runs as"
             )
         }
     };

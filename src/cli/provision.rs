@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{self, Checked};
 use super::{DONE, core_dumps, output, runtime};
+use crate::chain::chain;
 use crate::cloud::tls::Tls;
 use crate::cloud::{self, Proxy};
 use crate::config::{Config, IdentitySource};
@@ -128,7 +129,9 @@ fn by_the_service(config: &Config) -> anyhow::Result<()> {
     let visit = telling(visit, service.trouble.subscribe(), |why| {
         output::note(format_args!("{why}, Ctrl-C ends it"));
     });
-    let Identity { host, device_id } = runtime::start()?.block_on(visit)?;
+    // In one line: what is behind it says the same once more, and a connection that broke is no reader that has left.
+    let Identity { host, device_id } =
+        runtime::start()?.block_on(visit).map_err(|error| anyhow::Error::msg(chain(&error)))?;
     output::line(format_args!("slot {} of the TPM is {device_id} at {host}", config.identity.slot))
 }
 

@@ -161,10 +161,10 @@ impl CloudError {
     }
 
     /// The failure to show. `class` may be stricter than `self.class()`: what later attempts made of it.
-    pub fn failure(&self, class: Class) -> Failure {
-        match (class, &self.cause) {
+    pub fn failure(&self, class: Class) -> Option<Failure> {
+        let failure = match (class, &self.cause) {
             (Class::Local, Cause::Clock(_)) => Failure::Clock,
-            (Class::Local, Cause::Reconnect(_)) => Failure::Network,
+            (Class::Local, Cause::Reconnect(_)) => return None,
             (Class::Local, _) | (_, Cause::Unassigned(_)) => Failure::Station,
             (Class::Renew | Class::Identity, _) => Failure::Identity,
             (Class::Stolen, _) => Failure::Stolen,
@@ -174,7 +174,8 @@ impl CloudError {
             },
             (Class::Soon, Cause::TooSlow(_) | Cause::Lost(_) | Cause::IllegalState) => Failure::Network,
             _ => Failure::Hub,
-        }
+        };
+        Some(failure)
     }
 
     /// The hub's own wish, or the provisioning service's; never more than one attempt a second.
@@ -222,7 +223,6 @@ mod tests {
             (new(Cause::Clock("is wrong".into())), Failure::Clock),
             (new(Cause::SignerStuck(limit)), Failure::Station),
             (new(Cause::Unassigned(Box::new(Unassigned::from(unassigned)))), Failure::Station),
-            (new(Cause::Reconnect("the AMQP port is open again".into())), Failure::Network),
             (new(token(401)), Failure::Identity),
             (new(token(404)), Failure::Identity),
             (new(token(429)), Failure::Hub),
@@ -238,11 +238,13 @@ mod tests {
             (new(Cause::Lost("closed".into())), Failure::Network),
             (new(Cause::IllegalState), Failure::Network),
         ] {
-            assert_eq!(error.failure(error.class()), failure, "{error}");
+            assert_eq!(error.failure(error.class()), Some(failure), "{error}");
         }
+        let wish = new(Cause::Reconnect("the AMQP port is open again".into()));
+        assert_eq!(wish.failure(wish.class()), None, "nothing has failed");
         let refused = new(token(401));
-        assert_eq!(refused.failure(Class::Identity), Failure::Identity, "when it was refused again");
-        assert_eq!(refused.failure(Class::Stolen), Failure::Stolen);
+        assert_eq!(refused.failure(Class::Identity), Some(Failure::Identity), "when it was refused again");
+        assert_eq!(refused.failure(Class::Stolen), Some(Failure::Stolen));
     }
 
     #[test]

@@ -97,14 +97,14 @@ impl Reporter {
             "{what}; the machine's clock is {span} {side} the hub's, though the system calls it synchronised: see \
              which time server it follows (`timedatectl timesync-status`)"
         );
-        self.not_connected(reason, if explains { Failure::Clock } else { error.failure(class) });
+        self.not_connected(reason, if explains { Some(Failure::Clock) } else { error.failure(class) });
     }
 
-    fn not_connected(&self, mut reason: String, failure: Failure) {
+    fn not_connected(&self, mut reason: String, failure: Option<Failure>) {
         if let Some(trouble) = &self.proxy_trouble {
             reason = format!("{reason}; {trouble}");
         }
-        self.state(CloudState::Offline, Some(reason), Some(failure), None);
+        self.state(CloudState::Offline, Some(reason), failure, None);
     }
 
     /// A visit to the provisioning service does not go on for this reason, and tries again by itself.

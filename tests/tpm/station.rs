@@ -111,7 +111,7 @@ fn the_service_is_asked_from_the_command_line_too_and_never_replaces_what_a_pers
     };
     let (status, _, error) = run(&["provision", "--dps"], "");
     assert_eq!(status, Some(1));
-    assert!(error.contains("it does not know registration"), "{error}");
+    assert_eq!(error.matches("it does not know registration").count(), 1, "{error}");
     let (status, shown, _) = run(&["provision", "--show-enrollment"], "");
     assert_eq!(status, Some(0));
     let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();

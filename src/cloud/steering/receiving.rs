@@ -65,7 +65,7 @@ pub fn hear(group: &mut Group, received: Received) -> Heard {
     match received {
         Ok(delivery) => Ok(delivery),
         Err(RecvError::MessageDecode(error)) => {
-            let error = CloudError::new("hear from the hub", Cause::Lost(format!("{error:?}")));
+            let error = CloudError::new("hear from the hub", Cause::Lost(error.source.to_string()));
             group.outage.tell(&error, None, "the hub sent a message that cannot be decoded");
             Err(Missed::Unreadable)
         }

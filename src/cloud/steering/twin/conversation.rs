@@ -223,7 +223,10 @@ impl Conversation {
 
     fn fetched(&mut self, now: Instant, twin: Twin) -> Vec<Change> {
         self.backoff.reset();
-        self.refused = None;
+        // Read again after a push: the hub would refuse it again.
+        if self.known.is_none() || self.shown != twin.reported {
+            self.refused = None;
+        }
         self.shown.clone_from(&twin.reported);
         if self.known.is_some_and(|known| twin.version < known) {
             // A push has overtaken it.

@@ -65,8 +65,9 @@ impl Reported {
     pub fn connected(&mut self, board: &Board) {
         self.looked = None;
         self.backlog_looked = None;
-        let reason = board.cloud.borrow().reason.clone();
-        self.note("cloud", reason);
+        let cloud = board.cloud.borrow().clone();
+        // A connection that the station ended itself has a reason and no failure.
+        self.note("cloud", cloud.reason.filter(|_| cloud.failure.is_some()));
     }
 
     /// Everything that the hub should have, looked at anew where it is time. `answers`: to the desired properties.
@@ -146,13 +147,21 @@ mod tests {
     use crate::config::Config;
     use crate::identity::Identity;
     use crate::settings::{Overlay, Settings};
+    use crate::status::Failure;
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_all_the_time_is_looked_at_now_and_then() {
         let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), chrono::DateTime::UNIX_EPOCH);
         let mut reported = Reported::new(Device::default(), &timekeeper);
         let board = Board::default();
-        board.cloud.send_modify(|status| status.reason = Some("the hub was away".into()));
+        let lost = |reason: &str, failure| {
+            board
+                .cloud
+                .send_modify(|status| (status.reason, status.failure) = (Some(reason.into()), failure));
+        };
+        lost("the hub was away", Some(Failure::Network));
+        reported.connected(&board);
+        lost("the station has another key", None);
         reported.connected(&board);
         board.cloud.send_modify(|status| status.reason = None);
         board.store.send_modify(|status| status.pending = 1);

@@ -183,6 +183,12 @@ fn a_throttled_report_is_repeated_and_one_that_is_wrong_is_not() {
     talk.answer(id, 400, &json!({"message": "too deep"}));
     talk.wait();
     assert_eq!(talk.asked(), None, "the same would be refused again");
+    talk.push(2);
+    talk.wait();
+    let (id, request) = talk.next().unwrap();
+    assert_eq!(request, Request::Get);
+    talk.answer(id, 200, &twin(2));
+    assert_eq!(talk.asked(), None, "also when the twin was read again meanwhile");
     talk.wanted = json!({"a": 3}).as_object().cloned().unwrap();
     assert!(matches!(talk.asked(), Some(Request::Report(_))));
 }
