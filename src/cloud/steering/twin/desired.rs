@@ -30,6 +30,8 @@ pub struct Desired {
     store_id: String,
     /// What was on disk at the start was read, or the whole twin from the hub: nothing is lost by writing over it.
     may_write: bool,
+    /// Another identity's values were dropped, and the hub has not said yet what this one's are.
+    unread: bool,
     settings: watch::Sender<Settings>,
     board: Arc<Board>,
     store: StoreHandle,
@@ -50,10 +52,11 @@ impl Desired {
     ) -> Self {
         let file = Settings::from_file(&config);
         let overlay = kept.clone().unwrap_or_default();
-        let may_write = kept.is_some();
+        let (may_write, unread) = (kept.is_some(), false);
         let store_id = board.store.borrow().store_id.clone();
         let told = Hourly::default();
-        let desired = Self { config, file, overlay, kept, store_id, may_write, settings, board, store, told };
+        let desired =
+            Self { config, file, overlay, kept, store_id, may_write, unread, settings, board, store, told };
         desired.bring_into_force();
         desired
     }
@@ -87,6 +90,7 @@ impl Desired {
             return;
         }
         if self.overlay != Overlay::default() {
+            self.unread = true;
             tracing::info!(
                 device = identity.device_id,
                 "another identity: the old twin's values are dropped"
@@ -101,7 +105,7 @@ impl Desired {
     pub fn take(&mut self, change: Change) {
         let changes = match change {
             Change::Whole(twin) => {
-                self.may_write = true;
+                (self.may_write, self.unread) = (true, false);
                 self.overlay.take_whole(&twin.desired, twin.version, &self.file)
             }
             Change::Patch(push) => self.overlay.take_patch(&push.patch, push.version, &self.file),
@@ -169,7 +173,8 @@ impl Desired {
     }
 
     fn bring_into_force(&self) {
-        let settings = Settings { keep_is_known: self.may_write, ..self.overlay.settings(&self.file) };
+        let keep_is_known = self.may_write && !self.unread;
+        let settings = Settings { keep_is_known, ..self.overlay.settings(&self.file) };
         self.settings.send_if_modified(|old| {
             let changed = *old != settings;
             *old = settings;

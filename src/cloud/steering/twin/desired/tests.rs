@@ -145,6 +145,25 @@ async fn what_the_hub_says_is_written_once_and_over_what_could_not_be_read() {
     bench.close().await;
 }
 
+/// Between two hubs that both want ten years kept nothing goes.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_pruned_by_age_between_the_values_of_one_identity_and_those_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = Overlay::of(&roof());
+    let asked = json!({"keepDays": 3_650});
+    old.take_patch(asked.as_object().unwrap(), 2, &Settings::from_file(&Config::default()));
+    let mut bench = Bench::asleep(dir.path(), Some(old));
+    bench.wake();
+    let years = Some(Duration::from_secs(3_650 * 86_400));
+    assert_eq!(bench.prunes_after(), years);
+    let cellar = Identity { host: "another.hub".into(), device_id: "cellar".into() };
+    bench.desired.belongs_to(&cellar).await;
+    assert_eq!(bench.prunes_after(), None, "its twin has not been read");
+    bench.take(asked, 1).await;
+    assert_eq!(bench.prunes_after(), years);
+    bench.close().await;
+}
+
 #[tokio::test]
 async fn a_store_that_takes_the_place_of_another_is_given_the_values_too() {
     let dir = tempfile::tempdir().unwrap();
