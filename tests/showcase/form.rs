@@ -128,7 +128,7 @@ async fn a_browser_that_leaves_at_once_has_used_the_code_and_the_station_takes_i
     let key = encoded(&STANDARD.encode([0xA5_u8; 32]));
     let form = format!("code={used}&host=hub.example&device=roof&key={key}");
     // A browser that is gone before its form has been read has sent nothing: then another one comes.
-    for turn in 0..100 {
+    for turn in 0..300 {
         if code(dir.path()) != used {
             break;
         }
