@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<Credentials, IdentityError> {
     let failed = |error: std::io::Error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                return IdentityError::NoKeyFile { path: path.to_owned(), source: error };
+                return IdentityError::NoKeyFile { path: path.to_owned() };
             }
             std::io::ErrorKind::PermissionDenied => {
                 "it may not be read; it must belong to the user that the station runs as"

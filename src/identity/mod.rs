@@ -60,13 +60,13 @@ pub enum IdentityError {
         "{what} in slot {slot} is not there, as it holds {holds}: run `weather-station provision --force` if that may go"
     )]
     Foreign { slot: u8, what: &'static str, holds: &'static str },
-    /// Without a TPM: no key file.
+    /// Without a TPM: no key file. What the kernel says about it is in the text already.
     #[error(
         "reading the key file {}: there is no such file; write the device's connection string into it (mode 0600), \
          or set identity.key_file to where it is",
         .path.display()
     )]
-    NoKeyFile { path: PathBuf, source: std::io::Error },
+    NoKeyFile { path: PathBuf },
     /// The signer was given another identity since it was asked.
     #[error(
         "signing for {} at {}: the signer now holds {} at {}; the station reads the identity anew and signs in again",
