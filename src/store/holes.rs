@@ -22,6 +22,8 @@ const HOLES: usize = 50;
 pub(super) struct Walk {
     /// Generation of the damaged store.
     own: u64,
+    /// It knew how far it was sent.
+    has_watermark: bool,
     /// The last row that the hub had accepted when it was damaged.
     accepted: u64,
     /// The last row that the hub has accepted.
@@ -47,6 +49,7 @@ pub(super) struct Walk {
 impl Walk {
     pub fn begin(
         own: u64,
+        has_watermark: bool,
         accepted: u64,
         sent: u64,
         names: Origins,
@@ -54,7 +57,22 @@ impl Walk {
     ) -> Self {
         let known = Known::default();
         let (at, generation, before, holes) = (0, 0, (0, None), Vec::new());
-        Self { own, accepted, sent, names, told, at, generation, known, before, count: 0, pending: 0, holes }
+        let (count, pending) = (0, 0);
+        Self {
+            own,
+            has_watermark,
+            accepted,
+            sent,
+            names,
+            told,
+            at,
+            generation,
+            known,
+            before,
+            count,
+            pending,
+            holes,
+        }
     }
 
     /// Returns true while there may be more to look at.
@@ -99,8 +117,9 @@ impl Walk {
         match generation.cmp(&accepted) {
             Ordering::Less => Some(u64::MAX),
             Ordering::Equal => Some(sequence),
-            // Where the watermark is lost all of them may be missing: better told than not.
-            Ordering::Greater => (generation == self.own).then_some(0),
+            // Nothing of it is accepted, and every store begins at 1. Where the watermark is lost the damaged one may have
+            // been sent all the same: better told than not.
+            Ordering::Greater => (self.has_watermark || generation == self.own).then_some(0),
         }
     }
 }

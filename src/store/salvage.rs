@@ -128,7 +128,8 @@ impl Salvage {
         }
         let accepted = self.sent();
         let sent = accepted.max(into.watermark.salvaged);
-        Ok(Walk::begin(self.survey.generation(), accepted, sent, names, told))
+        let (own, has_watermark) = (self.survey.generation(), self.survey.watermark.is_some());
+        Ok(Walk::begin(own, has_watermark, accepted, sent, names, told))
     }
 
     fn note_let_go(&mut self, rows: Vec<Gone>) {

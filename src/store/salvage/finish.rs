@@ -78,8 +78,11 @@ mod tests {
     #[test]
     fn readings_of_an_older_store_that_are_lost_now_are_told_under_its_name() {
         // Accepted of the first store, told as missing of it before, and what is to be told.
-        let cases =
-            [(0, None, vec![(40, 50)]), (45, None, vec![(46, 50)]), (0, Some(43), vec![(40, 42), (44, 50)])];
+        let cases = [
+            (0, None, vec![(1, 19), (40, 50)]),
+            (45, None, vec![(46, 50)]),
+            (0, Some(43), vec![(1, 19), (40, 42), (44, 50)]),
+        ];
         for (accepted, told_before, expected) in cases {
             let folder = tempfile::tempdir().unwrap();
             let aside = folder.path().join("aside");
