@@ -24,8 +24,6 @@ pub(super) struct Walk {
     own: u64,
     /// It knew how far it was sent.
     has_watermark: bool,
-    /// The last row that the hub had accepted when it was damaged.
-    accepted: u64,
     /// The last row that the hub has accepted.
     pub sent: u64,
     pub names: Origins,
@@ -50,7 +48,6 @@ impl Walk {
     pub fn begin(
         own: u64,
         has_watermark: bool,
-        accepted: u64,
         sent: u64,
         names: Origins,
         told: BTreeMap<Arc<str>, Known>,
@@ -58,21 +55,7 @@ impl Walk {
         let known = Known::default();
         let (at, generation, before, holes) = (0, 0, (0, None), Vec::new());
         let (count, pending) = (0, 0);
-        Self {
-            own,
-            has_watermark,
-            accepted,
-            sent,
-            names,
-            told,
-            at,
-            generation,
-            known,
-            before,
-            count,
-            pending,
-            holes,
-        }
+        Self { own, has_watermark, sent, names, told, at, generation, known, before, count, pending, holes }
     }
 
     /// Returns true while there may be more to look at.
@@ -113,7 +96,7 @@ impl Walk {
 
     /// The sequence after which any that is not there is missing; none: nobody knows what was before the first one found.
     fn start(&self, generation: u64) -> Option<u64> {
-        let (accepted, sequence) = salvaged::parts(self.accepted);
+        let (accepted, sequence) = salvaged::parts(self.sent);
         match generation.cmp(&accepted) {
             Ordering::Less => Some(u64::MAX),
             Ordering::Equal => Some(sequence),

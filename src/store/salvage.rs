@@ -126,10 +126,10 @@ impl Salvage {
         for (generation, gone) in &self.let_go {
             told.entry(names.name(*generation)).or_default().add(gone.first, gone.last);
         }
-        let accepted = self.sent();
-        let sent = accepted.max(into.watermark.salvaged);
+        // A store before this one may have been sent further than this one knew.
+        let sent = self.sent().max(into.watermark.salvaged);
         let (own, has_watermark) = (self.survey.generation(), self.survey.watermark.is_some());
-        Ok(Walk::begin(own, has_watermark, accepted, sent, names, told))
+        Ok(Walk::begin(own, has_watermark, sent, names, told))
     }
 
     fn note_let_go(&mut self, rows: Vec<Gone>) {

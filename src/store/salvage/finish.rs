@@ -28,6 +28,10 @@ impl Salvage {
             number += 1;
             Event::recorded(number, &into.run, store_id, kind, fields, &stamp)
         };
+        // What one store has not may be in the next one: the walk of the last one goes over them all. Where the watermark is
+        // lost it would not know where this one begins.
+        let is_last = old.is_none() || replace::waiting(&into.path).iter().all(|path| *path == self.aside);
+        let holes: &[_] = if is_last { holes } else { &[] };
         let mut told: Vec<Event> =
             holes.iter().map(|(of, hole)| event(&names.name(*of), GAP, hole.fields(DAMAGED))).collect();
         for (of, gap) in &self.let_go {
@@ -68,6 +72,7 @@ impl Salvage {
 mod tests {
     use rusqlite::Connection;
 
+    use super::super::super::database::beside;
     use super::super::super::row::Row;
     use super::super::super::salvaged;
     use super::super::Phase;
@@ -120,6 +125,49 @@ mod tests {
             assert_eq!(of("first"), expected, "{events:?}");
             assert_eq!(of(&middle_id), [(1, 2)], "{events:?}");
         }
+    }
+
+    /// Damaged again before its salvage of the first store was done: what one of them has not is in the other, and what
+    /// the hub has is not lost.
+    #[test]
+    fn what_is_lost_of_two_stores_is_told_when_both_are_salvaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("readings.db");
+        let [first, second] = ["1", "2"].map(|date| beside(&path, &format!(".salvage-{date}")));
+        let lost = |sequence: u64| [100, 210, 240].contains(&(sequence / 10 * 10));
+        let mut old = open(&first, 1);
+        let rows = (1..=300).filter(|sequence| !lost(*sequence)).map(Row::example);
+        old.insert(&rows.collect::<Vec<_>>()).unwrap();
+        old.acknowledge(old.watermark.position(200)).unwrap();
+        let first_id = old.store_id.clone();
+        old.close(true).unwrap();
+        let mut middle = open(&second, 2);
+        let of_the_first = |connection: &Connection| {
+            salvaged::write_origin(connection, 1, &first_id)?;
+            (1..=230)
+                .filter(|sequence| !lost(*sequence) || sequence / 10 == 21)
+                .try_for_each(|sequence| salvaged::keep(connection, 1, &Row::example(sequence)).map(drop))
+        };
+        middle.transaction("keep", of_the_first).unwrap();
+        middle.insert(&(1..=10).map(Row::example).collect::<Vec<_>>()).unwrap();
+        middle.close(true).unwrap();
+        let mut new = open(&path, 3);
+        for aside in [&first, &second] {
+            let mut salvage = begin(aside);
+            while salvage.step(&mut new).unwrap() {}
+            replace::done(&path, aside).unwrap();
+        }
+        new.salvaging = false;
+        assert_eq!(new.salvaged_pending, 100 - 10 + 10);
+        let told: Vec<_> = new.pending_events(100).unwrap();
+        let told: Vec<_> = told
+            .iter()
+            .map(|event| {
+                (&*event.kind, &event.store_id, event.fields.get("first").and_then(|at| at.as_u64()))
+            })
+            .collect();
+        let replaced = ("storeReplaced", &new.store_id, None);
+        assert_eq!(told, [replaced, ("gap", &first_id, Some(240)), replaced]);
     }
 
     /// Killed between its end and the last name of the file, or that name could not be given.
