@@ -13,6 +13,7 @@ use super::super::keeper::Keeper;
 use super::super::row::SALVAGED;
 use super::super::schema::PAGE_SIZE;
 use super::super::survey::pages;
+use super::super::trouble::Trouble;
 use super::super::{StoreError, prune, replace, room};
 use super::{Phase, Salvage};
 
@@ -25,6 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 impl Keeper {
     /// One step of the salvage that is under way, or of what gives it room. Returns true while there is more to do.
     pub(crate) fn salvage_step(&mut self) -> Result<bool, StoreError> {
+        // What is left to do then takes a few pages: no reading goes for it where there are so many.
+        if self.salvage.as_ref().is_some_and(Salvage::has_copied_all) {
+            match self.go_on_with_salvage() {
+                Err(error) if Trouble::of(&error) == Trouble::Full => {}
+                done => return done,
+            }
+        }
         let path = &self.config.path;
         let (Some(salvage), Some(database)) = (&mut self.salvage, &mut self.database) else {
             return Ok(false);
@@ -63,6 +71,14 @@ impl Keeper {
                 return Ok(true);
             }
         }
+        self.go_on_with_salvage()
+    }
+
+    fn go_on_with_salvage(&mut self) -> Result<bool, StoreError> {
+        let path = &self.config.path;
+        let (Some(salvage), Some(database)) = (&mut self.salvage, &mut self.database) else {
+            return Ok(false);
+        };
         if salvage.step(database)? {
             return Ok(true);
         }
@@ -78,6 +94,15 @@ impl Keeper {
 }
 
 impl Salvage {
+    /// Nothing more of the damaged file is to be written.
+    fn has_copied_all(&self) -> bool {
+        match &self.phase {
+            Phase::Uncommitted(frames) => frames.is_empty(),
+            Phase::Walk(_) => true,
+            Phase::Names | Phase::Committed(_) | Phase::Pages(_) => false,
+        }
+    }
+
     /// The store is full before all is salvaged: the readings that were sent go, then the oldest of the others. False:
     /// there was nothing to let go. `pending`: those go too, after the ones that were sent.
     pub fn make_room(&mut self, into: &mut Database, pending: bool) -> Result<bool, StoreError> {
@@ -157,10 +182,40 @@ impl Salvage {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+    use std::sync::Arc;
 
+    use chrono::DateTime;
+
+    use super::super::super::database::beside;
+    use super::super::super::room::Limits;
     use super::super::super::row::Row;
     use super::super::tests::{begin, open};
     use super::*;
+    use crate::clock::{SystemClock, Timekeeper};
+    use crate::config;
+
+    /// There are fewer pages than a step of copying may need, and more than its end does.
+    #[test]
+    fn no_reading_goes_for_the_end_of_a_salvage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
+        let mut old = open(&beside(&config.path, ".salvage-1"), 1);
+        old.insert(&(1..=12_000).map(Row::example).collect::<Vec<_>>()).expect("inserted");
+        old.close(true).expect("closed");
+        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
+        let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).expect("a store");
+        while !keeper.salvage.as_ref().expect("it is under way").has_copied_all() {
+            assert!(keeper.salvage_step().expect("a step"));
+        }
+        let database = keeper.database.as_mut().expect("a database");
+        let pages = database.number("page_count").expect("a number") + 40;
+        database.limit(Limits { max_size: pages * PAGE_SIZE * 4 / 3 }).expect("limited");
+        assert!(database.is_nearly_full().expect("a number"));
+        while keeper.salvage.is_some() {
+            keeper.salvage_step().expect("a step");
+        }
+        assert_eq!(keeper.database.as_ref().expect("a database").salvaged_pending, 12_000);
+    }
 
     /// What a station knows of the file when it is started again is still there, and what was copied is in the new one.
     #[test]
