@@ -4,7 +4,7 @@
 mod finish;
 mod room;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use super::{StoreError, events, file, journal, rollups, salvaged, values};
 
 /// Pages in one transaction: they fit into what is kept free for a step.
 const STEP: u64 = RESERVE / 2;
+/// Pages that could not be read and are remembered; behind so many no room goes back to the disk.
+const UNREAD: usize = 1_000;
 
 /// A salvage that is under way.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Salvage {
     floor: u64,
     /// Up to this page of the file its room went back to the disk.
     given_back: u64,
+    /// The first pages that could not be read: perhaps they can another time.
+    unread: BTreeSet<u64>,
     /// Since boot: when it began to wait for room.
     waits_since: Option<Duration>,
     /// What was let go unsent, by the generation of its store.
@@ -62,9 +66,9 @@ impl Salvage {
         let file = file::regular(&aside).ok();
         let pages = file.as_ref().map_or(0, pages);
         tracing::warn!(file = %aside.display(), pages, %reason, "salvaging what can be read of a damaged store");
-        let (phase, let_go) = (Phase::Names, BTreeMap::new());
+        let (phase, unread, let_go) = (Phase::Names, BTreeSet::new(), BTreeMap::new());
         let (floor, given_back, waits_since) = (0, 0, None);
-        Self { aside, reason, survey, in_doubt, file, phase, floor, given_back, waits_since, let_go }
+        Self { aside, reason, survey, in_doubt, file, phase, floor, given_back, unread, waits_since, let_go }
     }
 
     pub fn aside(&self) -> &Path {
@@ -101,9 +105,14 @@ impl Salvage {
             Phase::Pages(next) => {
                 let end = self.file.as_ref().map_or(0, pages);
                 let upto = (next + STEP).min(end);
-                let pages: Vec<Vec<u8>> = (*next..upto)
-                    .filter_map(|number| self.file.as_ref().and_then(|file| page(file, number)))
-                    .collect();
+                let mut pages = Vec::new();
+                for number in *next..upto {
+                    match self.file.as_ref().and_then(|file| page(file, number)) {
+                        Some(page) => pages.push(page),
+                        None if self.unread.len() < UNREAD => drop(self.unread.insert(number)),
+                        None => {}
+                    }
+                }
                 let passed_over = self.keep(into, pages.iter())?;
                 self.note_let_go(passed_over);
                 self.phase =

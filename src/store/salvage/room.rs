@@ -15,7 +15,7 @@ use super::super::schema::PAGE_SIZE;
 use super::super::survey::pages;
 use super::super::trouble::Trouble;
 use super::super::{StoreError, prune, replace, room};
-use super::{Phase, Salvage};
+use super::{Phase, Salvage, UNREAD};
 
 /// The least that a file system gives back, in pages.
 const BLOCK: u64 = 4;
@@ -134,12 +134,16 @@ impl Salvage {
     }
 
     /// On a full disk what is copied and synced need not be there a second time; but for what the survey reads, should the
-    /// station be killed now. True: room went back to the disk.
+    /// station be killed now, and what could not be read. True: room went back to the disk.
     fn give_back(&mut self) -> bool {
         let copied = match &self.phase {
             Phase::Names | Phase::Committed(_) => 0,
             Phase::Pages(next) => *next,
             Phase::Uncommitted(_) | Phase::Walk(_) => self.file.as_ref().map_or(0, pages),
+        };
+        let copied = match self.unread.last() {
+            Some(last) if self.unread.len() >= UNREAD => copied.min(*last),
+            _ => copied,
         };
         let upto = copied / BLOCK * BLOCK;
         let from = self.given_back;
@@ -156,7 +160,8 @@ impl Salvage {
         let mut given_back = false;
         let mut start = from;
         for block in (from..=upto).step_by(BLOCK as usize) {
-            if block < upto && !(block..block + BLOCK).any(|page| self.survey.has_read(page)) {
+            let stays = |page| self.survey.has_read(page) || self.unread.contains(&page);
+            if block < upto && !(block..block + BLOCK).any(stays) {
                 continue;
             }
             // Not every file system can.
@@ -181,6 +186,7 @@ impl Salvage {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::MetadataExt as _;
     use std::sync::Arc;
 
@@ -215,6 +221,33 @@ mod tests {
             keeper.salvage_step().expect("a step");
         }
         assert_eq!(keeper.database.as_ref().expect("a database").salvaged_pending, 12_000);
+    }
+
+    /// A card may give back another time what it does not give now.
+    #[test]
+    fn pages_that_could_not_be_read_stay_in_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let aside = folder.path().join("aside");
+        let mut old = open(&aside, 1);
+        old.insert(&(1..=20_000).map(Row::example).collect::<Vec<_>>()).expect("inserted");
+        old.close(true).expect("closed");
+        let room = || std::fs::metadata(&aside).expect("a file").blocks();
+        let before = room();
+        let mut new = open(&folder.path().join("readings.db"), 2);
+        for fails in [true, false] {
+            let mut salvage = begin(&aside);
+            while salvage.step(&mut new).expect("a step") {
+                let Phase::Pages(next @ 320..) = salvage.phase else { continue };
+                // For a while no page is read.
+                salvage.file = match fails && next < 640 {
+                    true => OpenOptions::new().write(true).open(&aside).ok(),
+                    false => File::open(&aside).ok(),
+                };
+                salvage.give_back();
+            }
+            assert_eq!(new.salvaged_pending == 20_000, !fails);
+        }
+        assert!(room() < before - 500, "{} of {before} blocks are left", room());
     }
 
     /// What a station knows of the file when it is started again is still there, and what was copied is in the new one.
