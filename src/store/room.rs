@@ -110,7 +110,8 @@ impl Database {
     /// that is no error.)
     pub fn copy_long_journal(&mut self) -> Result<(), StoreError> {
         let sizes = self.sizes.unwrap_or_else(|| Sizes::of(&self.path));
-        if sizes.journal <= 2 * self.limits.journal() {
+        // On a full disk each attempt would write the same pages again.
+        if sizes.journal <= 2 * self.limits.journal() || is_short(&self.path) {
             return Ok(());
         }
         self.sizes = None;

@@ -251,7 +251,8 @@ fn a_long_journal_on_a_full_disk() {
     in_a_namespace("disk::inside_a_long_journal_on_a_full_disk");
 }
 
-/// The check of the whole file has made it long. That it cannot be copied now costs no reading: there is room in it.
+/// The check of the whole file has made it long. That it cannot be copied now costs no reading, for there is room in it,
+/// and no writing.
 #[tokio::test(start_paused = true)]
 #[ignore = "runs in a mount namespace that the test above makes"]
 async fn inside_a_long_journal_on_a_full_disk() {
@@ -271,7 +272,10 @@ async fn inside_a_long_journal_on_a_full_disk() {
     }
     fill_up(&place);
     drop(check);
+    let written = || std::fs::metadata(place.path()).unwrap().modified().unwrap();
+    let before = written();
     tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(written(), before, "pages are written that have to be written again");
     let kept = store.handle.newest(10_000).await.unwrap().len();
     assert_eq!(kept, taken, "sent readings went");
     assert!(place.beside(".ballast").exists());
