@@ -15,7 +15,7 @@ use crate::apart;
 use crate::layout::{hmac_by_tools, name_by_tools};
 use crate::swtpm::{Swtpm, wait_until};
 use crate::tpm_tap::TpmTap;
-use crate::{KEY_A, KEY_B, hmac, request};
+use crate::{KEY_A, KEY_B, hmac, is_slow, request};
 
 const CHILD: &str = "WEATHER_STATION_TEST_PROVISION_THROUGH";
 
@@ -48,15 +48,16 @@ fn an_unfinished_provision_can_be_cut_again_and_taken_over_by_a_third_identity()
     provision::provision(&provisioned.tcti(), 0, &request("old-hub", "old-station", &KEY_A), false).unwrap();
     provisioned.stop();
     let third = request("third-hub", "third-station", b"a third key");
-    // Every fifth cut, then every ninth of the rerun: each step is met several times.
-    for first in (0..).step_by(5) {
+    // With WEATHER_STATION_SLOW=1 every fifth cut, then every ninth of the rerun: each step is met several times.
+    let (step, step_again) = if is_slow() { (5, 9) } else { (11, 13) };
+    for first in (0..).step_by(step) {
         let mut tpm = Swtpm::copy_of(&provisioned);
         let tap = TpmTap::new(&tpm);
         if run_and_cut(&tap, first) {
             break;
         }
         tpm.stop();
-        for second in (0..).step_by(9) {
+        for second in (0..).step_by(step_again) {
             let mut again = Swtpm::copy_of(&tpm);
             tap.reset(&again);
             let finished = run_and_cut(&tap, second);
@@ -74,8 +75,10 @@ fn an_unfinished_provision_can_be_cut_again_and_taken_over_by_a_third_identity()
     }
 }
 
-/// For every number of commands: a copy of `start`, the cut, the look, the rerun, the look.
+/// For every number of commands (every third without WEATHER_STATION_SLOW=1): a copy of `start`, the cut, the look, the
+/// rerun, the look.
 fn cut_everywhere(start: &Swtpm, old: Option<(&str, &[u8])>) {
+    let step = if is_slow() { 1 } else { 3 };
     let mut commands = 0;
     let tap = TpmTap::new(&Swtpm::new());
     loop {
@@ -105,7 +108,7 @@ fn cut_everywhere(start: &Swtpm, old: Option<(&str, &[u8])>) {
             assert!(commands > 15, "only {commands} commands: the tap does not count");
             return;
         }
-        commands += 1;
+        commands += step;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::dps::service;
 use crate::layout::{hmac_by_tools, name_by_tools};
 use crate::swtpm::Swtpm;
 use crate::tpm_tap::TpmTap;
-use crate::{KEY_A, hmac, request};
+use crate::{KEY_A, hmac, is_slow, request};
 
 const TCTI: &str = "WEATHER_STATION_TEST_REGISTER_THROUGH";
 const ENDPOINT: &str = "WEATHER_STATION_TEST_ENDPOINT";
@@ -91,10 +91,10 @@ async fn cut_everywhere(assigned: bool) {
     let all = tap.commands().len();
     assert!(all > INSTALLING, "only {all} commands: the tap does not count");
     // Everywhere with WEATHER_STATION_SLOW=1. A reassignment goes through every step of a first visit.
-    let step = match (std::env::var_os("WEATHER_STATION_SLOW").is_some(), assigned) {
+    let step = match (is_slow(), assigned) {
         (true, _) => 1,
-        (false, true) => 3,
-        (false, false) => 4,
+        (false, true) => 5,
+        (false, false) => 7,
     };
     for commands in (0..all - INSTALLING).step_by(9).chain((all - INSTALLING..all).step_by(step)) {
         let mut tpm = Swtpm::copy_of(&scene.start);
@@ -148,7 +148,8 @@ async fn a_provisioning_by_hand_that_was_cut_is_not_touched_by_the_service() {
     let tap = TpmTap::new(&Swtpm::new());
     let by_hand = request("hand-hub", "hand", &KEY_A);
     let mut refusals = 0;
-    for commands in (0..).step_by(2) {
+    // Every second cut with WEATHER_STATION_SLOW=1.
+    for commands in (0..).step_by(if is_slow() { 2 } else { 4 }) {
         let mut tpm = Swtpm::copy_of(&scene.start);
         tap.reset(&tpm);
         tap.cut_after(commands, || ());

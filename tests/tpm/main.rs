@@ -40,10 +40,15 @@ pub fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Whether this is a run of `tests/run.sh --all`.
+pub fn is_slow() -> bool {
+    std::env::var_os("WEATHER_STATION_SLOW").is_some()
+}
+
 /// Whether this is no run of `tests/run.sh --all`, to which this is left; says so.
 pub fn left_out(what: &str) -> bool {
     use std::io::Write as _;
-    let left_out = std::env::var_os("WEATHER_STATION_SLOW").is_none();
+    let left_out = !is_slow();
     if left_out {
         // Past the test harness, which would keep it to itself.
         let left = format!("left to `tests/run.sh --all`: {what}\n");
