@@ -76,27 +76,22 @@ fn send<T>(reply: Reply<T>, answer: Result<T, StoreError>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use chrono::DateTime;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::clock::{SystemClock, Timekeeper};
-    use crate::config;
 
     #[test]
     fn nothing_is_read_for_those_who_have_gone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
-        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-        let mut keeper = Keeper::open(&config, &timekeeper, Arc::from("run")).expect("a store");
+        let mut keeper = Keeper::in_folder(folder.path());
         // Whoever reads these finds a damaged store, and another takes its place.
         let database = keeper.database.as_ref().expect("open");
         database.connection.execute_batch("DROP TABLE rollup; DROP TABLE reading").expect("dropped");
         let generation = |keeper: &Keeper| keeper.database.as_ref().expect("open").watermark.generation;
-        let (since, until) = (DateTime::UNIX_EPOCH, timekeeper.now());
+        let (since, until) = (DateTime::UNIX_EPOCH, keeper.timekeeper.now());
         answer(&mut keeper, Request::History { since, until, step: Duration::from_secs(300), reply: gone() });
         answer(&mut keeper, Request::Report { since, reply: gone() });
         answer(&mut keeper, Request::Newest { count: 10, reply: gone() });

@@ -183,7 +183,6 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::config;
     use crate::log_lines;
 
     /// Runs for a minute with a sample each `interval`; counts the rounds that samples took along, and the others.
@@ -216,12 +215,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ballast_that_cannot_be_made_is_tried_and_told_once_an_hour() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
         let ballast = folder.path().join("readings.db.ballast");
         std::fs::create_dir(&ballast).expect("a folder");
-        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
         log_lines::take(Level::WARN);
-        let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).expect("a store");
+        let mut keeper = Keeper::in_folder(folder.path());
         for _ in 0..12 {
             keeper.keep_house(Some(Duration::from_secs(86_400)));
             tokio::time::advance(OFTEN).await;

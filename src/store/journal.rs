@@ -13,7 +13,7 @@ use super::file::regular;
 use super::schema::PAGE_SIZE;
 
 pub(crate) const HEADER: usize = 32;
-const FRAME: usize = 24;
+pub(crate) const FRAME: usize = 24;
 
 /// One page as the journal has it.
 pub(crate) struct Frame {

@@ -288,3 +288,14 @@ impl Keeper {
         self.trouble = Some(reason);
     }
 }
+
+#[cfg(test)]
+impl Keeper {
+    /// Of a store in this folder, by the machine's clock.
+    pub(super) fn in_folder(folder: &std::path::Path) -> Self {
+        let config = config::Store { path: folder.join("readings.db"), ..config::Store::default() };
+        let clock = Arc::new(crate::clock::SystemClock::new());
+        let timekeeper = Timekeeper::new(clock, chrono::DateTime::UNIX_EPOCH);
+        Self::open(&config, &timekeeper, "run".into()).expect("a store")
+    }
+}

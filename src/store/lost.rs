@@ -140,13 +140,10 @@ pub(crate) mod tests {
     use chrono::DateTime;
 
     use super::super::database::beside;
-    use super::super::journal::HEADER;
+    use super::super::journal::{FRAME, HEADER};
+    use super::super::schema::PAGE_SIZE;
     use super::*;
     use crate::clock::{SystemClock, Timekeeper};
-
-    /// What stands before the page in a frame, and the page.
-    const FRAME: usize = 24;
-    const PAGE: usize = 1024;
 
     /// The journal after a commit that lets salvaged readings go which were never sent, and what a frame of it is.
     pub fn journal_of_an_eviction() -> Vec<u8> {
@@ -178,7 +175,7 @@ pub(crate) mod tests {
     #[test]
     fn a_commit_that_was_not_finished_moves_no_watermark_and_tells_of_no_gap() {
         let mut journal = journal_of_an_eviction();
-        let last = journal.len() - FRAME - PAGE;
+        let last = journal.len() - FRAME - PAGE_SIZE as usize;
         // All but the end of the last commit, as a kill leaves it.
         let cut = lost_of(&journal[..last]);
         assert_eq!((cut.watermark, cut.events.len()), (None, 0));

@@ -6,7 +6,7 @@ use weather_station::status::StoreState;
 use weather_station::store::{Event, Position};
 
 use crate::disk::{fill_up, in_a_namespace, mount};
-use crate::support::{Place, sequences};
+use crate::support::Place;
 
 const TAKEN: u64 = 30_000;
 
@@ -50,16 +50,7 @@ async fn salvaged(acknowledged: u64, damage: Damage, left: u64) -> (Vec<Event>, 
         assert!(waited < 3_600, "the salvage does not end: {:?}", store.board.store.borrow());
     }
     store.status(|status| status.in_memory == 0 && status.state == StoreState::Ok).await;
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.handle.pending(after, 2_000).await.unwrap();
-        if page.readings.is_empty() {
-            break;
-        }
-        after = Some(page.end);
-        found.extend(sequences(&page));
-    }
+    let found = store.all_pending().await;
     store.stop().await;
     (events, found)
 }

@@ -68,16 +68,7 @@ async fn a_full_store_that_is_damaged_is_replaced_and_the_oldest_go() {
             })
             .collect();
         store.append(1).await;
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let page = store.handle.pending(after, 1_000).await.unwrap();
-            if page.readings.is_empty() {
-                break;
-            }
-            after = Some(page.end);
-            found.extend(sequences(&page));
-        }
+        let mut found = store.all_pending().await;
         assert_eq!(found.pop(), Some(1), "the new store's own");
         let first = *found.first().unwrap();
         assert_eq!(found, (first..=20_000).collect::<Vec<_>>(), "no hole");

@@ -243,6 +243,20 @@ impl Running {
         self.handle.pending(None, 500).await.unwrap()
     }
 
+    /// The sequences of all that wait, page after page.
+    pub async fn all_pending(&self) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.handle.pending(after, 1_000).await.unwrap();
+            if page.readings.is_empty() {
+                return found;
+            }
+            after = Some(page.end);
+            found.extend(sequences(&page));
+        }
+    }
+
     /// As the station stops it.
     pub async fn stop(self) {
         drop(self.samples);

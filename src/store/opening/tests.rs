@@ -1,21 +1,22 @@
 //! What is owed and what is known when a store is opened once more.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-
-use chrono::DateTime;
 
 use super::super::{event_time, salvaged};
 use super::*;
-use crate::clock::{SystemClock, Timekeeper};
-use crate::config;
 use crate::reading::{Celsius, Hectopascal, Measurement, Percent, Quality, Sample};
 
-fn keeper(folder: &Path) -> Keeper {
-    let config = config::Store { path: folder.join("readings.db"), ..config::Store::default() };
-    let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-    Keeper::open(&config, &timekeeper, "run".into()).unwrap()
+/// The store as it is at this moment, but for one bit at the beginning of its journal: SQLite would drop all of that.
+fn copy_with_a_damaged_journal(from: &Path, to: &Path) {
+    for ending in ["", "-wal"] {
+        let file = |folder: &Path| beside(&folder.join("readings.db"), ending);
+        std::fs::copy(file(from), file(to)).unwrap();
+    }
+    let journal = beside(&to.join("readings.db"), "-wal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[journal::HEADER + 500] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
 }
 
 fn append(keeper: &mut Keeper, degrees: f64) {
@@ -35,24 +36,24 @@ fn sample(keeper: &Keeper, degrees: f64) -> Sample {
 #[test]
 fn a_check_that_was_not_made_is_owed_after_an_orderly_stop_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut killed = keeper(folder.path());
+    let mut killed = Keeper::in_folder(folder.path());
     append(&mut killed, 1.0);
     drop(killed);
-    let mut stopped = keeper(folder.path());
+    let mut stopped = Keeper::in_folder(folder.path());
     assert!(stopped.take_unchecked().is_some());
     stopped.close().unwrap();
-    let mut checked = keeper(folder.path());
+    let mut checked = Keeper::in_folder(folder.path());
     let subject = checked.take_unchecked().expect("nobody has checked it");
     checked.checked(&subject, Ok(()));
     checked.close().unwrap();
-    assert!(keeper(folder.path()).take_unchecked().is_none());
+    assert!(Keeper::in_folder(folder.path()).take_unchecked().is_none());
 }
 
 /// The run would not tell the second one from the first.
 #[test]
 fn a_number_that_the_file_has_lost_is_not_given_again_by_the_same_run() {
     let folder = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(folder.path());
+    let mut keeper = Keeper::in_folder(folder.path());
     for number in 1..=3 {
         append(&mut keeper, f64::from(number));
     }
@@ -69,7 +70,7 @@ fn a_number_that_the_file_has_lost_is_not_given_again_by_the_same_run() {
 #[test]
 fn what_the_journal_had_lost_is_put_back_within_the_same_run_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(folder.path());
+    let mut keeper = Keeper::in_folder(folder.path());
     append(&mut keeper, 1.0);
     keeper.ask(|database| database.empty_journal()).unwrap();
     for number in 2..=4 {
@@ -95,7 +96,7 @@ fn what_the_journal_had_lost_is_put_back_within_the_same_run_too() {
 #[test]
 fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
     let (folder, damaged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut before = keeper(folder.path());
+    let mut before = Keeper::in_folder(folder.path());
     let now = before.timekeeper.stamp();
     let miss = |keeper: &mut Keeper| {
         let fields = event_time::missed(1, &now, &now, "no answer", &now);
@@ -104,15 +105,8 @@ fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
     (0..1_000).for_each(|_| miss(&mut before));
     before.ask(|database| database.empty_journal()).unwrap();
     (0..20).for_each(|_| miss(&mut before));
-    for ending in ["", "-wal"] {
-        let file = |folder: &Path| beside(&folder.join("readings.db"), ending);
-        std::fs::copy(file(folder.path()), file(damaged.path())).unwrap();
-    }
-    let journal = beside(&damaged.path().join("readings.db"), "-wal");
-    let mut bytes = std::fs::read(&journal).unwrap();
-    bytes[journal::HEADER + 500] ^= 1;
-    std::fs::write(&journal, bytes).unwrap();
-    let mut after = keeper(damaged.path());
+    copy_with_a_damaged_journal(folder.path(), damaged.path());
+    let mut after = Keeper::in_folder(damaged.path());
     let events = after.ask(|database| database.pending_events(2_000)).unwrap();
     let told: u64 = events.iter().map(|event| event.fields["count"].as_u64().unwrap()).sum();
     assert_eq!((events.len(), told), (1_000, 1_020));
@@ -122,7 +116,7 @@ fn missed_samples_that_the_journal_had_lost_are_counted_all_the_same() {
 #[test]
 fn salvaged_readings_that_the_journal_had_lost_are_put_back() {
     let (folder, damaged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut before = keeper(folder.path());
+    let mut before = Keeper::in_folder(folder.path());
     let degrees = |number: i32| f64::from(number) / 100.0;
     let samples: Vec<Sample> = (1..=2_000).map(|number| sample(&before, degrees(number))).collect();
     before.take(samples);
@@ -133,15 +127,8 @@ fn salvaged_readings_that_the_journal_had_lost_are_put_back() {
         before.keep_house(Some(Duration::from_secs(86_400)));
     }
     before.ask(|database| database.acknowledge(salvaged::position(salvaged::key(1, 10)))).unwrap();
-    for ending in ["", "-wal"] {
-        let file = |folder: &Path| beside(&folder.join("readings.db"), ending);
-        std::fs::copy(file(folder.path()), file(damaged.path())).unwrap();
-    }
-    let journal = beside(&damaged.path().join("readings.db"), "-wal");
-    let mut bytes = std::fs::read(&journal).unwrap();
-    bytes[journal::HEADER + 500] ^= 1;
-    std::fs::write(&journal, bytes).unwrap();
-    let mut after = keeper(damaged.path());
+    copy_with_a_damaged_journal(folder.path(), damaged.path());
+    let mut after = Keeper::in_folder(damaged.path());
     let read = |keeper: &mut Keeper| {
         let page = keeper.ask(|database| database.pending(None, 3_000)).unwrap();
         let readings = page.readings.into_iter().map(|(_, reading)| {
@@ -159,7 +146,7 @@ fn salvaged_readings_that_the_journal_had_lost_are_put_back() {
 #[test]
 fn a_reading_that_is_still_in_memory_is_not_salvaged_as_well() {
     let folder = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(folder.path());
+    let mut keeper = Keeper::in_folder(folder.path());
     for number in 1..=3 {
         append(&mut keeper, f64::from(number));
     }
@@ -180,7 +167,7 @@ fn a_reading_that_is_still_in_memory_is_not_salvaged_as_well() {
 #[test]
 fn what_memory_knows_of_the_watermark_goes_along_with_a_store_that_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(folder.path());
+    let mut keeper = Keeper::in_folder(folder.path());
     (1..=5).for_each(|number| append(&mut keeper, f64::from(number)));
     keeper.ask(|database| database.empty_journal()).unwrap();
     keeper.ask(|database| database.acknowledge(database.watermark.position(4))).unwrap();

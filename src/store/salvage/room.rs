@@ -188,28 +188,20 @@ impl Salvage {
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::MetadataExt as _;
-    use std::sync::Arc;
 
-    use chrono::DateTime;
-
-    use super::super::super::database::beside;
     use super::super::super::room::Limits;
     use super::super::super::row::Row;
     use super::super::tests::{begin, open};
     use super::*;
-    use crate::clock::{SystemClock, Timekeeper};
-    use crate::config;
 
     /// There are fewer pages than a step of copying may need, and more than its end does.
     #[test]
     fn no_reading_goes_for_the_end_of_a_salvage() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = config::Store { path: folder.path().join("readings.db"), ..config::Store::default() };
-        let mut old = open(&beside(&config.path, ".salvage-1"), 1);
+        let mut old = open(&folder.path().join("readings.db.salvage-1"), 1);
         old.insert(&(1..=12_000).map(Row::example).collect::<Vec<_>>()).expect("inserted");
         old.close(true).expect("closed");
-        let timekeeper = Timekeeper::new(Arc::new(SystemClock::new()), DateTime::UNIX_EPOCH);
-        let mut keeper = Keeper::open(&config, &timekeeper, "run".into()).expect("a store");
+        let mut keeper = Keeper::in_folder(folder.path());
         while !keeper.salvage.as_ref().expect("it is under way").has_copied_all() {
             assert!(keeper.salvage_step().expect("a step"));
         }
