@@ -55,8 +55,9 @@ impl Keeper {
         if (full || short_of_pages) && salvage.make_room(database, full)? {
             return Ok(true);
         }
-        let waits = salvage.waits(short, room::is_scarce(path), self.timekeeper.since_boot());
-        if short_of_pages && room::is_scarce(path) {
+        let scarce = room::is_scarce(path);
+        let waits = salvage.waits(short, scarce, self.timekeeper.since_boot());
+        if short_of_pages && scarce {
             if replace::give_up_oldest(path) || room::drop_ballast(path) {
                 return Ok(true);
             }
