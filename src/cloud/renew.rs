@@ -110,17 +110,17 @@ impl Renewer<'_> {
     /// that is away for a while says nothing.
     async fn same_identity(&mut self) -> Result<(), CloudError> {
         let gone = self.gone.take();
-        match self.desk.identity().await {
-            Ok(identity) if identity != self.identity => {
+        match self.desk.look().await {
+            Ok((identity, _)) if identity != self.identity => {
                 let text = format!("the station is now {} at {}", identity.device_id, identity.host);
                 Err(CloudError::new("keep the connection", Cause::Reconnect(text)))
             }
             // The hub would go on by the old key's token, and nobody would know whether it takes the new one.
-            Ok(_) if self.desk.was_replaced().await => {
+            Ok((_, true)) => {
                 let text = "the station has another key under the same name".to_owned();
                 Err(CloudError::new("keep the connection", Cause::Reconnect(text)))
             }
-            Ok(_) => Ok(()),
+            Ok((_, false)) => Ok(()),
             Err(error) if matches!(&error.cause, Cause::Identity(why) if why.is_not_provisioned()) => {
                 if gone.is_some_and(|since| since.elapsed() >= self.limits.look) {
                     return Err(error);

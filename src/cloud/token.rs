@@ -66,12 +66,22 @@ impl SignerDesk {
         Ok(token)
     }
 
+    /// Who the station is at this moment, and whether name or key is another one than the last token was made with; a
+    /// signer that says its name and does not sign has no other key.
+    pub async fn look(&mut self) -> Result<(Identity, bool), CloudError> {
+        let look = self.ask("see whether the key was replaced", |signer| {
+            Ok((signer.identity()?, signer.sign(MARK).ok()))
+        });
+        let (identity, mark) = look.await?;
+        let holds = mark.map(|mark| (identity.clone(), mark));
+        let replaced = holds.is_some() && holds != self.signed_with;
+        Ok((identity, replaced))
+    }
+
     /// Whether the signer has another name or another key than the last token was made with; one that is away has not.
     pub async fn was_replaced(&mut self) -> bool {
-        let holds = self
-            .ask("see whether the key was replaced", |signer| Ok((signer.identity()?, signer.sign(MARK)?)));
-        match holds.await {
-            Ok(holds) => self.signed_with.as_ref() != Some(&holds),
+        match self.look().await {
+            Ok((_, replaced)) => replaced,
             Err(error) => {
                 tracing::debug!(%error, "the signer is away");
                 false
