@@ -88,7 +88,7 @@ impl Station {
         let seed = random_seed()?;
         let board = Arc::new(Board::default());
         board.configuration.send_replace(config::in_force(&config));
-        board.identity.send_modify(|status| status.source = config::identity_source(config.identity.source));
+        board.identity.send_modify(|status| status.source = config.identity.source);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), run = &*run_word, "weather-station starts");
         if let Some(trouble) = proxy.trouble() {
             tracing::error!("{trouble}");

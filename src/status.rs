@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::clock::{ClockStatus, Timekeeper};
+use crate::config::IdentitySource;
 use crate::identity::Identity;
 use crate::identity::sas_token::SasToken;
 use crate::observation::LastReading;
@@ -181,8 +182,7 @@ pub enum Failure {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityStatus {
-    /// `tpm` or `key-file`.
-    pub source: &'static str,
+    pub source: IdentitySource,
     #[serde(flatten, serialize_with = "host_and_device")]
     pub identity: Option<Identity>,
     /// Why there is none, with the remedy.
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn host_and_device_are_there_without_an_identity_too() {
-        let mut status = IdentityStatus { source: "tpm", ..IdentityStatus::default() };
+        let mut status = IdentityStatus { source: IdentitySource::Tpm, ..IdentityStatus::default() };
         let none = json!({"source": "tpm", "host": null, "deviceId": null, "reason": null, "tpm": null});
         assert_eq!(serde_json::to_value(&status).unwrap(), none);
         status.identity = Some(Identity { host: "hub.example".into(), device_id: "roof".into() });

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error::{Cause, Class, CloudError};
 use super::window::Accepted;
 use crate::clock::Timekeeper;
+use crate::config::IdentitySource;
 use crate::identity::Identity;
 use crate::identity::dps::Trouble;
 use crate::identity::sas_token::SasToken;
@@ -48,7 +49,7 @@ impl Reporter {
     }
 
     /// Who we are, or why we do not know.
-    pub fn identity(&self, source: &'static str, known: Result<&Identity, &CloudError>) {
+    pub fn identity(&self, source: IdentitySource, known: Result<&Identity, &CloudError>) {
         self.board.identity.send_if_modified(|status| {
             let (identity, reason) = match known {
                 Ok(identity) => (Some(identity.clone()), None),

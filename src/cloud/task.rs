@@ -189,7 +189,7 @@ impl Running {
     /// The steps of `connect`, run under `beating`, which feeds the watchdog.
     async fn steps(&mut self) -> Result<Link, CloudError> {
         let limits = self.task.limits.clone();
-        let source = config::identity_source(self.task.identity.source);
+        let source = self.task.identity.source;
         let mut identity = self.desk.identity().await;
         self.shared.report.identity(source, identity.as_ref());
         if let Err(error) = &identity

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Config, IdentitySource, units};
+use super::{Config, units};
 use crate::status::InForce;
 
 /// Every key of the file, as `section.key`.
@@ -59,12 +59,4 @@ pub fn in_force(config: &Config) -> BTreeMap<String, InForce> {
             (key.to_owned(), InForce { value, from })
         })
         .collect()
-}
-
-/// As in the file, for `identity` of the status document.
-pub fn identity_source(source: IdentitySource) -> &'static str {
-    match source {
-        IdentitySource::Tpm => "tpm",
-        IdentitySource::KeyFile => "key-file",
-    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::in_force::{identity_source, in_force};
+pub use self::in_force::in_force;
 pub use self::parse::{ConfigError, endpoint, is_registration_id, load, parse};
 
 /// The whole file. Each section has working defaults.
@@ -108,9 +108,10 @@ pub struct Identity {
 }
 
 /// Who signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IdentitySource {
+    #[default]
     Tpm,
     KeyFile,
 }
