@@ -75,7 +75,7 @@ if [ -d "$package" ]; then packages=("$package"/weather-station_*.deb); else pac
 rollout=$(cat "${packages[@]}" ${config:+"$config"} | sha256sum | cut -c1-16)
 
 # What each host is to get beyond package and configuration: one that was done without that is not done. Of an identity only what
-# changes whenever its file is written, for nothing that is made of a key belongs into a record.
+# changes whenever its file is written, for nothing that is made of a key belongs in a record.
 declare -A asked=()
 for host in "${hosts[@]}"; do
     asked[$host]="$dps ${offline[*]} $([ -z "$secrets" ] || stat -L --format '%i %s %.9Y %.9Z' -- "$secrets/$host" 2>/dev/null || true)"

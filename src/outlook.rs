@@ -49,7 +49,10 @@ impl Disk {
     /// The file system that a folder is on.
     pub fn at(folder: &Path) -> io::Result<Self> {
         let there = rustix::fs::statvfs(folder)?;
-        Ok(Self { size: there.f_blocks * there.f_frsize, free: there.f_bavail * there.f_frsize })
+        Ok(Self {
+            size: there.f_blocks.saturating_mul(there.f_frsize),
+            free: there.f_bavail.saturating_mul(there.f_frsize),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::database::{Database, beside};
 use super::schema::{CHECKPOINT_PAGES, PAGE_SIZE};
 use super::trouble::Trouble;
 use crate::config::folder_of;
+use crate::outlook::Disk;
 
 /// On a disk that others have filled, deleting a row needs room too (for the journal): this file gives it.
 const BALLAST: usize = 512 << 10;
@@ -188,6 +189,5 @@ pub(crate) fn is_scarce(database: &Path) -> bool {
 
 /// Bytes that an ordinary user may still write where the database is.
 fn free(database: &Path) -> Option<u64> {
-    let there = rustix::fs::statvfs(folder_of(database)).ok()?;
-    Some(there.f_bavail.saturating_mul(there.f_frsize))
+    Disk::at(folder_of(database)).ok().map(|disk| disk.free)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::folder_of;
+use crate::outlook::Disk;
 
 /// See the module. What is not known is `unknown`.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +39,7 @@ impl Device {
     /// Looks at this machine. `store` is the path of the database.
     pub fn look(store: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let total_storage = rustix::fs::statvfs(folder_of(store))
-            .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 1_024);
+        let total_storage = Disk::at(folder_of(store)).map_or(0, |disk| disk.size / 1_024);
         Self::from_files(
             &read("/proc/device-tree/model"),
             &read("/etc/os-release"),
